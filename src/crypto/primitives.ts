@@ -1,0 +1,156 @@
+/**
+ * The only user of node:crypto. Everything here pins what can be pinned: AES-256-GCM with 12-byte nonces and
+ * 16-byte tags on both sides (Node 20 would accept a 4-byte tag otherwise), SHA-256 everywhere, and comparison
+ * of MACs in constant time in the library.
+ */
+import {
+  createCipheriv,
+  createDecipheriv,
+  createHash,
+  createHmac,
+  createSecretKey,
+  hkdfSync,
+  type KeyObject,
+  randomBytes,
+  scrypt,
+  timingSafeEqual,
+} from "node:crypto";
+
+export type { KeyObject } from "node:crypto";
+export { randomBytes } from "node:crypto";
+
+export const KEY_BYTES = 32;
+export const NONCE_BYTES = 12;
+export const TAG_BYTES = 16;
+
+const GCM = "aes-256-gcm";
+const GCM_OPTIONS = { authTagLength: TAG_BYTES } as const;
+
+/** Makes a key object of 32 bytes; the caller may wipe its copy afterwards. */
+export function secretKey(bytes: Uint8Array): KeyObject {
+  return createSecretKey(bytes);
+}
+
+/** A fresh random 32-byte key. */
+export function newSecretKey(): KeyObject {
+  const bytes = randomBytes(KEY_BYTES);
+  const key = createSecretKey(bytes);
+  bytes.fill(0);
+  return key;
+}
+
+/** The bytes of a key, for wrapping it. The caller wipes them. */
+export function exportKey(key: KeyObject): Buffer {
+  return key.export();
+}
+
+/**
+ * HKDF-SHA256 (RFC 5869).
+ * @param salt - the empty buffer where the format says "no salt".
+ */
+export function hkdf(
+  key: KeyObject,
+  salt: Uint8Array,
+  info: Uint8Array,
+  lengthBytes: number,
+): Buffer {
+  return Buffer.from(hkdfSync("sha256", key, salt, info, lengthBytes));
+}
+
+/** As hkdf, for a 32-byte key that never leaves the library as bytes. */
+export function deriveKey(key: KeyObject, salt: Uint8Array, info: Uint8Array): KeyObject {
+  const bytes = hkdf(key, salt, info, KEY_BYTES);
+  const derived = createSecretKey(bytes);
+  bytes.fill(0);
+  return derived;
+}
+
+export interface Sealed {
+  readonly ciphertext: Buffer;
+  readonly tag: Buffer;
+}
+
+/** One AES-256-GCM message. @param nonce - 12 bytes, never used before under this key. */
+export function gcmEncrypt(
+  key: KeyObject,
+  nonce: Uint8Array,
+  aad: Uint8Array,
+  plaintext: Uint8Array,
+): Sealed {
+  const cipher = createCipheriv(GCM, key, nonce, GCM_OPTIONS);
+  cipher.setAAD(aad);
+  const ciphertext = cipher.update(plaintext);
+  cipher.final();
+  return { ciphertext, tag: cipher.getAuthTag() };
+}
+
+/** The plaintext of one message, or undefined when its tag does not hold. */
+export function gcmDecrypt(
+  key: KeyObject,
+  nonce: Uint8Array,
+  aad: Uint8Array,
+  ciphertext: Uint8Array,
+  tag: Uint8Array,
+): Buffer | undefined {
+  const decipher = createDecipheriv(GCM, key, nonce, GCM_OPTIONS);
+  decipher.setAAD(aad);
+  decipher.setAuthTag(tag);
+  const plaintext = decipher.update(ciphertext);
+  try {
+    decipher.final();
+  } catch {
+    plaintext.fill(0);
+    return undefined;
+  }
+  return plaintext;
+}
+
+export function hmacSha256(key: KeyObject, ...parts: readonly Uint8Array[]): Buffer {
+  const hmac = createHmac("sha256", key);
+  for (const part of parts) hmac.update(part);
+  return hmac.digest();
+}
+
+export function sha256(...parts: readonly Uint8Array[]): Buffer {
+  const hash = createHash("sha256");
+  for (const part of parts) hash.update(part);
+  return hash.digest();
+}
+
+/** SHA-256 of a stream: update it with each part, then take the digest. */
+export interface RunningHash {
+  update(bytes: Uint8Array): unknown;
+  digest(): Buffer;
+}
+
+export function runningSha256(): RunningHash {
+  return createHash("sha256");
+}
+
+/** Compares MACs or commitments without telling by its time where they differ. */
+export function equalInConstantTime(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && timingSafeEqual(a, b);
+}
+
+/** scrypt (RFC 7914) with r = 8 and p = 1; takes 128 × 8 × 2^logN bytes of memory. */
+export function scryptKey(
+  passphrase: Uint8Array,
+  salt: Uint8Array,
+  logN: number,
+): Promise<KeyObject> {
+  const cost = 2 ** logN;
+  return new Promise((resolve, reject) => {
+    scrypt(
+      passphrase,
+      salt,
+      KEY_BYTES,
+      { N: cost, r: 8, p: 1, maxmem: 128 * 8 * cost + 2 ** 20 },
+      (error, bytes) => {
+        if (error !== null) return reject(error);
+        const key = createSecretKey(bytes);
+        bytes.fill(0);
+        resolve(key);
+      },
+    );
+  });
+}

@@ -1,0 +1,85 @@
+/**
+ * Whole reads and writes over the file-system interface, whose own calls may be cut short as the kernel's may.
+ */
+import { type BytePath, displayPath } from "../bytes/byte-path.ts";
+import { FormatError, StorageError } from "../errors.ts";
+import type { FileSystem, OpenFile } from "./file-system.ts";
+
+/** Reads until `length` bytes are there or the file ends; returns how many were read. */
+export function readUpTo(
+  file: OpenFile,
+  buffer: Uint8Array,
+  offset: number,
+  length: number,
+  position: number,
+): number {
+  let done = 0;
+  while (done < length) {
+    const count = file.read(buffer, offset + done, length - done, position + done);
+    if (count === 0) break;
+    done += count;
+  }
+  return done;
+}
+
+/** Reads exactly `length` bytes. @throws {StorageError} when the file ends before. */
+export function readExactly(
+  file: OpenFile,
+  buffer: Uint8Array,
+  offset: number,
+  length: number,
+  position: number,
+): void {
+  const count = readUpTo(file, buffer, offset, length, position);
+  if (count < length) {
+    throw new StorageError(
+      `file "${displayPath(file.path)}" ended at ${position + count} while ${length} bytes at offset ${position} were read`,
+      { hint: "Something else is changing the file. Stop it and run the command again." },
+    );
+  }
+}
+
+/** Writes all of `length` bytes. */
+export function writeAll(
+  file: OpenFile,
+  buffer: Uint8Array,
+  offset: number,
+  length: number,
+  position: number,
+): void {
+  let done = 0;
+  while (done < length) {
+    const count = file.write(buffer, offset + done, length - done, position + done);
+    if (count === 0) {
+      throw new StorageError(
+        `could not write to file "${displayPath(file.path)}": the system wrote nothing`,
+      );
+    }
+    done += count;
+  }
+}
+
+/**
+ * The whole content of a small file.
+ * @throws {FormatError} when it is larger than `limitBytes`.
+ */
+export function readWholeFile(fs: FileSystem, path: BytePath, limitBytes: number): Buffer {
+  const file = fs.open(path);
+  try {
+    const { sizeBytes } = file.stat();
+    if (sizeBytes > limitBytes) {
+      throw new FormatError(
+        `file "${displayPath(path)}" has ${sizeBytes} bytes, more than the ${limitBytes} that such a file can have`,
+      );
+    }
+    // One byte more than the size tells a file that grew, or one whose size the system does not know (/proc).
+    const buffer = Buffer.alloc(limitBytes + 1);
+    const count = readUpTo(file, buffer, 0, buffer.length, 0);
+    if (count > limitBytes) {
+      throw new FormatError(`file "${displayPath(path)}" has more than ${limitBytes} bytes`);
+    }
+    return buffer.subarray(0, count);
+  } finally {
+    file.close();
+  }
+}

@@ -1,0 +1,275 @@
+/**
+ * The real file system: node:fs, with errors that say what was being done to which file.
+ */
+import fs from "node:fs";
+import { promisify } from "node:util";
+import { type BytePath, bytePathFromBytes, displayPath, toNativePath } from "../bytes/byte-path.ts";
+import { StorageError } from "../errors.ts";
+import type {
+  DirectoryEntry,
+  FileAttributes,
+  FileKind,
+  FileStat,
+  FileSystem,
+  OpenFile,
+} from "./file-system.ts";
+
+const { O_RDONLY, O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW } = fs.constants;
+const fsync = promisify(fs.fsync);
+
+export class NodeFileSystem implements FileSystem {
+  stat(path: BytePath): FileStat | undefined {
+    return statOrNothing("could not stat", path, () => fs.lstatSync(toNativePath(path)));
+  }
+
+  statFollowing(path: BytePath): FileStat | undefined {
+    return statOrNothing("could not stat", path, () => fs.statSync(toNativePath(path)));
+  }
+
+  readDirectory(path: BytePath): DirectoryEntry[] {
+    return attempt("could not read directory", path, () =>
+      fs
+        .readdirSync(toNativePath(path), { withFileTypes: true, encoding: "buffer" })
+        .map((entry) => ({ name: bytePathFromBytes(entry.name), kind: kindOf(entry) })),
+    );
+  }
+
+  readLink(path: BytePath): BytePath {
+    return attempt("could not read link", path, () =>
+      bytePathFromBytes(fs.readlinkSync(toNativePath(path), { encoding: "buffer" })),
+    );
+  }
+
+  realPath(path: BytePath): BytePath {
+    return attempt("could not resolve", path, () =>
+      bytePathFromBytes(fs.realpathSync.native(toNativePath(path), { encoding: "buffer" })),
+    );
+  }
+
+  open(path: BytePath): OpenFile {
+    return openNode(path, O_RDONLY, 0);
+  }
+
+  openForWriting(path: BytePath): OpenFile {
+    return openNode(path, O_RDWR | O_NOFOLLOW, 0);
+  }
+
+  create(path: BytePath, mode: number): OpenFile {
+    return openNode(path, O_RDWR | O_CREAT | O_EXCL, mode);
+  }
+
+  makeDirectory(path: BytePath, mode: number): void {
+    attempt("could not create directory", path, () => fs.mkdirSync(toNativePath(path), mode));
+  }
+
+  makeLink(target: BytePath, path: BytePath): void {
+    attempt("could not create link", path, () =>
+      fs.symlinkSync(toNativePath(target), toNativePath(path)),
+    );
+  }
+
+  rename(from: BytePath, to: BytePath): void {
+    attempt(`could not rename "${displayPath(from)}" to`, to, () =>
+      fs.renameSync(toNativePath(from), toNativePath(to)),
+    );
+  }
+
+  remove(path: BytePath): void {
+    attempt("could not remove", path, () => {
+      try {
+        fs.unlinkSync(toNativePath(path));
+      } catch (error) {
+        if (errnoOf(error) !== "ENOENT") throw error;
+      }
+    });
+  }
+
+  removeDirectory(path: BytePath): void {
+    attempt("could not remove directory", path, () => fs.rmdirSync(toNativePath(path)));
+  }
+
+  setAttributes(path: BytePath, attributes: FileAttributes): void {
+    attempt("could not set owner, mode and times of", path, () => {
+      const native = toNativePath(path);
+      const { uid, gid } = fs.statSync(native);
+      if (uid !== attributes.uid || gid !== attributes.gid) {
+        fs.chownSync(native, attributes.uid, attributes.gid);
+      }
+      fs.chmodSync(native, attributes.mode);
+      fs.utimesSync(native, attributes.accessTime, attributes.modifyTime);
+    });
+  }
+
+  setLinkOwner(path: BytePath, uid: number, gid: number): void {
+    attempt("could not set the owner of link", path, () =>
+      fs.lchownSync(toNativePath(path), uid, gid),
+    );
+  }
+
+  syncDirectory(path: BytePath): void {
+    attempt("could not sync directory", path, () => {
+      const descriptor = fs.openSync(toNativePath(path), O_RDONLY);
+      try {
+        fs.fsyncSync(descriptor);
+      } finally {
+        fs.closeSync(descriptor);
+      }
+    });
+  }
+
+  async syncFiles(files: readonly OpenFile[]): Promise<void> {
+    // Settled, not all: a descriptor must not be closed while another sync of it is still under way.
+    const results = await Promise.allSettled(
+      files.map(async (file) => {
+        if (!(file instanceof NodeFile)) return file.sync();
+        try {
+          await fsync(file.descriptor);
+        } catch (error) {
+          throw storageError("could not sync", file.path, error);
+        }
+      }),
+    );
+    for (const result of results) if (result.status === "rejected") throw result.reason;
+  }
+
+  freeBytes(path: BytePath): number {
+    return attempt("could not read the free space of", path, () => {
+      const { bavail, bsize } = fs.statfsSync(toNativePath(path));
+      return bavail * bsize;
+    });
+  }
+}
+
+class NodeFile implements OpenFile {
+  readonly path: BytePath;
+  readonly descriptor: number;
+
+  constructor(path: BytePath, descriptor: number) {
+    this.path = path;
+    this.descriptor = descriptor;
+  }
+
+  read(buffer: Uint8Array, offset: number, length: number, position: number): number {
+    return attempt("could not read", this.path, () =>
+      fs.readSync(this.descriptor, buffer, offset, length, position),
+    );
+  }
+
+  write(buffer: Uint8Array, offset: number, length: number, position: number): number {
+    return attempt("could not write", this.path, () =>
+      fs.writeSync(this.descriptor, buffer, offset, length, position),
+    );
+  }
+
+  truncate(sizeBytes: number): void {
+    attempt("could not set the size of", this.path, () =>
+      fs.ftruncateSync(this.descriptor, sizeBytes),
+    );
+  }
+
+  stat(): FileStat {
+    return attempt("could not stat", this.path, () => fromNodeStat(fs.fstatSync(this.descriptor)));
+  }
+
+  setAttributes(attributes: FileAttributes): void {
+    attempt("could not set owner, mode and times of", this.path, () => {
+      const { uid, gid } = fs.fstatSync(this.descriptor);
+      if (uid !== attributes.uid || gid !== attributes.gid) {
+        fs.fchownSync(this.descriptor, attributes.uid, attributes.gid);
+      }
+      fs.fchmodSync(this.descriptor, attributes.mode);
+      fs.futimesSync(this.descriptor, attributes.accessTime, attributes.modifyTime);
+    });
+  }
+
+  sync(): void {
+    attempt("could not sync", this.path, () => fs.fsyncSync(this.descriptor));
+  }
+
+  close(): void {
+    attempt("could not close", this.path, () => fs.closeSync(this.descriptor));
+  }
+}
+
+function openNode(path: BytePath, flags: number, mode: number): OpenFile {
+  const verb = (flags & O_CREAT) === 0 ? "could not open" : "could not create";
+  return attempt(
+    verb,
+    path,
+    () => new NodeFile(path, fs.openSync(toNativePath(path), flags, mode)),
+  );
+}
+
+function attempt<T>(what: string, path: BytePath, action: () => T): T {
+  try {
+    return action();
+  } catch (error) {
+    throw storageError(what, path, error);
+  }
+}
+
+function statOrNothing(what: string, path: BytePath, action: () => fs.Stats): FileStat | undefined {
+  try {
+    return fromNodeStat(action());
+  } catch (error) {
+    const errno = errnoOf(error);
+    if (errno === "ENOENT" || errno === "ENOTDIR") return undefined;
+    throw storageError(what, path, error);
+  }
+}
+
+/** What each refusal of the system means for the person who has to mend it. */
+const HINTS: Readonly<Record<string, string>> = {
+  ENOSPC: "Free some space and run the same command again: it goes on where it stopped.",
+  EDQUOT: "Raise the disk quota and run the same command again: it goes on where it stopped.",
+  EACCES: "Run tde as the user who owns the file (usually postgres).",
+  EPERM: "Run tde as the user who owns the file (usually postgres), or as root.",
+  EROFS: 'The file system is read-only. Use "--output" to write to another place.',
+  EMFILE: "Too many files are open. Raise the limit (ulimit -n) or lower --jobs.",
+  EIO: "The disk reports an error. Check it before anything else, then run the command again.",
+  ELOOP: "A symbolic link stands in the path where none is expected, or links form a loop.",
+};
+
+function storageError(what: string, path: BytePath, error: unknown): StorageError {
+  const errno = errnoOf(error);
+  const reason =
+    error instanceof Error
+      ? error.message.replace(/^[A-Z0-9]+: /, "").replace(/, \w+( '.*)?$/s, "")
+      : String(error);
+  return new StorageError(`${what} "${displayPath(path)}": ${reason}`, {
+    cause: error,
+    errno,
+    hint: errno === undefined ? undefined : HINTS[errno],
+  });
+}
+
+function errnoOf(error: unknown): string | undefined {
+  return error instanceof Error && "code" in error && typeof error.code === "string"
+    ? error.code
+    : undefined;
+}
+
+function kindOf(entry: {
+  isFile(): boolean;
+  isDirectory(): boolean;
+  isSymbolicLink(): boolean;
+}): FileKind {
+  if (entry.isFile()) return "file";
+  if (entry.isDirectory()) return "directory";
+  return entry.isSymbolicLink() ? "link" : "other";
+}
+
+function fromNodeStat(stats: fs.Stats): FileStat {
+  return {
+    kind: kindOf(stats),
+    sizeBytes: stats.size,
+    mode: stats.mode & 0o7777,
+    uid: stats.uid,
+    gid: stats.gid,
+    accessTime: stats.atimeMs / 1000,
+    modifyTime: stats.mtimeMs / 1000,
+    device: stats.dev,
+    inode: stats.ino,
+    linkCount: stats.nlink,
+  };
+}
