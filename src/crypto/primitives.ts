@@ -12,12 +12,18 @@ import {
   hkdfSync,
   type KeyObject,
   randomBytes,
+  randomFillSync,
   scrypt,
   timingSafeEqual,
 } from "node:crypto";
 
 export type { KeyObject } from "node:crypto";
 export { randomBytes } from "node:crypto";
+
+/** Fills a buffer with random bytes: many nonces in one call. */
+export function fillRandom(buffer: Uint8Array): void {
+  randomFillSync(buffer);
+}
 
 export const KEY_BYTES = 32;
 export const NONCE_BYTES = 12;

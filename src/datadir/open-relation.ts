@@ -1,0 +1,163 @@
+/**
+ * Reads a sealed relation file with its sidecar, checks every page and tag, and writes the plain file when asked.
+ * Problems go to a collector; a caller that writes stops at the first.
+ */
+import { displayPath } from "../bytes/byte-path.ts";
+import { type KeyObject, type RunningHash, runningSha256 } from "../crypto/primitives.ts";
+import { KeyError } from "../errors.ts";
+import type { Chunk } from "../format/chunk.ts";
+import { derivePageKey, deriveSidecarMacKey, type PageKey } from "../format/file-keys.ts";
+import { describeIdentity, sameIdentity } from "../format/identity.ts";
+import { ChunkOpener, type FileKeys } from "../format/open-chunk.ts";
+import type { Problem } from "../format/problem.ts";
+import { parseSidecarPage, type SidecarHead } from "../format/sidecar-page.ts";
+import { type DataKeys, dekFor } from "../keyring/data-keys.ts";
+import { readExactly, readUpTo } from "../storage/file-io.ts";
+import type { OpenFile } from "../storage/file-system.ts";
+import { type RelationFiles, type RunFacts, type SlotRange, slotCountOf } from "./relation-job.ts";
+import { writeNonZero } from "./seal-relation.ts";
+
+export interface OpenSource {
+  readonly sealed: OpenFile;
+  readonly sidecar: OpenFile;
+  /** Where the plain pages go; undefined where the file is only checked. */
+  readonly plain: OpenFile | undefined;
+}
+
+export interface OpenResult {
+  readonly pagesByKey: ReadonlyMap<number, number>;
+  readonly macKeyIds: ReadonlySet<number>;
+  readonly wrongChecksums: number;
+}
+
+const NOTHING_OPENED: OpenResult = { pagesByKey: new Map(), macKeyIds: new Set(), wrongChecksums: 0 };
+
+/**
+ * Checks one range and, where `source.plain` is given, writes its pages there.
+ * @param report - may throw: then nothing of the chunk in hand is written.
+ */
+export function openRange(
+  chunk: Chunk,
+  facts: RunFacts,
+  files: RelationFiles,
+  source: OpenSource,
+  range: SlotRange,
+  report: (problem: Problem) => void,
+  onBytes: (bytes: number) => void,
+): OpenResult {
+  const { blockSizeBytes } = facts;
+  const path = displayPath(files.path);
+  const sidecarProblem = (message: string): void => report({ kind: "sidecar", path, message });
+  const head = readHead(source.sidecar, blockSizeBytes);
+  if (typeof head === "string") {
+    sidecarProblem(`sidecar page 0: ${head}`);
+    return NOTHING_OPENED;
+  }
+  if (!sameIdentity(head.identity, files.identity)) {
+    report({ kind: "identity", path, message: identityMessage(head, files) });
+  }
+  const slotCount = slotCountOf(files.sizeBytes, blockSizeBytes);
+  let clean = true;
+  const opener = new ChunkOpener(chunk, {
+    head,
+    keys: facts.keys === undefined ? undefined : new DerivedFileKeys(facts.keys, head, path),
+    slotCount,
+    maxEpoch: facts.epoch,
+    path,
+    report: (problem) => {
+      clean = false;
+      report(problem);
+    },
+  });
+  const end = range.firstSlot + range.slotCount;
+  for (let firstSlot = range.firstSlot; firstSlot < end; firstSlot += chunk.slotCapacity) {
+    const lastSlot = Math.min(firstSlot + chunk.slotCapacity, end);
+    const position = firstSlot * blockSizeBytes;
+    const dataBytes = Math.min(lastSlot * blockSizeBytes, files.sizeBytes) - position;
+    readExactly(source.sealed, chunk.data, 0, dataBytes, position);
+    const sidecarBytes = Math.ceil((lastSlot - firstSlot) / chunk.slotsPerPage) * blockSizeBytes;
+    const sidecarPosition = (firstSlot / chunk.slotsPerPage) * blockSizeBytes;
+    const found = readUpTo(source.sidecar, chunk.sidecar, 0, sidecarBytes, sidecarPosition);
+    if (found < sidecarBytes) {
+      sidecarProblem(`the sidecar ends at ${sidecarPosition + found}, in the slots of block ${firstSlot} and after`);
+      break;
+    }
+    opener.open(firstSlot, dataBytes, source.plain !== undefined);
+    if (source.plain !== undefined && clean) writeNonZero(chunk, source.plain, dataBytes, position);
+    onBytes(dataBytes);
+  }
+  return opener;
+}
+
+function readHead(sidecar: OpenFile, blockSizeBytes: number): SidecarHead | string {
+  const page = Buffer.alloc(blockSizeBytes);
+  const count = readUpTo(sidecar, page, 0, blockSizeBytes, 0);
+  return count < blockSizeBytes ? "it is cut" : parseSidecarPage(page);
+}
+
+function identityMessage(head: SidecarHead, files: RelationFiles): string {
+  const { systemIdentifier } = head.identity;
+  return systemIdentifier === files.identity.systemIdentifier
+    ? `this is ${describeIdentity(head.identity)}, found at ${displayPath(files.path)}`
+    : `this is ${describeIdentity(head.identity)} of cluster ${systemIdentifier}, found in cluster ${files.identity.systemIdentifier}`;
+}
+
+/** Derives the keys of one file when a slot first names them. */
+export class DerivedFileKeys implements FileKeys {
+  private readonly keys: DataKeys;
+  private readonly head: SidecarHead;
+  private readonly path: string;
+  private readonly pageKeys: Map<number, PageKey | string> = new Map();
+  private readonly macKeys: Map<number, KeyObject | string> = new Map();
+
+  constructor(keys: DataKeys, head: SidecarHead, path: string) {
+    this.keys = keys;
+    this.head = head;
+    this.path = path;
+  }
+
+  pageKey(keyId: number): PageKey | string {
+    return remember(this.pageKeys, keyId, () =>
+      derivePageKey(this.dek(keyId), this.head.fileSalt, keyId, this.head.identity),
+    );
+  }
+
+  macKey(keyId: number): KeyObject | string {
+    return remember(this.macKeys, keyId, () =>
+      deriveSidecarMacKey(this.dek(keyId), this.head.fileSalt, this.head.identity),
+    );
+  }
+
+  private dek(keyId: number): KeyObject {
+    return dekFor(this.keys, this.head.keyringId, keyId, this.path);
+  }
+}
+
+function remember<T>(cache: Map<number, T | string>, keyId: number, derive: () => T): T | string {
+  let value = cache.get(keyId);
+  if (value === undefined) {
+    try {
+      value = derive();
+    } catch (error) {
+      if (!(error instanceof KeyError)) throw error;
+      value = error.message;
+    }
+    cache.set(keyId, value);
+  }
+  return value;
+}
+
+/** The file root: SHA-256 over all bytes of the sidecar, and how many there are. */
+export function digestSidecar(sidecar: OpenFile): { root: string; sizeBytes: number } {
+  const hash: RunningHash = runningSha256();
+  const buffer = Buffer.allocUnsafe(2 ** 18);
+  let position = 0;
+  for (;;) {
+    const count = sidecar.read(buffer, 0, buffer.length, position);
+    if (count === 0) break;
+    hash.update(buffer.subarray(0, count));
+    position += count;
+  }
+  return { root: hash.digest().toString("hex"), sizeBytes: position };
+}
+

@@ -1,0 +1,80 @@
+/**
+ * Reads a plain relation file and writes its sealed form and its sidecar beside it, a chunk at a time. The files
+ * that it writes are new and nobody's yet: the caller syncs them, and only a journal entry makes them count.
+ */
+import { displayPath } from "../bytes/byte-path.ts";
+import type { Chunk } from "../format/chunk.ts";
+import { derivePageKey, deriveSidecarMacKey } from "../format/file-keys.ts";
+import { ChunkSealer, type SealCounts } from "../format/seal-chunk.ts";
+import { dekFor } from "../keyring/data-keys.ts";
+import { KeyError } from "../errors.ts";
+import { readExactly, writeAll } from "../storage/file-io.ts";
+import type { OpenFile } from "../storage/file-system.ts";
+import { type RelationFiles, type RunFacts, type SlotRange, slotCountOf } from "./relation-job.ts";
+
+export interface SealTarget {
+  readonly source: OpenFile;
+  readonly sealed: OpenFile;
+  readonly sidecar: OpenFile;
+  /** 16 random bytes, the same for every range of one file. */
+  readonly fileSalt: Buffer;
+}
+
+/**
+ * Seals one range. Zero runs stay holes: the caller has set the sealed file's size.
+ * @param onBytes - called with the bytes of each chunk done.
+ * @throws {StateError} on a page that is sealed already; {StorageError}.
+ */
+export function sealRange(
+  chunk: Chunk,
+  facts: RunFacts,
+  files: RelationFiles,
+  target: SealTarget,
+  range: SlotRange,
+  onBytes: (bytes: number) => void,
+): SealCounts {
+  const { keys, keyringId, blockSizeBytes, epoch, dataChecksums } = facts;
+  if (keys === undefined) throw new KeyError("sealing needs an opened keyring");
+  const keyId = keys.currentKeyId;
+  const dek = dekFor(keys, keyringId, keyId, displayPath(files.path));
+  const { identity } = files;
+  const { fileSalt } = target;
+  const sealer = new ChunkSealer(chunk, {
+    head: { identity, keyringId, fileSalt },
+    keyId,
+    pageKey: derivePageKey(dek, fileSalt, keyId, identity),
+    macKey: deriveSidecarMacKey(dek, fileSalt, identity),
+    epoch,
+    dataChecksums,
+    describe: () => displayPath(files.path),
+  });
+  const fileSlots = slotCountOf(files.sizeBytes, blockSizeBytes);
+  const end = range.firstSlot + range.slotCount;
+  for (let firstSlot = range.firstSlot; firstSlot < end; firstSlot += chunk.slotCapacity) {
+    const lastSlot = Math.min(firstSlot + chunk.slotCapacity, end);
+    const position = firstSlot * blockSizeBytes;
+    const dataBytes = Math.min(lastSlot * blockSizeBytes, files.sizeBytes) - position;
+    readExactly(target.source, chunk.data, 0, dataBytes, position);
+    const sidecarPages = sealer.seal(firstSlot, dataBytes, lastSlot === fileSlots);
+    writeNonZero(chunk, target.sealed, dataBytes, position);
+    const sidecarPosition = (firstSlot / chunk.slotsPerPage) * blockSizeBytes;
+    writeAll(target.sidecar, chunk.sidecar, 0, sidecarPages * blockSizeBytes, sidecarPosition);
+    onBytes(dataBytes);
+  }
+  return sealer.counts;
+}
+
+/** Writes a chunk's data but for its zero pages, in as few calls as runs of other pages. */
+export function writeNonZero(chunk: Chunk, file: OpenFile, dataBytes: number, position: number): void {
+  const blockCount = Math.floor(dataBytes / chunk.blockSizeBytes);
+  let start = 0;
+  const writeUpTo = (end: number): void => {
+    if (end > start) writeAll(file, chunk.data, start, end - start, position + start);
+  };
+  for (let i = 0; i < blockCount; i++) {
+    if (chunk.zero[i] !== 1) continue;
+    writeUpTo(i * chunk.blockSizeBytes);
+    start = (i + 1) * chunk.blockSizeBytes;
+  }
+  writeUpTo(dataBytes);
+}

@@ -1,0 +1,189 @@
+/**
+ * Seals the pages of one chunk in place and makes their sidecar pages. Each page gets a fresh random nonce and a
+ * tag over everything that identifies it; the stored checksum is then computed over what is stored, so that stock
+ * tools accept it. docs/FORMAT.md, "Page message".
+ */
+import { fillRandom, gcmEncrypt, type KeyObject, NONCE_BYTES } from "../crypto/primitives.ts";
+import { StateError } from "../errors.ts";
+import type { Chunk } from "./chunk.ts";
+import type { PageKey } from "./file-keys.ts";
+import {
+  MESSAGE_START,
+  PageAad,
+  PAGE_HEADER_BYTES,
+  PD_CHECKSUM,
+  PD_FLAGS,
+  SEALED_PAGE_MARK,
+  wrongOnPurpose,
+} from "./page-message.ts";
+import { finishSidecarPage, type SidecarHead } from "./sidecar-page.ts";
+import { SLOT, SLOT_FLAG, SLOT_KIND, writeSlotFields } from "./slot.ts";
+
+export interface SealContext {
+  readonly head: SidecarHead;
+  readonly keyId: number;
+  readonly pageKey: PageKey;
+  readonly macKey: KeyObject;
+  readonly epoch: bigint;
+  /** Whether the cluster has data checksums: without them no original checksum is right or wrong. */
+  readonly dataChecksums: boolean;
+  /** For messages. */
+  readonly describe: () => string;
+}
+
+export interface SealCounts {
+  pages: number;
+  zeroPages: number;
+  wrongChecksums: number;
+}
+
+export class ChunkSealer {
+  private readonly chunk: Chunk;
+  private readonly context: SealContext;
+  private readonly aad: PageAad;
+  private readonly nonces: Buffer;
+  readonly counts: SealCounts = { pages: 0, zeroPages: 0, wrongChecksums: 0 };
+
+  constructor(chunk: Chunk, context: SealContext) {
+    this.chunk = chunk;
+    this.context = context;
+    this.aad = new PageAad(context.head.identity);
+    this.nonces = Buffer.alloc(chunk.slotCapacity * NONCE_BYTES);
+  }
+
+  /**
+   * Seals what the chunk's data buffer holds.
+   * @param firstSlot - number, within the file, of the chunk's first block; a multiple of the slots per page.
+   * @param dataBytes - how much of the data buffer is filled.
+   * @param last - whether the file ends here.
+   * @returns the number of sidecar pages made.
+   * @throws {StateError} when a page is sealed already.
+   */
+  seal(firstSlot: number, dataBytes: number, last: boolean): number {
+    const { chunk, context } = this;
+    const { blockSizeBytes } = chunk;
+    const blockCount = Math.floor(dataBytes / blockSizeBytes);
+    const tailBytes = dataBytes % blockSizeBytes;
+    const slotCount = blockCount + (tailBytes > 0 ? 1 : 0);
+    const sidecarPages = Math.ceil(slotCount / chunk.slotsPerPage);
+    const firstBlock = context.head.identity.firstBlock + firstSlot;
+
+    chunk.sidecar.fill(0, 0, sidecarPages * blockSizeBytes);
+    fillRandom(this.nonces.subarray(0, slotCount * NONCE_BYTES));
+    chunk.findZeroPages(blockCount);
+    chunk.checksumData(blockCount, firstBlock);
+    for (let i = 0; i < blockCount; i++) {
+      if (chunk.zero[i] === 1) this.sealZeroPage(i, firstSlot + i);
+      else this.sealPage(i, firstSlot + i);
+    }
+    chunk.checksumData(blockCount, firstBlock);
+    for (let i = 0; i < blockCount; i++) this.storeChecksum(i);
+    if (tailBytes > 0) this.sealTail(blockCount, firstSlot + blockCount, tailBytes);
+
+    const firstSidecarPage = firstSlot / chunk.slotsPerPage;
+    for (let i = 0; i < sidecarPages; i++) {
+      const head = {
+        ...context.head,
+        pageNumber: firstSidecarPage + i,
+        last: last && i === sidecarPages - 1,
+        macKeyId: context.keyId,
+      };
+      finishSidecarPage(chunk.sidecarPage(i), head, context.macKey);
+    }
+    chunk.checksumSidecar(sidecarPages, context.head.identity.firstBlock + firstSidecarPage);
+    for (let i = 0; i < sidecarPages; i++) {
+      chunk.sidecar.writeUInt16LE(chunk.checksums[i] ?? 0, i * blockSizeBytes + PD_CHECKSUM);
+    }
+    this.counts.pages += slotCount;
+    return sidecarPages;
+  }
+
+  private sealPage(index: number, block: number): void {
+    const { chunk } = this;
+    const { data, sidecar } = chunk;
+    const pageAt = index * chunk.blockSizeBytes;
+    const slotAt = chunk.slotAt(index);
+    const original = data.readUInt16LE(pageAt + PD_CHECKSUM);
+    const pdFlags = data.readUInt16LE(pageAt + PD_FLAGS);
+    const valid = original === chunk.checksums[index];
+    const marked = (pdFlags & SEALED_PAGE_MARK) !== 0;
+    if (marked && valid) this.refuseSealedPage(block);
+
+    let flags = 0;
+    if (this.context.dataChecksums && !valid) {
+      flags |= SLOT_FLAG.wrongChecksum;
+      this.counts.wrongChecksums++;
+    }
+    if (marked) flags |= SLOT_FLAG.originalMark;
+    this.startSlot(index, SLOT_KIND.page, flags, chunk.blockSizeBytes);
+
+    data.writeUInt16LE(pdFlags | SEALED_PAGE_MARK, pageAt + PD_FLAGS);
+    const aad = this.aad.forPage(block, sidecar, slotAt, data, pageAt);
+    data.writeUInt16LE(original, pageAt + MESSAGE_START);
+    const plaintext = data.subarray(pageAt + MESSAGE_START, pageAt + chunk.blockSizeBytes);
+    const { ciphertext, tag } = gcmEncrypt(this.context.pageKey.key, this.nonce(index), aad, plaintext);
+    ciphertext.copy(sidecar, slotAt + SLOT.sealedBytes, 0, 2);
+    ciphertext.copy(data, pageAt + PAGE_HEADER_BYTES, 2);
+    this.aad.restoreHeaderEnd(data, pageAt);
+    tag.copy(sidecar, slotAt + SLOT.tag);
+  }
+
+  /** A zero page stays zero on disk, where tools take it for a new one and files stay sparse. */
+  private sealZeroPage(index: number, block: number): void {
+    const { chunk } = this;
+    const slotAt = chunk.slotAt(index);
+    this.startSlot(index, SLOT_KIND.zeroPage, 0, chunk.blockSizeBytes);
+    const aad = this.aad.forZeroPage(block, chunk.sidecar, slotAt);
+    const { tag } = gcmEncrypt(this.context.pageKey.key, this.nonce(index), aad, NOTHING);
+    tag.copy(chunk.sidecar, slotAt + SLOT.tag);
+    this.counts.zeroPages++;
+  }
+
+  private sealTail(index: number, block: number, tailBytes: number): void {
+    const { chunk } = this;
+    const slotAt = chunk.slotAt(index);
+    const tailAt = index * chunk.blockSizeBytes;
+    this.startSlot(index, SLOT_KIND.tail, 0, tailBytes);
+    const aad = this.aad.forTail(block, chunk.sidecar, slotAt);
+    const plaintext = chunk.data.subarray(tailAt, tailAt + tailBytes);
+    const { ciphertext, tag } = gcmEncrypt(this.context.pageKey.key, this.nonce(index), aad, plaintext);
+    ciphertext.copy(chunk.data, tailAt);
+    tag.copy(chunk.sidecar, slotAt + SLOT.tag);
+  }
+
+  private startSlot(index: number, kind: number, flags: number, lengthBytes: number): void {
+    const { sidecar } = this.chunk;
+    const slotAt = this.chunk.slotAt(index);
+    const { keyId, epoch, pageKey } = this.context;
+    writeSlotFields(sidecar, slotAt, { kind, flags, keyId, epoch, lengthBytes });
+    this.nonce(index).copy(sidecar, slotAt + SLOT.nonce);
+    pageKey.commitment.copy(sidecar, slotAt + SLOT.commitment);
+  }
+
+  private nonce(index: number): Buffer {
+    return this.nonces.subarray(index * NONCE_BYTES, (index + 1) * NONCE_BYTES);
+  }
+
+  private storeChecksum(index: number): void {
+    const { chunk } = this;
+    if (chunk.zero[index] === 1) return;
+    const valid = chunk.checksums[index] ?? 0;
+    const flags = chunk.sidecar.readUInt16LE(chunk.slotAt(index) + SLOT.flags);
+    const wrong = (flags & SLOT_FLAG.wrongChecksum) !== 0;
+    const stored = wrong ? wrongOnPurpose(valid) : valid;
+    chunk.data.writeUInt16LE(stored, index * chunk.blockSizeBytes + PD_CHECKSUM);
+  }
+
+  /**
+   * A mark with a right checksum is a sealed page; garbage with that bit set has a wrong one. Sealing it again
+   * would bury the ciphertext of a file whose sidecar may still be found in a backup.
+   */
+  private refuseSealedPage(block: number): never {
+    throw new StateError(
+      `${this.context.describe()} block ${this.context.head.identity.firstBlock + block} is sealed already, but its file has no sidecar`,
+      { hint: "Restore the file together with its sidecar (_tde) from a backup; nothing is ever encrypted twice." },
+    );
+  }
+}
+
+const NOTHING = Buffer.alloc(0);

@@ -1,0 +1,356 @@
+/**
+ * The journal of a run: what a crash must not leave half done. Each entry lists steps that are due (renames and
+ * removals, in order); it is written and synced before the first of them, and the next entry only after the last
+ * of them is durable. So after a crash only the newest entry can be unfinished, only the newest can be torn, and
+ * doing its steps again is harmless.
+ * docs/FORMAT.md, "Journal".
+ */
+import assert from "node:assert/strict";
+import { type BytePath, directoryOf, joinPath } from "../bytes/byte-path.ts";
+import { equalInConstantTime, hmacSha256, type KeyObject } from "../crypto/primitives.ts";
+import { FormatError, IntegrityError } from "../errors.ts";
+import { readUpTo, writeAll } from "./file-io.ts";
+import type { FileSystem, OpenFile } from "./file-system.ts";
+
+export const JOURNAL_NAME = "tde.journal" as BytePath;
+/** The journal while its first entry is being written: without that name there is no run. */
+const NEW_JOURNAL_NAME = "tde.journal_tdenew" as BytePath;
+
+export const JOURNAL_OPERATION = {
+  encrypt: 1,
+  decrypt: 2,
+  /** Into a new directory: a crash undoes it. */
+  encryptOutput: 3,
+  decryptOutput: 4,
+} as const;
+export type JournalOperation = keyof typeof JOURNAL_OPERATION;
+
+export const RECORD_TYPE = { plan: 1, due: 2, committed: 3 } as const;
+const ACTION = { rename: 1, remove: 2 } as const;
+
+/** Offsets in the header. */
+export const JOURNAL_HEADER = {
+  magic: 0, //       4 bytes "TDEJ"
+  version: 4, //     u16
+  reserved: 6, //    u16, zero
+  runId: 8, //       16 bytes, random: the salt of the journal key
+  directoryId: 24, //16 bytes
+  keyringId: 40, //  8 bytes
+  keyId: 48, //      u32
+  operation: 52, //  u32
+  epoch: 56, //      u64
+  mac: 64, //        16 bytes
+} as const;
+export const JOURNAL_HEADER_BYTES = 80;
+const MAGIC = Buffer.from("TDEJ", "ascii");
+const VERSION = 1;
+const MAC_BYTES = 16;
+const MAX_RECORD_BYTES = 2 ** 24;
+/** Only the newest entry counts, so a journal that grew past this is begun anew. */
+const COMPACT_BYTES = 2 ** 22;
+const MAX_JOURNAL_BYTES = COMPACT_BYTES + 2 * MAX_RECORD_BYTES;
+
+export interface JournalHeader {
+  /** 16 bytes. */
+  readonly runId: Buffer;
+  /** 32 hex digits. */
+  readonly directoryId: string;
+  /** 16 hex digits. */
+  readonly keyringId: string;
+  readonly keyId: number;
+  readonly operation: JournalOperation;
+  readonly epoch: bigint;
+}
+
+/** One step; paths are relative to the data directory. */
+export type DueStep =
+  | { readonly action: "rename"; readonly from: BytePath; readonly to: BytePath }
+  | { readonly action: "remove"; readonly path: BytePath };
+
+export interface JournalContent {
+  readonly header: JournalHeader;
+  /** What the run was asked to do, as JSON. */
+  readonly plan: string;
+  /** The steps of the newest entry; they may be done already. */
+  readonly due: readonly DueStep[];
+  /** All files are done: only finishing is left. */
+  readonly committed: boolean;
+}
+
+/** A journal that is being written. */
+export class Journal {
+  private readonly fs: FileSystem;
+  private readonly root: BytePath;
+  private readonly key: KeyObject;
+  private readonly header: JournalHeader;
+  private readonly plan: string;
+  private file: OpenFile | undefined;
+  private position: number = 0;
+  private lastMac: Buffer = Buffer.alloc(0);
+
+  private constructor(fs: FileSystem, root: BytePath, key: KeyObject, header: JournalHeader, plan: string) {
+    this.fs = fs;
+    this.root = root;
+    this.key = key;
+    this.header = header;
+    this.plan = plan;
+  }
+
+  /** Begins a run: afterwards the journal with its plan is durable. */
+  static create(fs: FileSystem, root: BytePath, key: KeyObject, header: JournalHeader, plan: string): Journal {
+    const journal = new Journal(fs, root, key, header, plan);
+    journal.begin([]);
+    return journal;
+  }
+
+  /** Goes on with the journal of an interrupted run, behind its last whole record. */
+  static resume(fs: FileSystem, root: BytePath, key: KeyObject): { journal: Journal; content: JournalContent } {
+    const file = fs.openForWriting(joinPath(root, JOURNAL_NAME));
+    try {
+      const { content, end, lastMac } = parse(readAll(file), key);
+      file.truncate(end);
+      file.sync();
+      const journal = new Journal(fs, root, key, content.header, content.plan);
+      journal.file = file;
+      journal.position = end;
+      journal.lastMac = lastMac;
+      return { journal, content };
+    } catch (error) {
+      file.close();
+      throw error;
+    }
+  }
+
+  /** Makes steps due, durably. Every step of the entry before must be durable. */
+  due(steps: readonly DueStep[]): void {
+    const body = serializeSteps(steps);
+    if (this.position > COMPACT_BYTES) this.begin([[RECORD_TYPE.due, body]]);
+    else this.append(RECORD_TYPE.due, body);
+  }
+
+  /** From here on only finishing is left. Every step of the entry before must be durable. */
+  commit(): void {
+    this.append(RECORD_TYPE.committed, Buffer.alloc(0));
+  }
+
+  close(): void {
+    this.file?.close();
+    this.file = undefined;
+  }
+
+  /** Writes a new journal with header, plan and these records, and puts it in the place of the old one. */
+  private begin(records: readonly (readonly [type: number, body: Buffer])[]): void {
+    this.close();
+    const newPath = joinPath(this.root, NEW_JOURNAL_NAME);
+    this.fs.remove(newPath);
+    this.file = this.fs.create(newPath, 0o600);
+    const bytes = serializeHeader(this.header, this.key);
+    writeAll(this.file, bytes, 0, bytes.length, 0);
+    this.position = bytes.length;
+    this.lastMac = bytes.subarray(JOURNAL_HEADER.mac);
+    this.append(RECORD_TYPE.plan, Buffer.from(this.plan, "utf8"));
+    for (const [type, body] of records) this.append(type, body);
+    this.fs.rename(newPath, joinPath(this.root, JOURNAL_NAME));
+    this.fs.syncDirectory(this.root);
+  }
+
+  private append(type: number, body: Buffer): void {
+    assert(this.file !== undefined && body.length < MAX_RECORD_BYTES);
+    const record = Buffer.alloc(5 + body.length + MAC_BYTES);
+    record.writeUInt32LE(1 + body.length, 0);
+    record.writeUInt8(type, 4);
+    body.copy(record, 5);
+    const mac = macOf(this.key, this.lastMac, record.subarray(0, 5 + body.length));
+    mac.copy(record, 5 + body.length);
+    writeAll(this.file, record, 0, record.length, this.position);
+    this.file.sync();
+    this.position += record.length;
+    this.lastMac = mac;
+  }
+}
+
+/** The header alone, unproved: it says which key proves the journal. Undefined where there is no journal. */
+export function readJournalHeader(fs: FileSystem, root: BytePath): JournalHeader | undefined {
+  const path = joinPath(root, JOURNAL_NAME);
+  if (fs.stat(path) === undefined) return undefined;
+  const file = fs.open(path);
+  try {
+    const bytes = Buffer.alloc(JOURNAL_HEADER_BYTES);
+    const count = readUpTo(file, bytes, 0, bytes.length, 0);
+    return parseHeader(bytes.subarray(0, count));
+  } finally {
+    file.close();
+  }
+}
+
+/** Removes the journal: the run is over. */
+export function removeJournal(fs: FileSystem, root: BytePath): void {
+  fs.remove(joinPath(root, JOURNAL_NAME));
+  fs.syncDirectory(root);
+}
+
+/** Removes what a crash left of a journal that never came to be. */
+export function removeUnbornJournal(fs: FileSystem, root: BytePath): void {
+  const path = joinPath(root, NEW_JOURNAL_NAME);
+  if (fs.stat(path) !== undefined) fs.remove(path);
+}
+
+/**
+ * Carries out due steps, also when some or all of them are done already, and makes them durable: a rename whose
+ * source is gone has happened, and so has the removal of a file that is not there.
+ */
+export function carryOut(fs: FileSystem, root: BytePath, steps: readonly DueStep[]): void {
+  const directories = new Set<BytePath>();
+  for (const step of steps) {
+    if (step.action === "rename") {
+      const from = joinPath(root, step.from);
+      if (fs.stat(from) !== undefined) fs.rename(from, joinPath(root, step.to));
+      directories.add(directoryOf(step.to));
+    } else {
+      fs.remove(joinPath(root, step.path));
+      directories.add(directoryOf(step.path));
+    }
+  }
+  for (const directory of directories) fs.syncDirectory(joinPath(root, directory));
+}
+
+function serializeHeader(header: JournalHeader, key: KeyObject): Buffer {
+  const bytes = Buffer.alloc(JOURNAL_HEADER_BYTES);
+  MAGIC.copy(bytes, JOURNAL_HEADER.magic);
+  bytes.writeUInt16LE(VERSION, JOURNAL_HEADER.version);
+  header.runId.copy(bytes, JOURNAL_HEADER.runId);
+  bytes.write(header.directoryId, JOURNAL_HEADER.directoryId, "hex");
+  bytes.write(header.keyringId, JOURNAL_HEADER.keyringId, "hex");
+  bytes.writeUInt32LE(header.keyId, JOURNAL_HEADER.keyId);
+  bytes.writeUInt32LE(JOURNAL_OPERATION[header.operation], JOURNAL_HEADER.operation);
+  bytes.writeBigUInt64LE(header.epoch, JOURNAL_HEADER.epoch);
+  macOf(key, Buffer.alloc(0), bytes.subarray(0, JOURNAL_HEADER.mac)).copy(bytes, JOURNAL_HEADER.mac);
+  return bytes;
+}
+
+function parseHeader(bytes: Buffer): JournalHeader {
+  if (bytes.length < JOURNAL_HEADER_BYTES || !MAGIC.equals(bytes.subarray(0, 4))) {
+    throw new FormatError('"tde.journal" is no journal of tde, or is cut', {
+      hint: "Restore the directory from a backup, or from the plain original.",
+    });
+  }
+  const version = bytes.readUInt16LE(JOURNAL_HEADER.version);
+  if (version !== VERSION) {
+    throw new FormatError(`"tde.journal" has format version ${version}, which this tde does not know`, {
+      hint: "Finish the run with the tde that began it.",
+    });
+  }
+  const code = bytes.readUInt32LE(JOURNAL_HEADER.operation);
+  const operation = (Object.keys(JOURNAL_OPERATION) as JournalOperation[]).find(
+    (name) => JOURNAL_OPERATION[name] === code,
+  );
+  if (operation === undefined || bytes.readUInt16LE(JOURNAL_HEADER.reserved) !== 0) {
+    throw new FormatError(`"tde.journal" is of an unknown operation (${code})`);
+  }
+  return {
+    runId: Buffer.from(bytes.subarray(JOURNAL_HEADER.runId, JOURNAL_HEADER.directoryId)),
+    directoryId: bytes.toString("hex", JOURNAL_HEADER.directoryId, JOURNAL_HEADER.keyringId),
+    keyringId: bytes.toString("hex", JOURNAL_HEADER.keyringId, JOURNAL_HEADER.keyId),
+    keyId: bytes.readUInt32LE(JOURNAL_HEADER.keyId),
+    operation,
+    epoch: bytes.readBigUInt64LE(JOURNAL_HEADER.epoch),
+  };
+}
+
+function parse(bytes: Buffer, key: KeyObject): { content: JournalContent; end: number; lastMac: Buffer } {
+  const header = parseHeader(bytes);
+  let lastMac = bytes.subarray(JOURNAL_HEADER.mac, JOURNAL_HEADER_BYTES);
+  const headerMac = macOf(key, Buffer.alloc(0), bytes.subarray(0, JOURNAL_HEADER.mac));
+  if (!equalInConstantTime(headerMac, lastMac)) throw altered(JOURNAL_HEADER.mac);
+
+  let plan: string | undefined;
+  let due: DueStep[] = [];
+  let committed = false;
+  let position = JOURNAL_HEADER_BYTES;
+  while (position + 5 + MAC_BYTES <= bytes.length) {
+    const length = bytes.readUInt32LE(position);
+    const bodyEnd = position + 4 + length;
+    // What a torn write left: it is the last record, and nothing can stand behind it.
+    if (length < 1 || length > MAX_RECORD_BYTES || bodyEnd + MAC_BYTES > bytes.length) break;
+    const mac = bytes.subarray(bodyEnd, bodyEnd + MAC_BYTES);
+    if (!equalInConstantTime(macOf(key, lastMac, bytes.subarray(position, bodyEnd)), mac)) {
+      if (bodyEnd + MAC_BYTES < bytes.length) throw altered(position);
+      break;
+    }
+    const type = bytes.readUInt8(position + 4);
+    const body = bytes.subarray(position + 5, bodyEnd);
+    if (type === RECORD_TYPE.plan && plan === undefined) plan = body.toString("utf8");
+    else if (type === RECORD_TYPE.due && plan !== undefined) due = parseSteps(body);
+    else if (type === RECORD_TYPE.committed && plan !== undefined) committed = true;
+    else throw new FormatError(`"tde.journal" has an unknown record of type ${type} at offset ${position}`);
+    position = bodyEnd + MAC_BYTES;
+    lastMac = mac;
+  }
+  if (plan === undefined) throw altered(JOURNAL_HEADER_BYTES);
+  return { content: { header, plan, due, committed }, end: position, lastMac: Buffer.from(lastMac) };
+}
+
+function altered(offset: number): IntegrityError {
+  return new IntegrityError(`"tde.journal" was altered or damaged at offset ${offset}`, {
+    hint: "Restore the directory from a backup; do not remove the journal, which says what is half done.",
+  });
+}
+
+/** u8 action, then each path as u16 length and bytes; one after the other. */
+function serializeSteps(steps: readonly DueStep[]): Buffer {
+  return Buffer.concat(
+    steps.map((step) => {
+      const paths = step.action === "rename" ? [step.from, step.to] : [step.path];
+      const parts: Buffer[] = [Buffer.from([ACTION[step.action]])];
+      for (const path of paths) {
+        const length = Buffer.alloc(2);
+        length.writeUInt16LE(path.length, 0);
+        parts.push(length, Buffer.from(path, "latin1"));
+      }
+      return Buffer.concat(parts);
+    }),
+  );
+}
+
+function parseSteps(body: Buffer): DueStep[] {
+  const steps: DueStep[] = [];
+  let position = 0;
+  const take = (bytes: number): number => {
+    const at = position;
+    position += bytes;
+    if (position > body.length) throw new FormatError('"tde.journal" has an entry that is cut');
+    return at;
+  };
+  const takePath = (): BytePath => {
+    const length = body.readUInt16LE(take(2));
+    const path = body.toString("latin1", take(length), position);
+    assertInside(path);
+    return path as BytePath;
+  };
+  while (position < body.length) {
+    const action = body.readUInt8(take(1));
+    if (action === ACTION.rename) steps.push({ action: "rename", from: takePath(), to: takePath() });
+    else if (action === ACTION.remove) steps.push({ action: "remove", path: takePath() });
+    else throw new FormatError(`"tde.journal" has an unknown action ${action}`);
+  }
+  return steps;
+}
+
+/** No entry may lead out of the directory. */
+function assertInside(path: string): void {
+  const parts = path.split("/");
+  if (path.includes("\0") || parts.some((part) => part === "" || part === "." || part === "..")) {
+    throw new FormatError('"tde.journal" names a path outside the data directory');
+  }
+}
+
+function macOf(key: KeyObject, previousMac: Buffer, bytes: Buffer): Buffer {
+  return hmacSha256(key, previousMac, bytes).subarray(0, MAC_BYTES);
+}
+
+function readAll(file: OpenFile): Buffer {
+  const { sizeBytes } = file.stat();
+  if (sizeBytes > MAX_JOURNAL_BYTES) throw new FormatError(`"tde.journal" is too large (${sizeBytes} bytes)`);
+  const bytes = Buffer.alloc(sizeBytes);
+  return bytes.subarray(0, readUpTo(file, bytes, 0, sizeBytes, 0));
+}
