@@ -53,6 +53,7 @@ export function exportKey(key: KeyObject): Buffer {
 /**
  * HKDF-SHA256 (RFC 5869).
  * @param salt - the empty buffer where the format says "no salt".
+ * @param info - of any length; node:crypto itself stops at 1024 bytes, less than a long path.
  */
 export function hkdf(
   key: KeyObject,
@@ -60,7 +61,30 @@ export function hkdf(
   info: Uint8Array,
   lengthBytes: number,
 ): Buffer {
+  if (info.length > 1024) return hkdfOfLongInfo(key, salt, info, lengthBytes);
   return Buffer.from(hkdfSync("sha256", key, salt, info, lengthBytes));
+}
+
+/** The two steps of RFC 5869, sections 2.2 and 2.3, from HMAC. */
+function hkdfOfLongInfo(
+  key: KeyObject,
+  salt: Uint8Array,
+  info: Uint8Array,
+  lengthBytes: number,
+): Buffer {
+  const inputKey = key.export();
+  const pseudorandomKey = createHmac("sha256", salt).update(inputKey).digest();
+  inputKey.fill(0);
+  const blocks: Buffer[] = [];
+  for (let i = 1; blocks.length * 32 < lengthBytes; i++) {
+    const previous = blocks.at(-1) ?? Buffer.alloc(0);
+    const hmac = createHmac("sha256", pseudorandomKey).update(previous).update(info);
+    blocks.push(hmac.update(Buffer.of(i)).digest());
+  }
+  pseudorandomKey.fill(0);
+  const output = Buffer.concat(blocks, lengthBytes);
+  for (const block of blocks) block.fill(0);
+  return output;
 }
 
 /** As hkdf, for a 32-byte key that never leaves the library as bytes. */
@@ -131,6 +155,11 @@ export interface RunningHash {
 
 export function runningSha256(): RunningHash {
   return createHash("sha256");
+}
+
+/** The other members of SHA-2, which backup_manifest may use; everything of tde's own is SHA-256. */
+export function runningSha2(bits: 224 | 256 | 384 | 512): RunningHash {
+  return createHash(`sha${bits}`);
 }
 
 /** Compares MACs or commitments without telling by its time where they differ. */

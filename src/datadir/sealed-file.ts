@@ -1,0 +1,214 @@
+/**
+ * Seals whole files into containers and opens them again, over the FileSystem interface: 1 MiB of input at a
+ * time, whatever the size of the file. Plaintext reaches the target only after its chunk's tag holds; the
+ * caller gives the target its final name only after the call returned, syncs it and sets its attributes.
+ */
+import assert from "node:assert/strict";
+import { type BytePath, displayPath } from "../bytes/byte-path.ts";
+import { FormatError, StorageError } from "../errors.ts";
+import {
+  containerDigest,
+  ContainerOpener,
+  type OpeningOptions,
+} from "../format/container-opener.ts";
+import type { ContainerHeader } from "../format/container.ts";
+import { ContainerSealer } from "../format/container-sealer.ts";
+import { type DataKeys, dekFor } from "../keyring/data-keys.ts";
+import { readExactly, readUpTo, writeAll } from "../storage/file-io.ts";
+import type { FileSystem, OpenFile } from "../storage/file-system.ts";
+
+/** Sixteen chunks of the default size. */
+const READ_BYTES = 2 ** 20;
+
+export interface SealFileOptions {
+  readonly keys: DataKeys;
+  readonly systemIdentifier: bigint;
+  /** `fileContext` or `linkContext` of the original's path in the data directory. */
+  readonly context: string;
+  readonly chunkSizeBytes?: number | undefined;
+}
+
+export interface SealedFile {
+  readonly keyId: number;
+  /** Bytes of the container. */
+  readonly sizeBytes: number;
+  /** What the manifest keeps, 32 bytes. */
+  readonly digest: Buffer;
+}
+
+export interface UnsealedFile {
+  readonly header: ContainerHeader;
+  /** Bytes of content. */
+  readonly sizeBytes: number;
+  /** Of the container, 32 bytes. */
+  readonly digest: Buffer;
+}
+
+export type UnsealFileOptions = Omit<OpeningOptions, "where">;
+
+/**
+ * Seals the file `from` under the current key into `to`, from offset 0 on.
+ * @param to - empty and open for writing; stays open, not synced.
+ * @throws {StorageError} also when the file changes its size meanwhile.
+ */
+export function sealFile(
+  fs: FileSystem,
+  from: BytePath,
+  to: OpenFile,
+  options: SealFileOptions,
+): SealedFile {
+  const source = fs.open(from);
+  try {
+    const { sizeBytes } = source.stat();
+    const sealed = sealParts(fileParts(source, sizeBytes), sizeBytes, to, options);
+    if (readUpTo(source, Buffer.alloc(1), 0, 1, sizeBytes) > 0) {
+      throw new StorageError(`file "${displayPath(from)}" grew while it was read`, {
+        hint: "Something else is changing the file. Stop it and run the command again.",
+      });
+    }
+    return sealed;
+  } finally {
+    source.close();
+  }
+}
+
+/** As sealFile, for content in memory, such as the target of a symbolic link. */
+export function sealBytes(content: Uint8Array, to: OpenFile, options: SealFileOptions): SealedFile {
+  return sealParts([content], content.length, to, options);
+}
+
+/**
+ * Opens the container `from` and writes its content to `to`, from offset 0 on. Content is whole and genuine when
+ * this returns; after an error the caller removes the target.
+ * @param to - empty and open for writing; stays open, not synced.
+ * @throws {FormatError} @throws {KeyError} @throws {IntegrityError} as ContainerOpener.
+ */
+export function unsealFile(
+  fs: FileSystem,
+  from: BytePath,
+  to: OpenFile,
+  options: UnsealFileOptions,
+): UnsealedFile {
+  return unsealParts(fs, from, options, (part, position) =>
+    writeAll(to, part, 0, part.length, position),
+  );
+}
+
+/** Checks every tag and writes nothing. */
+export function verifySealedFile(
+  fs: FileSystem,
+  from: BytePath,
+  options: UnsealFileOptions,
+): UnsealedFile {
+  return unsealParts(fs, from, options, () => {});
+}
+
+/**
+ * The content of a small container.
+ * @throws {FormatError} when it has more than `limitBytes`.
+ */
+export function readSealedFile(
+  fs: FileSystem,
+  from: BytePath,
+  limitBytes: number,
+  options: UnsealFileOptions,
+): Buffer {
+  const parts: Buffer[] = [];
+  unsealParts(fs, from, options, (part, position) => {
+    if (position + part.length > limitBytes) {
+      throw new FormatError(
+        `sealed file "${displayPath(from)}" has more content than the ${limitBytes} bytes that such a file can have`,
+      );
+    }
+    parts.push(part);
+  });
+  return Buffer.concat(parts);
+}
+
+/**
+ * The digest that the manifest keeps of a container, without a key: reads its header and tags only.
+ * @returns 32 bytes.
+ */
+export function sealedFileDigest(fs: FileSystem, path: BytePath): Buffer {
+  const file = fs.open(path);
+  try {
+    const readAt = (offset: number, length: number): Buffer => {
+      const buffer = Buffer.alloc(length);
+      return buffer.subarray(0, readUpTo(file, buffer, 0, length, offset));
+    };
+    return containerDigest(readAt, file.stat().sizeBytes, `"${displayPath(path)}"`);
+  } finally {
+    file.close();
+  }
+}
+
+function sealParts(
+  parts: Iterable<Uint8Array>,
+  contentSizeBytes: number,
+  to: OpenFile,
+  options: SealFileOptions,
+): SealedFile {
+  const { keys, systemIdentifier, context, chunkSizeBytes } = options;
+  const { currentKeyId: keyId, keyringId } = keys;
+  const sealer = new ContainerSealer(dekFor(keys, keyringId, keyId, displayPath(to.path)), {
+    keyId,
+    keyringId,
+    systemIdentifier,
+    context,
+    contentSizeBytes,
+    chunkSizeBytes,
+  });
+  let position = 0;
+  const write = (chunks: Buffer[]): void => {
+    if (chunks.length === 0) return;
+    const bytes = Buffer.concat(chunks);
+    writeAll(to, bytes, 0, bytes.length, position);
+    position += bytes.length;
+  };
+  write([sealer.header]);
+  for (const part of parts) write(sealer.seal(part));
+  write(sealer.finish());
+  return { keyId, sizeBytes: position, digest: sealer.digest };
+}
+
+function unsealParts(
+  fs: FileSystem,
+  from: BytePath,
+  options: UnsealFileOptions,
+  take: (part: Buffer, position: number) => void,
+): UnsealedFile {
+  const source = fs.open(from);
+  try {
+    const opener = new ContainerOpener({ ...options, where: `"${displayPath(from)}"` });
+    let position = 0;
+    const pass = (parts: Buffer[]): void => {
+      for (const part of parts) {
+        take(part, position);
+        position += part.length;
+      }
+    };
+    const { sizeBytes } = source.stat();
+    const buffer = Buffer.alloc(Math.min(READ_BYTES, sizeBytes + 1));
+    for (let offset = 0; ;) {
+      const count = source.read(buffer, 0, buffer.length, offset);
+      if (count === 0) break;
+      pass(opener.open(buffer.subarray(0, count)));
+      offset += count;
+    }
+    pass(opener.finish());
+    const { header, digest } = opener;
+    assert(header !== undefined, "a finished container has a header");
+    return { header, sizeBytes: position, digest };
+  } finally {
+    source.close();
+  }
+}
+
+function* fileParts(source: OpenFile, sizeBytes: number): Generator<Uint8Array> {
+  const buffer = Buffer.alloc(Math.min(READ_BYTES, sizeBytes));
+  for (let offset = 0; offset < sizeBytes; offset += buffer.length) {
+    const length = Math.min(buffer.length, sizeBytes - offset);
+    readExactly(source, buffer, 0, length, offset);
+    yield buffer.subarray(0, length);
+  }
+}
