@@ -34,6 +34,7 @@ const NOTHING_OPENED: OpenResult = { pagesByKey: new Map(), macKeyIds: new Set()
 
 /**
  * Checks one range and, where `source.plain` is given, writes its pages there.
+ * @param depth - "form" needs no key; "macs" adds those of the sidecar; "tags" those of every page.
  * @param report - may throw: then nothing of the chunk in hand is written.
  */
 export function openRange(
@@ -42,6 +43,7 @@ export function openRange(
   files: RelationFiles,
   source: OpenSource,
   range: SlotRange,
+  depth: "form" | "macs" | "tags",
   report: (problem: Problem) => void,
   onBytes: (bytes: number) => void,
 ): OpenResult {
@@ -60,7 +62,8 @@ export function openRange(
   let clean = true;
   const opener = new ChunkOpener(chunk, {
     head,
-    keys: facts.keys === undefined ? undefined : new DerivedFileKeys(facts.keys, head, path),
+    keys: facts.keys === undefined || depth === "form" ? undefined : new DerivedFileKeys(facts.keys, head, path),
+    pageTags: depth === "tags",
     slotCount,
     maxEpoch: facts.epoch,
     path,

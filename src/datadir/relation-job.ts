@@ -39,8 +39,8 @@ export function slotCountOf(sizeBytes: number, blockSizeBytes: number): number {
   return Math.ceil(sizeBytes / blockSizeBytes);
 }
 
-export function wholeRange(files: RelationFiles, blockSizeBytes: number): SlotRange {
-  return { firstSlot: 0, slotCount: slotCountOf(files.sizeBytes, blockSizeBytes) };
+export function wholeRange(sizeBytes: number, blockSizeBytes: number): SlotRange {
+  return { firstSlot: 0, slotCount: slotCountOf(sizeBytes, blockSizeBytes) };
 }
 
 /** Cuts a large file into ranges that can be worked on side by side. @param slotsPerRange - of whole chunks. */

@@ -31,6 +31,8 @@ export interface OpenContext {
   readonly head: SidecarHead;
   /** Without keys only checksums and form are checked. */
   readonly keys: FileKeys | undefined;
+  /** Whether to check the pages' tags, and not only the sidecar's MACs. */
+  readonly pageTags: boolean;
   /** Slots of the whole file. */
   readonly slotCount: number;
   readonly maxEpoch: bigint;
@@ -150,7 +152,7 @@ export class ChunkOpener {
     }
     this.pagesByKey.set(fields.keyId, (this.pagesByKey.get(fields.keyId) ?? 0) + 1);
     if (!isTail) this.checkStoredForm(index, block, fields.kind, fields.flags);
-    if (context.keys === undefined) return true;
+    if (context.keys === undefined || !context.pageTags) return true;
 
     const pageKey = context.keys.pageKey(fields.keyId);
     if (typeof pageKey === "string") {

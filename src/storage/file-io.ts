@@ -83,3 +83,13 @@ export function readWholeFile(fs: FileSystem, path: BytePath, limitBytes: number
     file.close();
   }
 }
+
+/** Opens a file for reading, hands it over, and closes it whatever happens. */
+export function withFile<T>(fs: FileSystem, path: BytePath, use: (file: OpenFile) => T): T {
+  const file = fs.open(path);
+  try {
+    return use(file);
+  } finally {
+    file.close();
+  }
+}

@@ -38,17 +38,20 @@ export interface ReadableItem {
 
 export type Item = RelationItem | ContentItem | ReadableItem;
 
+/**
+ * How deep a check goes. form: what needs no key: slots, stored checksums, marks. macs: also the MACs of sidecar
+ * pages. tags: also the tag of every page and chunk.
+ */
+export type CheckDepth = "form" | "macs" | "tags";
+
 export type Task =
   /** plain -> sealed; readable files are copied. */
   | { readonly kind: "seal"; readonly items: readonly Item[] }
   /** sealed -> plain; readable files are copied. */
   | { readonly kind: "open"; readonly items: readonly Item[] }
-  /** Every tag of what is sealed; digests of what is readable. */
-  | { readonly kind: "check"; readonly items: readonly Item[] }
-  /** Digests only: what the manifest says of a file, without reading its pages. */
-  | { readonly kind: "digest"; readonly items: readonly Item[] }
-  /** Whether what is stored is as it was before encryption: needs no key. */
-  | { readonly kind: "prove"; readonly items: readonly Item[] };
+  | { readonly kind: "check"; readonly depth: CheckDepth; readonly items: readonly Item[] }
+  /** What the manifest keeps of each file, without reading its pages. */
+  | { readonly kind: "digest"; readonly items: readonly Item[] };
 
 /** What came of one item. Fields that its task does not find are absent. */
 export interface ItemResult {

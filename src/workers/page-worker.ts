@@ -1,0 +1,43 @@
+/**
+ * The entry of a worker thread: carries out one task after another, and reports bytes done now and then.
+ */
+import { parentPort, workerData } from "node:worker_threads";
+import { serializeError } from "../errors.ts";
+import { NodeFileSystem } from "../storage/node-file-system.ts";
+import { type RunContext, TaskPerformer } from "./perform.ts";
+import type { Task } from "./tasks.ts";
+import type { WorkerMessage } from "./thread-runner.ts";
+
+/** A message for each chunk would cost more than it tells. */
+const REPORT_BYTES = 2 ** 24;
+
+const port = parentPort;
+if (port === null) throw new Error("page-worker runs as a worker thread only");
+const post = (message: WorkerMessage): void => port.postMessage(message);
+
+let unreported = 0;
+const performer = new TaskPerformer(new NodeFileSystem(), workerData as RunContext, (bytes) => {
+  unreported += bytes;
+  if (unreported >= REPORT_BYTES) reportBytes();
+});
+
+port.on("message", (task: Task) => {
+  performer
+    .perform(task)
+    .then(
+      (results): WorkerMessage => ({ kind: "done", results }),
+      (error: unknown): WorkerMessage => ({ kind: "failed", error: serializeError(error) }),
+    )
+    .then((message) => {
+      reportBytes();
+      post(message);
+    })
+    .catch((error: unknown) => {
+      throw error;
+    });
+});
+
+function reportBytes(): void {
+  if (unreported > 0) post({ kind: "bytes", bytes: unreported });
+  unreported = 0;
+}
