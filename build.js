@@ -14,3 +14,17 @@ function run(packageName, program, ...args) {
 }
 
 run("typescript", "bin/tsc", "--project", "tsconfig.json");
+run(
+  "assemblyscript",
+  "bin/asc.js",
+  "src/postgres/page-checksum.as.ts",
+  "--outFile",
+  "dist/src/postgres/page-checksum.wasm",
+  "-O3",
+  "--noAssert",
+  "--runtime",
+  "stub",
+  "--importMemory",
+  "--enable",
+  "simd",
+);
