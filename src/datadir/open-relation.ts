@@ -30,7 +30,11 @@ export interface OpenResult {
   readonly wrongChecksums: number;
 }
 
-const NOTHING_OPENED: OpenResult = { pagesByKey: new Map(), macKeyIds: new Set(), wrongChecksums: 0 };
+const NOTHING_OPENED: OpenResult = {
+  pagesByKey: new Map(),
+  macKeyIds: new Set(),
+  wrongChecksums: 0,
+};
 
 /**
  * Checks one range and, where `source.plain` is given, writes its pages there.
@@ -62,7 +66,10 @@ export function openRange(
   let clean = true;
   const opener = new ChunkOpener(chunk, {
     head,
-    keys: facts.keys === undefined || depth === "form" ? undefined : new DerivedFileKeys(facts.keys, head, path),
+    keys:
+      facts.keys === undefined || depth === "form"
+        ? undefined
+        : new DerivedFileKeys(facts.keys, head, path),
     pageTags: depth === "tags",
     slotCount,
     maxEpoch: facts.epoch,
@@ -82,7 +89,9 @@ export function openRange(
     const sidecarPosition = (firstSlot / chunk.slotsPerPage) * blockSizeBytes;
     const found = readUpTo(source.sidecar, chunk.sidecar, 0, sidecarBytes, sidecarPosition);
     if (found < sidecarBytes) {
-      sidecarProblem(`the sidecar ends at ${sidecarPosition + found}, in the slots of block ${firstSlot} and after`);
+      sidecarProblem(
+        `the sidecar ends at ${sidecarPosition + found}, in the slots of block ${firstSlot} and after`,
+      );
       break;
     }
     opener.open(firstSlot, dataBytes, source.plain !== undefined);
@@ -163,4 +172,3 @@ export function digestSidecar(sidecar: OpenFile): { root: string; sizeBytes: num
   }
   return { root: hash.digest().toString("hex"), sizeBytes: position };
 }
-

@@ -65,7 +65,12 @@ export function sealRange(
 }
 
 /** Writes a chunk's data but for its zero pages, in as few calls as runs of other pages. */
-export function writeNonZero(chunk: Chunk, file: OpenFile, dataBytes: number, position: number): void {
+export function writeNonZero(
+  chunk: Chunk,
+  file: OpenFile,
+  dataBytes: number,
+  position: number,
+): void {
   const blockCount = Math.floor(dataBytes / chunk.blockSizeBytes);
   let start = 0;
   const writeUpTo = (end: number): void => {

@@ -5,16 +5,20 @@
  */
 import assert from "node:assert/strict";
 import { type BytePath, displayPath } from "../bytes/byte-path.ts";
-import { FormatError, StorageError } from "../errors.ts";
+import { FormatError, IntegrityError, StorageError } from "../errors.ts";
 import {
   containerDigest,
   ContainerOpener,
   type OpeningOptions,
 } from "../format/container-opener.ts";
-import type { ContainerHeader } from "../format/container.ts";
+import {
+  CONTAINER_HEADER_LIMIT_BYTES,
+  type ContainerHeader,
+  parseContainerHeader,
+} from "../format/container.ts";
 import { ContainerSealer } from "../format/container-sealer.ts";
 import { type DataKeys, dekFor } from "../keyring/data-keys.ts";
-import { readExactly, readUpTo, writeAll } from "../storage/file-io.ts";
+import { readExactly, readUpTo, withFile, writeAll } from "../storage/file-io.ts";
 import type { FileSystem, OpenFile } from "../storage/file-system.ts";
 
 /** Sixteen chunks of the default size. */
@@ -126,20 +130,44 @@ export function readSealedFile(
 }
 
 /**
- * The digest that the manifest keeps of a container, without a key: reads its header and tags only.
- * @returns 32 bytes.
+ * What a container says of itself, and the digest that the manifest keeps of it, without a key: reads its header
+ * and tags only.
+ * @param context - what the content must be.
+ * @throws {FormatError} when it is no whole container. @throws {IntegrityError} when it is another file's.
  */
-export function sealedFileDigest(fs: FileSystem, path: BytePath): Buffer {
-  const file = fs.open(path);
-  try {
+export function inspectSealedFile(
+  fs: FileSystem,
+  path: BytePath,
+  context: string,
+): { header: ContainerHeader; digest: Buffer } {
+  return withFile(fs, path, (file) => {
+    const where = `"${displayPath(path)}"`;
     const readAt = (offset: number, length: number): Buffer => {
       const buffer = Buffer.alloc(length);
       return buffer.subarray(0, readUpTo(file, buffer, 0, length, offset));
     };
-    return containerDigest(readAt, file.stat().sizeBytes, `"${displayPath(path)}"`);
-  } finally {
-    file.close();
-  }
+    const header = parseContainerHeader(readAt(0, CONTAINER_HEADER_LIMIT_BYTES), where);
+    if (header.context !== context) {
+      throw new IntegrityError(
+        `${where} is ${displayPath(header.context)}, not ${displayPath(context)}`,
+      );
+    }
+    return { header, digest: containerDigest(readAt, file.stat().sizeBytes, where) };
+  });
+}
+
+/** The header of a container, or undefined where the file is something else. */
+export function containerHeaderOf(fs: FileSystem, path: BytePath): ContainerHeader | undefined {
+  return withFile(fs, path, (file) => {
+    const bytes = Buffer.alloc(CONTAINER_HEADER_LIMIT_BYTES);
+    const count = readUpTo(file, bytes, 0, bytes.length, 0);
+    try {
+      return parseContainerHeader(bytes.subarray(0, count), displayPath(path));
+    } catch (error) {
+      if (error instanceof FormatError) return undefined;
+      throw error;
+    }
+  });
 }
 
 function sealParts(

@@ -43,7 +43,13 @@ export class Chunk {
 
   /** Fills `checksums` for the first `pageCount` sidecar pages. */
   checksumSidecar(pageCount: number, firstBlock: number): void {
-    this.checksummer.compute(this.data.length, pageCount, this.blockSizeBytes, firstBlock, this.checksums);
+    this.checksummer.compute(
+      this.data.length,
+      pageCount,
+      this.blockSizeBytes,
+      firstBlock,
+      this.checksums,
+    );
   }
 
   /** Fills `zero` for the first `pageCount` pages: 1 where every byte is zero. */

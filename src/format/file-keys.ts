@@ -23,7 +23,11 @@ export function derivePageKey(
   const suiteAndKey = Buffer.alloc(5);
   suiteAndKey.writeUInt8(SUITE_AES_256_GCM, 0);
   suiteAndKey.writeUInt32LE(keyId, 1);
-  const info = Buffer.concat([Buffer.from("tde/v1/page"), suiteAndKey, serializeIdentity(identity)]);
+  const info = Buffer.concat([
+    Buffer.from("tde/v1/page"),
+    suiteAndKey,
+    serializeIdentity(identity),
+  ]);
   const bytes = hkdf(dek, fileSalt, info, 2 * KEY_BYTES);
   const key = secretKey(bytes.subarray(0, KEY_BYTES));
   const commitment = Buffer.from(bytes.subarray(KEY_BYTES));

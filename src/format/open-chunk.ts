@@ -4,19 +4,12 @@
  * docs/FORMAT.md, "Page message" and "A reader MUST reject".
  */
 import { equalInConstantTime, gcmDecrypt, type KeyObject } from "../crypto/primitives.ts";
-import { formatLsn, type Lsn } from "../postgres/lsn.ts";
+import { formatLsn } from "../postgres/lsn.ts";
+import { PAGE_HEADER, PAGE_HEADER_BYTES, readPageLsn } from "../postgres/page.ts";
 import type { Chunk } from "./chunk.ts";
 import type { PageKey } from "./file-keys.ts";
 import { describeIdentity, sameIdentity } from "./identity.ts";
-import {
-  MESSAGE_START,
-  PageAad,
-  PAGE_HEADER_BYTES,
-  PD_CHECKSUM,
-  PD_FLAGS,
-  SEALED_PAGE_MARK,
-  wrongOnPurpose,
-} from "./page-message.ts";
+import { MESSAGE_START, PageAad, SEALED_PAGE_MARK, wrongOnPurpose } from "./page-message.ts";
 import type { Problem, ProblemKind } from "./problem.ts";
 import { parseSidecarPage, sidecarMacHolds, type SidecarHead } from "./sidecar-page.ts";
 import { isUnusedSlot, readSlotFields, SLOT, slotDefect, SLOT_FLAG, SLOT_KIND } from "./slot.ts";
@@ -98,7 +91,11 @@ export class ChunkOpener {
       const usedSlots = Math.min(chunk.slotsPerPage, slotCount - i * chunk.slotsPerPage);
       for (let slot = usedSlots; slot < chunk.slotsPerPage; slot++) {
         if (!isUnusedSlot(chunk.sidecar, chunk.slotAt(i * chunk.slotsPerPage + slot))) {
-          this.problem("slot", firstSlot + i * chunk.slotsPerPage + slot, "a slot for a block that the file does not have");
+          this.problem(
+            "slot",
+            firstSlot + i * chunk.slotsPerPage + slot,
+            "a slot for a block that the file does not have",
+          );
         }
       }
     }
@@ -107,7 +104,8 @@ export class ChunkOpener {
   private sidecarPageDefect(index: number, pageNumber: number): string | undefined {
     const { chunk, context } = this;
     const page = chunk.sidecarPage(index);
-    if (page.readUInt16LE(PD_CHECKSUM) !== chunk.checksums[index]) return "its checksum is wrong";
+    if (page.readUInt16LE(PAGE_HEADER.checksum) !== chunk.checksums[index])
+      return "its checksum is wrong";
     const head = parseSidecarPage(page);
     if (typeof head === "string") return head;
     if (!sameIdentity(head.identity, context.head.identity)) {
@@ -119,7 +117,9 @@ export class ChunkOpener {
     if (head.pageNumber !== pageNumber) return `it is page ${head.pageNumber} of its file`;
     const lastPage = Math.ceil(context.slotCount / chunk.slotsPerPage) - 1;
     if (head.last !== (pageNumber === lastPage)) {
-      return head.last ? "it is marked as the last page, but the file goes on" : "the last page is missing";
+      return head.last
+        ? "it is marked as the last page, but the file goes on"
+        : "the last page is missing";
     }
     this.macKeyIds.add(head.macKeyId);
     if (context.keys === undefined) return undefined;
@@ -168,7 +168,14 @@ export class ChunkOpener {
       );
       return true;
     }
-    const plaintext = this.decryptMessage(pageKey.key, index, block, index, fields.kind, lengthBytes);
+    const plaintext = this.decryptMessage(
+      pageKey.key,
+      index,
+      block,
+      index,
+      fields.kind,
+      lengthBytes,
+    );
     if (plaintext === undefined) return false;
     if (decrypt) this.putBack(plaintext, index, fields.kind, fields.flags);
     return true;
@@ -183,16 +190,24 @@ export class ChunkOpener {
       return;
     }
     const pageAt = index * chunk.blockSizeBytes;
-    if ((chunk.data.readUInt16LE(pageAt + PD_FLAGS) & SEALED_PAGE_MARK) === 0) {
-      this.problem("mark", block, zero ? "the page was zeroed" : "the page lacks the mark of sealed pages");
+    if ((chunk.data.readUInt16LE(pageAt + PAGE_HEADER.flags) & SEALED_PAGE_MARK) === 0) {
+      this.problem(
+        "mark",
+        block,
+        zero ? "the page was zeroed" : "the page lacks the mark of sealed pages",
+      );
     }
     const valid = chunk.checksums[index] ?? 0;
     const wrong = (flags & SLOT_FLAG.wrongChecksum) !== 0;
     if (wrong) this.wrongChecksums++;
     const expected = wrong ? wrongOnPurpose(valid) : valid;
-    const stored = chunk.data.readUInt16LE(pageAt + PD_CHECKSUM);
+    const stored = chunk.data.readUInt16LE(pageAt + PAGE_HEADER.checksum);
     if (stored !== expected) {
-      this.problem("checksum", block, `checksum ${hex(stored)} where ${hex(expected)} was computed`);
+      this.problem(
+        "checksum",
+        block,
+        `checksum ${hex(stored)} where ${hex(expected)} was computed`,
+      );
     }
   }
 
@@ -222,7 +237,12 @@ export class ChunkOpener {
       return gcmDecrypt(key, nonce, this.aad.forTail(block, sidecar, slotAt), ciphertext, tag);
     }
     const aad = this.aad.forPage(block, sidecar, slotAt, data, pageAt);
-    sidecar.copy(data, pageAt + MESSAGE_START, slotAt + SLOT.sealedBytes, slotAt + SLOT.sealedBytes + 2);
+    sidecar.copy(
+      data,
+      pageAt + MESSAGE_START,
+      slotAt + SLOT.sealedBytes,
+      slotAt + SLOT.sealedBytes + 2,
+    );
     const ciphertext = data.subarray(pageAt + MESSAGE_START, pageAt + blockSizeBytes);
     const plaintext = gcmDecrypt(key, nonce, aad, ciphertext, tag);
     this.aad.restoreHeaderEnd(data, pageAt);
@@ -235,11 +255,11 @@ export class ChunkOpener {
     if (kind === SLOT_KIND.tail) {
       plaintext.copy(data, pageAt);
     } else if (kind === SLOT_KIND.page) {
-      plaintext.copy(data, pageAt + PD_CHECKSUM, 0, 2);
+      plaintext.copy(data, pageAt + PAGE_HEADER.checksum, 0, 2);
       plaintext.copy(data, pageAt + PAGE_HEADER_BYTES, 2);
       if ((flags & SLOT_FLAG.originalMark) === 0) {
-        const pdFlags = data.readUInt16LE(pageAt + PD_FLAGS);
-        data.writeUInt16LE(pdFlags & ~SEALED_PAGE_MARK, pageAt + PD_FLAGS);
+        const pdFlags = data.readUInt16LE(pageAt + PAGE_HEADER.flags);
+        data.writeUInt16LE(pdFlags & ~SEALED_PAGE_MARK, pageAt + PAGE_HEADER.flags);
       }
     }
   }
@@ -257,7 +277,11 @@ export class ChunkOpener {
     }
   }
 
-  private whereItHolds(index: number, suspects: readonly number[], firstSlot: number): string | undefined {
+  private whereItHolds(
+    index: number,
+    suspects: readonly number[],
+    firstSlot: number,
+  ): string | undefined {
     for (const other of suspects) {
       if (other === index) continue;
       const block = this.context.head.identity.firstBlock + firstSlot + other;
@@ -272,9 +296,12 @@ export class ChunkOpener {
     const slotAt = this.chunk.slotAt(slotIndex);
     const { kind, keyId } = readSlotFields(this.chunk.sidecar, slotAt);
     const pageKey = this.context.keys?.pageKey(keyId);
-    if (kind !== SLOT_KIND.page || pageKey === undefined || typeof pageKey === "string") return false;
+    if (kind !== SLOT_KIND.page || pageKey === undefined || typeof pageKey === "string")
+      return false;
     const lengthBytes = this.chunk.blockSizeBytes;
-    return this.decryptMessage(pageKey.key, index, block, slotIndex, kind, lengthBytes) !== undefined;
+    return (
+      this.decryptMessage(pageKey.key, index, block, slotIndex, kind, lengthBytes) !== undefined
+    );
   }
 
   private keyProblem(keyId: number, message: string): void {
@@ -286,13 +313,11 @@ export class ChunkOpener {
   private problem(kind: ProblemKind, block: number, message: string): void {
     const { context, chunk } = this;
     const at = (block % chunk.slotCapacity) * chunk.blockSizeBytes;
-    // pd_lsn is two 32-bit words, the high one first.
-    const lsn = ((BigInt(chunk.data.readUInt32LE(at)) << 32n) | BigInt(chunk.data.readUInt32LE(at + 4))) as Lsn;
     context.report({
       kind,
       path: context.path,
       block: context.head.identity.firstBlock + block,
-      lsn: formatLsn(lsn),
+      lsn: formatLsn(readPageLsn(chunk.data, at)),
       message,
     });
   }

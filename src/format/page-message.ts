@@ -3,12 +3,8 @@
  * docs/FORMAT.md, "Page message".
  */
 import { type FileIdentity, IDENTITY_BYTES, serializeIdentity } from "./identity.ts";
+import { PAGE_HEADER, PAGE_HEADER_BYTES } from "../postgres/page.ts";
 import { SLOT_AAD_BYTES } from "./slot.ts";
-
-/** PageHeaderData up to pd_linp; PostgreSQL: src/include/storage/bufpage.h. */
-export const PAGE_HEADER_BYTES = 24;
-export const PD_CHECKSUM = 8;
-export const PD_FLAGS = 10;
 
 /** Set in pd_flags of every sealed page; PostgreSQL never sets it and refuses a page that has it. */
 export const SEALED_PAGE_MARK = 0x8000;
@@ -18,7 +14,7 @@ export const SEALED_PAGE_MARK = 0x8000;
  * body: 2 bytes of pd_checksum, then the page from byte 24 on, in one run. The bytes that this overwrites
  * (pd_prune_xid's last two) are in the AAD buffer by then, and go back afterwards.
  */
-export const MESSAGE_START = PAGE_HEADER_BYTES - 2;
+export const MESSAGE_START: number = PAGE_HEADER_BYTES - 2;
 
 const LABEL = Buffer.from("tde/v1/page");
 const BLOCK = LABEL.length + IDENTITY_BYTES;
@@ -44,8 +40,8 @@ export class PageAad {
   forPage(block: number, slots: Buffer, slotAt: number, pages: Buffer, pageAt: number): Buffer {
     this.putSlot(block, slots, slotAt);
     pages.copy(this.bytes, HEADER_PART, pageAt, pageAt + PAGE_HEADER_BYTES);
-    this.bytes[HEADER_PART + PD_CHECKSUM] = 0;
-    this.bytes[HEADER_PART + PD_CHECKSUM + 1] = 0;
+    this.bytes[HEADER_PART + PAGE_HEADER.checksum] = 0;
+    this.bytes[HEADER_PART + PAGE_HEADER.checksum + 1] = 0;
     return this.bytes;
   }
 
@@ -64,7 +60,12 @@ export class PageAad {
 
   /** Puts back the two header bytes that the message's pd_checksum stood on. */
   restoreHeaderEnd(pages: Buffer, pageAt: number): void {
-    this.bytes.copy(pages, pageAt + MESSAGE_START, HEADER_PART + MESSAGE_START, HEADER_PART + PAGE_HEADER_BYTES);
+    this.bytes.copy(
+      pages,
+      pageAt + MESSAGE_START,
+      HEADER_PART + MESSAGE_START,
+      HEADER_PART + PAGE_HEADER_BYTES,
+    );
   }
 
   private putSlot(block: number, slots: Buffer, slotAt: number): void {

@@ -5,17 +5,10 @@
  */
 import { fillRandom, gcmEncrypt, type KeyObject, NONCE_BYTES } from "../crypto/primitives.ts";
 import { StateError } from "../errors.ts";
+import { PAGE_HEADER, PAGE_HEADER_BYTES } from "../postgres/page.ts";
 import type { Chunk } from "./chunk.ts";
 import type { PageKey } from "./file-keys.ts";
-import {
-  MESSAGE_START,
-  PageAad,
-  PAGE_HEADER_BYTES,
-  PD_CHECKSUM,
-  PD_FLAGS,
-  SEALED_PAGE_MARK,
-  wrongOnPurpose,
-} from "./page-message.ts";
+import { MESSAGE_START, PageAad, SEALED_PAGE_MARK, wrongOnPurpose } from "./page-message.ts";
 import { finishSidecarPage, type SidecarHead } from "./sidecar-page.ts";
 import { SLOT, SLOT_FLAG, SLOT_KIND, writeSlotFields } from "./slot.ts";
 
@@ -92,7 +85,10 @@ export class ChunkSealer {
     }
     chunk.checksumSidecar(sidecarPages, context.head.identity.firstBlock + firstSidecarPage);
     for (let i = 0; i < sidecarPages; i++) {
-      chunk.sidecar.writeUInt16LE(chunk.checksums[i] ?? 0, i * blockSizeBytes + PD_CHECKSUM);
+      chunk.sidecar.writeUInt16LE(
+        chunk.checksums[i] ?? 0,
+        i * blockSizeBytes + PAGE_HEADER.checksum,
+      );
     }
     this.counts.pages += slotCount;
     return sidecarPages;
@@ -103,8 +99,8 @@ export class ChunkSealer {
     const { data, sidecar } = chunk;
     const pageAt = index * chunk.blockSizeBytes;
     const slotAt = chunk.slotAt(index);
-    const original = data.readUInt16LE(pageAt + PD_CHECKSUM);
-    const pdFlags = data.readUInt16LE(pageAt + PD_FLAGS);
+    const original = data.readUInt16LE(pageAt + PAGE_HEADER.checksum);
+    const pdFlags = data.readUInt16LE(pageAt + PAGE_HEADER.flags);
     const valid = original === chunk.checksums[index];
     const marked = (pdFlags & SEALED_PAGE_MARK) !== 0;
     if (marked && valid) this.refuseSealedPage(block);
@@ -117,11 +113,16 @@ export class ChunkSealer {
     if (marked) flags |= SLOT_FLAG.originalMark;
     this.startSlot(index, SLOT_KIND.page, flags, chunk.blockSizeBytes);
 
-    data.writeUInt16LE(pdFlags | SEALED_PAGE_MARK, pageAt + PD_FLAGS);
+    data.writeUInt16LE(pdFlags | SEALED_PAGE_MARK, pageAt + PAGE_HEADER.flags);
     const aad = this.aad.forPage(block, sidecar, slotAt, data, pageAt);
     data.writeUInt16LE(original, pageAt + MESSAGE_START);
     const plaintext = data.subarray(pageAt + MESSAGE_START, pageAt + chunk.blockSizeBytes);
-    const { ciphertext, tag } = gcmEncrypt(this.context.pageKey.key, this.nonce(index), aad, plaintext);
+    const { ciphertext, tag } = gcmEncrypt(
+      this.context.pageKey.key,
+      this.nonce(index),
+      aad,
+      plaintext,
+    );
     ciphertext.copy(sidecar, slotAt + SLOT.sealedBytes, 0, 2);
     ciphertext.copy(data, pageAt + PAGE_HEADER_BYTES, 2);
     this.aad.restoreHeaderEnd(data, pageAt);
@@ -146,7 +147,12 @@ export class ChunkSealer {
     this.startSlot(index, SLOT_KIND.tail, 0, tailBytes);
     const aad = this.aad.forTail(block, chunk.sidecar, slotAt);
     const plaintext = chunk.data.subarray(tailAt, tailAt + tailBytes);
-    const { ciphertext, tag } = gcmEncrypt(this.context.pageKey.key, this.nonce(index), aad, plaintext);
+    const { ciphertext, tag } = gcmEncrypt(
+      this.context.pageKey.key,
+      this.nonce(index),
+      aad,
+      plaintext,
+    );
     ciphertext.copy(chunk.data, tailAt);
     tag.copy(chunk.sidecar, slotAt + SLOT.tag);
   }
@@ -171,7 +177,7 @@ export class ChunkSealer {
     const flags = chunk.sidecar.readUInt16LE(chunk.slotAt(index) + SLOT.flags);
     const wrong = (flags & SLOT_FLAG.wrongChecksum) !== 0;
     const stored = wrong ? wrongOnPurpose(valid) : valid;
-    chunk.data.writeUInt16LE(stored, index * chunk.blockSizeBytes + PD_CHECKSUM);
+    chunk.data.writeUInt16LE(stored, index * chunk.blockSizeBytes + PAGE_HEADER.checksum);
   }
 
   /**
@@ -181,7 +187,9 @@ export class ChunkSealer {
   private refuseSealedPage(block: number): never {
     throw new StateError(
       `${this.context.describe()} block ${this.context.head.identity.firstBlock + block} is sealed already, but its file has no sidecar`,
-      { hint: "Restore the file together with its sidecar (_tde) from a backup; nothing is ever encrypted twice." },
+      {
+        hint: "Restore the file together with its sidecar (_tde) from a backup; nothing is ever encrypted twice.",
+      },
     );
   }
 }

@@ -139,7 +139,10 @@ export function sidecarMacHolds(page: Buffer, macKey: KeyObject): boolean {
 /** HMAC-SHA-256 over all of the page but pd_checksum and the MAC itself, its first 16 bytes. */
 function computeMac(page: Buffer, macKey: KeyObject): Buffer {
   const end = page.length - SIDECAR_MAC_BYTES;
-  return hmacSha256(macKey, page.subarray(0, 8), page.subarray(10, end)).subarray(0, SIDECAR_MAC_BYTES);
+  return hmacSha256(macKey, page.subarray(0, 8), page.subarray(10, end)).subarray(
+    0,
+    SIDECAR_MAC_BYTES,
+  );
 }
 
 /** pd_lower = pd_upper = pd_special: a pd_upper of 0 would make stock tools skip the page. */

@@ -96,7 +96,8 @@ export function slotDefect(
   if ((flags & ~KNOWN_FLAGS) !== 0) return `unknown slot flags 0x${flags.toString(16)}`;
   if (flags !== 0 && kind !== SLOT_KIND.page) return "slot flags on an entry that is no page";
   if (keyId === 0) return "key id 0";
-  if (epoch > maxEpoch) return `written in epoch ${epoch}, later than the directory's epoch ${maxEpoch}`;
+  if (epoch > maxEpoch)
+    return `written in epoch ${epoch}, later than the directory's epoch ${maxEpoch}`;
   const fits =
     kind === SLOT_KIND.tail
       ? lengthBytes >= 1 && lengthBytes < blockSizeBytes

@@ -14,7 +14,7 @@ import type { FileSystem, OpenFile } from "./file-system.ts";
 
 export const JOURNAL_NAME = "tde.journal" as BytePath;
 /** The journal while its first entry is being written: without that name there is no run. */
-const NEW_JOURNAL_NAME = "tde.journal_tdenew" as BytePath;
+const NEW_JOURNAL_NAME = "tde_tdenew.journal" as BytePath;
 
 export const JOURNAL_OPERATION = {
   encrypt: 1,
@@ -88,7 +88,13 @@ export class Journal {
   private position: number = 0;
   private lastMac: Buffer = Buffer.alloc(0);
 
-  private constructor(fs: FileSystem, root: BytePath, key: KeyObject, header: JournalHeader, plan: string) {
+  private constructor(
+    fs: FileSystem,
+    root: BytePath,
+    key: KeyObject,
+    header: JournalHeader,
+    plan: string,
+  ) {
     this.fs = fs;
     this.root = root;
     this.key = key;
@@ -97,14 +103,24 @@ export class Journal {
   }
 
   /** Begins a run: afterwards the journal with its plan is durable. */
-  static create(fs: FileSystem, root: BytePath, key: KeyObject, header: JournalHeader, plan: string): Journal {
+  static create(
+    fs: FileSystem,
+    root: BytePath,
+    key: KeyObject,
+    header: JournalHeader,
+    plan: string,
+  ): Journal {
     const journal = new Journal(fs, root, key, header, plan);
     journal.begin([]);
     return journal;
   }
 
   /** Goes on with the journal of an interrupted run, behind its last whole record. */
-  static resume(fs: FileSystem, root: BytePath, key: KeyObject): { journal: Journal; content: JournalContent } {
+  static resume(
+    fs: FileSystem,
+    root: BytePath,
+    key: KeyObject,
+  ): { journal: Journal; content: JournalContent } {
     const file = fs.openForWriting(joinPath(root, JOURNAL_NAME));
     try {
       const { content, end, lastMac } = parse(readAll(file), key);
@@ -224,7 +240,10 @@ function serializeHeader(header: JournalHeader, key: KeyObject): Buffer {
   bytes.writeUInt32LE(header.keyId, JOURNAL_HEADER.keyId);
   bytes.writeUInt32LE(JOURNAL_OPERATION[header.operation], JOURNAL_HEADER.operation);
   bytes.writeBigUInt64LE(header.epoch, JOURNAL_HEADER.epoch);
-  macOf(key, Buffer.alloc(0), bytes.subarray(0, JOURNAL_HEADER.mac)).copy(bytes, JOURNAL_HEADER.mac);
+  macOf(key, Buffer.alloc(0), bytes.subarray(0, JOURNAL_HEADER.mac)).copy(
+    bytes,
+    JOURNAL_HEADER.mac,
+  );
   return bytes;
 }
 
@@ -236,9 +255,12 @@ function parseHeader(bytes: Buffer): JournalHeader {
   }
   const version = bytes.readUInt16LE(JOURNAL_HEADER.version);
   if (version !== VERSION) {
-    throw new FormatError(`"tde.journal" has format version ${version}, which this tde does not know`, {
-      hint: "Finish the run with the tde that began it.",
-    });
+    throw new FormatError(
+      `"tde.journal" has format version ${version}, which this tde does not know`,
+      {
+        hint: "Finish the run with the tde that began it.",
+      },
+    );
   }
   const code = bytes.readUInt32LE(JOURNAL_HEADER.operation);
   const operation = (Object.keys(JOURNAL_OPERATION) as JournalOperation[]).find(
@@ -257,7 +279,10 @@ function parseHeader(bytes: Buffer): JournalHeader {
   };
 }
 
-function parse(bytes: Buffer, key: KeyObject): { content: JournalContent; end: number; lastMac: Buffer } {
+function parse(
+  bytes: Buffer,
+  key: KeyObject,
+): { content: JournalContent; end: number; lastMac: Buffer } {
   const header = parseHeader(bytes);
   let lastMac = bytes.subarray(JOURNAL_HEADER.mac, JOURNAL_HEADER_BYTES);
   const headerMac = macOf(key, Buffer.alloc(0), bytes.subarray(0, JOURNAL_HEADER.mac));
@@ -282,12 +307,19 @@ function parse(bytes: Buffer, key: KeyObject): { content: JournalContent; end: n
     if (type === RECORD_TYPE.plan && plan === undefined) plan = body.toString("utf8");
     else if (type === RECORD_TYPE.due && plan !== undefined) due = parseSteps(body);
     else if (type === RECORD_TYPE.committed && plan !== undefined) committed = true;
-    else throw new FormatError(`"tde.journal" has an unknown record of type ${type} at offset ${position}`);
+    else
+      throw new FormatError(
+        `"tde.journal" has an unknown record of type ${type} at offset ${position}`,
+      );
     position = bodyEnd + MAC_BYTES;
     lastMac = mac;
   }
   if (plan === undefined) throw altered(JOURNAL_HEADER_BYTES);
-  return { content: { header, plan, due, committed }, end: position, lastMac: Buffer.from(lastMac) };
+  return {
+    content: { header, plan, due, committed },
+    end: position,
+    lastMac: Buffer.from(lastMac),
+  };
 }
 
 function altered(offset: number): IntegrityError {
@@ -329,7 +361,8 @@ function parseSteps(body: Buffer): DueStep[] {
   };
   while (position < body.length) {
     const action = body.readUInt8(take(1));
-    if (action === ACTION.rename) steps.push({ action: "rename", from: takePath(), to: takePath() });
+    if (action === ACTION.rename)
+      steps.push({ action: "rename", from: takePath(), to: takePath() });
     else if (action === ACTION.remove) steps.push({ action: "remove", path: takePath() });
     else throw new FormatError(`"tde.journal" has an unknown action ${action}`);
   }
@@ -350,7 +383,8 @@ function macOf(key: KeyObject, previousMac: Buffer, bytes: Buffer): Buffer {
 
 function readAll(file: OpenFile): Buffer {
   const { sizeBytes } = file.stat();
-  if (sizeBytes > MAX_JOURNAL_BYTES) throw new FormatError(`"tde.journal" is too large (${sizeBytes} bytes)`);
+  if (sizeBytes > MAX_JOURNAL_BYTES)
+    throw new FormatError(`"tde.journal" is too large (${sizeBytes} bytes)`);
   const bytes = Buffer.alloc(sizeBytes);
   return bytes.subarray(0, readUpTo(file, bytes, 0, sizeBytes, 0));
 }

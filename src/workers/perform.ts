@@ -8,8 +8,8 @@ import { digestSidecar, openRange } from "../datadir/open-relation.ts";
 import { type RunFacts, type SlotRange, wholeRange } from "../datadir/relation-job.ts";
 import { sealRange } from "../datadir/seal-relation.ts";
 import {
+  inspectSealedFile,
   sealFile,
-  sealedFileDigest,
   unsealFile,
   verifySealedFile,
 } from "../datadir/sealed-file.ts";
@@ -177,7 +177,7 @@ export class TaskPerformer {
       const keys = new Map([[header.keyId, 1]]);
       return { path, digest: digest.toString("hex"), sizeBytes, keys };
     }
-    const { header, digest } = sealedFileDigest(this.fs, item.sealed, item.context);
+    const { header, digest } = inspectSealedFile(this.fs, item.sealed, item.context);
     this.onBytes(sizeBytes);
     return { path, digest: digest.toString("hex"), sizeBytes, keys: new Map([[header.keyId, 1]]) };
   }

@@ -36,7 +36,9 @@ export class ThreadRunner implements TaskRunner {
     for (let i = 0; i < jobs; i++) {
       const worker = new Worker(workerEntry(), { workerData: context });
       worker.on("message", (message: WorkerMessage) => this.take(worker, message));
-      worker.on("error", (error) => this.fail(error instanceof Error ? error : new Error(String(error))));
+      worker.on("error", (error) =>
+        this.fail(error instanceof Error ? error : new Error(String(error))),
+      );
       worker.on("exit", (code) => {
         if (code !== 0) this.fail(new Error(`a worker thread ended with code ${code}`));
       });
@@ -82,12 +84,16 @@ export class ThreadRunner implements TaskRunner {
   /** A worker that died takes its task with it; the run cannot go on. */
   private fail(error: Error): void {
     this.failure ??= error;
-    for (const waiting of [...this.working.values(), ...this.queue.splice(0)]) waiting.reject(error);
+    for (const waiting of [...this.working.values(), ...this.queue.splice(0)])
+      waiting.reject(error);
     this.working.clear();
   }
 }
 
 /** A worker's entry is no import that the compiler rewrites: it ends as this file does. */
 function workerEntry(): URL {
-  return new URL(import.meta.url.endsWith(".ts") ? "./page-worker.ts" : "./page-worker.js", import.meta.url);
+  return new URL(
+    import.meta.url.endsWith(".ts") ? "./page-worker.ts" : "./page-worker.js",
+    import.meta.url,
+  );
 }

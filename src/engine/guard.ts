@@ -1,0 +1,163 @@
+/**
+ * The guard: a postgresql.auto.conf with a setting that no server knows, so that every way to start PostgreSQL stops
+ * before it writes. The original lies sealed beside it, and comes back when the directory is decrypted.
+ *
+ * Order: the sealed original is durable before the guard replaces the file; on the way back the guard goes last.
+ */
+import { type BytePath, joinPath } from "../bytes/byte-path.ts";
+import { readSealedFile, sealBytes } from "../datadir/sealed-file.ts";
+import { containerHeaderOf } from "../datadir/sealed-file.ts";
+import { workingName } from "../datadir/relation-path.ts";
+import { IntegrityError } from "../errors.ts";
+import { fileContext, linkContext } from "../format/container.ts";
+import { guardFileContent, isGuardFile, settingsBesideGuard } from "../format/postgres-conf.ts";
+import type { DataKeys } from "../keyring/data-keys.ts";
+import { readWholeFile, writeAll } from "../storage/file-io.ts";
+import type { FileAttributes, FileSystem } from "../storage/file-system.ts";
+
+export const AUTO_CONF = "postgresql.auto.conf" as BytePath;
+export const SEALED_AUTO_CONF = "tde.postgresql.auto.conf" as BytePath;
+/** ALTER SYSTEM writes a few settings; far more is something else. */
+const AUTO_CONF_LIMIT_BYTES = 2 ** 24;
+
+/** Context of the sealed original where there was no postgresql.auto.conf. */
+export const ABSENT_CONTEXT: string = `datadir-absent:${AUTO_CONF}`;
+
+export interface GuardKeys {
+  readonly keys: DataKeys;
+  readonly systemIdentifier: bigint;
+}
+
+/** What stood where the guard stands now. */
+export type OriginalAutoConf =
+  | { readonly kind: "file"; readonly content: Buffer }
+  | { readonly kind: "link"; readonly target: BytePath }
+  | { readonly kind: "absent" };
+
+/** Reads what postgresql.auto.conf is now, in a directory that may have a guard already. */
+export function readAutoConf(fs: FileSystem, root: BytePath): OriginalAutoConf | "guard" {
+  const path = joinPath(root, AUTO_CONF);
+  const stat = fs.stat(path);
+  if (stat === undefined) return { kind: "absent" };
+  if (stat.kind === "link") return { kind: "link", target: fs.readLink(path) };
+  const content = readWholeFile(fs, path, AUTO_CONF_LIMIT_BYTES);
+  return isGuardFile(content) ? "guard" : { kind: "file", content };
+}
+
+/**
+ * Seals `original` and puts the guard into its place, in a directory that already has a journal.
+ * @param attributes - of the guard and the sealed file: those of the original, or of PG_VERSION.
+ */
+export function installGuard(
+  fs: FileSystem,
+  root: BytePath,
+  original: OriginalAutoConf,
+  { keys, systemIdentifier }: GuardKeys,
+  attributes: FileAttributes,
+): void {
+  const [content, context] = sealedForm(original);
+  writeDurably(fs, root, SEALED_AUTO_CONF, attributes, (file) => {
+    sealBytes(content, file, { keys, systemIdentifier, context });
+  });
+  writeDurably(fs, root, AUTO_CONF, attributes, (file) => {
+    const guard = guardFileContent();
+    writeAll(file, guard, 0, guard.length, 0);
+  });
+}
+
+/** The original behind the guard. @throws {IntegrityError} {KeyError} {FormatError} when it cannot be opened. */
+export function openOriginalAutoConf(
+  fs: FileSystem,
+  root: BytePath,
+  { keys, systemIdentifier }: GuardKeys,
+): OriginalAutoConf {
+  const path = joinPath(root, SEALED_AUTO_CONF);
+  const context = containerHeaderOf(fs, path)?.context;
+  if (context === undefined || !contexts().includes(context)) {
+    throw new IntegrityError(`"${SEALED_AUTO_CONF}" is missing, damaged or of another file`, {
+      hint: "Restore it from a backup of the encrypted directory.",
+    });
+  }
+  const options = { keys, systemIdentifier, context };
+  const content = readSealedFile(fs, path, AUTO_CONF_LIMIT_BYTES, options);
+  if (context === ABSENT_CONTEXT) return { kind: "absent" };
+  return context === linkContext(AUTO_CONF)
+    ? { kind: "link", target: content.toString("latin1") as BytePath }
+    : { kind: "file", content };
+}
+
+/**
+ * Takes the guard away and puts `original` into its place; does nothing where the guard is gone already.
+ * @param source - where postgresql.auto.conf's owner, mode and times come from.
+ */
+export function removeGuard(fs: FileSystem, root: BytePath, original: OriginalAutoConf): void {
+  const path = joinPath(root, AUTO_CONF);
+  const stat = fs.stat(path);
+  if (stat?.kind === "file" && readAutoConf(fs, root) === "guard") {
+    const working = joinPath(root, workingName(AUTO_CONF));
+    fs.remove(working);
+    if (original.kind === "file") {
+      const { content } = original;
+      writeDurably(fs, root, AUTO_CONF, stat, (file) => writeAll(file, content, 0, content.length, 0));
+    } else if (original.kind === "link") {
+      fs.makeLink(original.target, working);
+      fs.rename(working, path);
+    } else {
+      fs.remove(path);
+    }
+    fs.syncDirectory(root);
+  }
+}
+
+/** Names of settings that stand beside the guard's line: a restore tool added them after encryption. */
+export function settingsAddedToGuard(fs: FileSystem, root: BytePath): string[] {
+  const path = joinPath(root, AUTO_CONF);
+  if (fs.stat(path)?.kind !== "file") return [];
+  const content = readWholeFile(fs, path, AUTO_CONF_LIMIT_BYTES);
+  return isGuardFile(content) ? settingsBesideGuard(content).map(({ name }) => name) : [];
+}
+
+/** The lines of those settings, to be carried over. */
+export function linesAddedToGuard(fs: FileSystem, root: BytePath): Buffer {
+  const content = readWholeFile(fs, joinPath(root, AUTO_CONF), AUTO_CONF_LIMIT_BYTES);
+  const lines = content.toString("latin1").split("\n");
+  const kept = settingsBesideGuard(content).map(({ line }) => `${lines[line - 1] ?? ""}\n`);
+  return Buffer.from(kept.join(""), "latin1");
+}
+
+export function contexts(): string[] {
+  return [fileContext(AUTO_CONF), linkContext(AUTO_CONF), ABSENT_CONTEXT];
+}
+
+function sealedForm(original: OriginalAutoConf): [content: Buffer, context: string] {
+  switch (original.kind) {
+    case "file":
+      return [original.content, fileContext(AUTO_CONF)];
+    case "link":
+      return [Buffer.from(original.target, "latin1"), linkContext(AUTO_CONF)];
+    case "absent":
+      return [Buffer.alloc(0), ABSENT_CONTEXT];
+  }
+}
+
+/** Writes a file beside the one that it replaces, syncs it, renames it, syncs the directory. */
+export function writeDurably(
+  fs: FileSystem,
+  root: BytePath,
+  name: BytePath,
+  attributes: FileAttributes,
+  write: (file: ReturnType<FileSystem["create"]>) => void,
+): void {
+  const working = joinPath(root, workingName(name));
+  fs.remove(working);
+  const file = fs.create(working, 0o600);
+  try {
+    write(file);
+    file.setAttributes(attributes);
+    file.sync();
+  } finally {
+    file.close();
+  }
+  fs.rename(working, joinPath(root, name));
+  fs.syncDirectory(root);
+}

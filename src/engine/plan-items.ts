@@ -1,0 +1,105 @@
+/**
+ * From a classified path to the work item of a file: where its plain form, its sealed form and its sidecar are, and
+ * what identifies it. The one place where the layout of an encrypted directory is put together.
+ */
+import { type BytePath, joinPath } from "../bytes/byte-path.ts";
+import type { Datadir } from "../datadir/datadir.ts";
+import type { RelationFiles } from "../datadir/relation-job.ts";
+import { type RelationFile, sidecarName, workingName } from "../datadir/relation-path.ts";
+import { fileContext } from "../format/container.ts";
+import { type FileIdentity, NO_BACKEND } from "../format/identity.ts";
+import type { DueStep } from "../storage/journal.ts";
+import type { ContentItem, ReadableItem, RelationItem } from "../workers/tasks.ts";
+
+/** Where a run reads and where it writes: the same directory, under working names, or another one. */
+export interface Places {
+  readonly source: BytePath;
+  /** Undefined: in place. */
+  readonly output: BytePath | undefined;
+}
+
+export function identityOf(datadir: Datadir, file: RelationFile): FileIdentity {
+  const { systemIdentifier, blocksPerSegment } = datadir.control;
+  return {
+    systemIdentifier,
+    tablespaceOid: file.tablespaceOid,
+    databaseOid: file.databaseOid,
+    relfilenumber: BigInt(file.relfilenumber),
+    fork: file.fork,
+    relationSegment: file.relationSegment,
+    firstBlock: file.relationSegment * blocksPerSegment,
+    backend: file.backend ?? NO_BACKEND,
+  };
+}
+
+/** The path where a new file is written: its working name in place, its own name in a new directory. */
+export function newPath(places: Places, path: BytePath): BytePath {
+  return places.output === undefined
+    ? joinPath(places.source, workingName(path))
+    : joinPath(places.output, path);
+}
+
+/** What lets a new file take its place; nothing in a new directory, which counts as a whole or not at all. */
+export function stepsFor(places: Places, ...paths: readonly BytePath[]): DueStep[] {
+  if (places.output !== undefined) return [];
+  return paths.map((path) => ({ action: "rename", from: workingName(path), to: path }));
+}
+
+export function sealRelationItem(
+  places: Places,
+  path: BytePath,
+  identity: FileIdentity,
+  sizeBytes: number,
+): RelationItem {
+  const files: RelationFiles = {
+    path,
+    plain: joinPath(places.source, path),
+    sealed: newPath(places, path),
+    sidecar: newPath(places, sidecarName(path)),
+    identity,
+    sizeBytes,
+  };
+  return { kind: "relation", files };
+}
+
+export function openRelationItem(
+  places: Places,
+  path: BytePath,
+  identity: FileIdentity,
+  sizeBytes: number,
+): RelationItem {
+  const files: RelationFiles = {
+    path,
+    plain: newPath(places, path),
+    sealed: joinPath(places.source, path),
+    sidecar: joinPath(places.source, sidecarName(path)),
+    identity,
+    sizeBytes,
+  };
+  return { kind: "relation", files };
+}
+
+/** A whole file under `path`, sealed as the container of `original`, which is the same path but for kept originals. */
+export function contentItem(
+  direction: "seal" | "open" | "check",
+  places: Places,
+  path: BytePath,
+  sizeBytes: number,
+): ContentItem {
+  const here = joinPath(places.source, path);
+  const there = direction === "check" ? here : newPath(places, path);
+  return {
+    kind: "content",
+    path,
+    plain: direction === "seal" ? here : there,
+    sealed: direction === "seal" ? there : here,
+    context: fileContext(path),
+    sizeBytes,
+  };
+}
+
+export function readableItem(places: Places, path: BytePath, sizeBytes: number): ReadableItem {
+  const from = joinPath(places.source, path);
+  const to = places.output === undefined ? from : joinPath(places.output, path);
+  return { kind: "readable", path, from, to, sizeBytes };
+}
