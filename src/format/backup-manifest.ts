@@ -117,23 +117,20 @@ interface Facts {
   readonly checksum: string;
 }
 
-function* rewrite(
-  events: Iterable<Event>,
-  { changeOf, added }: BackupManifestChanges,
-): Generator<Buffer> {
+function* rewrite(events: Iterable<Event>, changes: BackupManifestChanges): Generator<Buffer> {
   const hash = runningSha256();
   let text = "";
   let separator = "";
   for (const event of events) {
     if (event.kind === "file") {
-      const change = changeOf(event.file);
+      const change = changes.changeOf(event.file);
       if (change === "remove") continue;
       const line =
         change === "keep" ? event.text : serializeBackupFile(change, { prefix: event.prefix });
       text += separator + line;
       separator = ",\n";
     } else if (event.kind === "end of files") {
-      for (const facts of added) {
+      for (const facts of changes.added) {
         text += separator + serializeBackupFile(facts, { path: facts.path });
         separator = ",\n";
         if (text.length >= FLUSH_CHARACTERS) {
