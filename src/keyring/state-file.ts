@@ -1,0 +1,182 @@
+/**
+ * The state file as text: what moves with every run and so is kept beside the keyring instead of in it. JSON
+ * lines in a fixed order between a heading and the MAC, with exactly one spelling of every state. Nothing in it
+ * is secret. Format: docs/FORMAT.md, State file.
+ */
+import { escapeBytes, unescapeBytes } from "../bytes/percent-escape.ts";
+import type { BytePath } from "../bytes/byte-path.ts";
+import { equalInConstantTime, sha256 } from "../crypto/primitives.ts";
+import { FormatError } from "../errors.ts";
+import { isTime } from "./keyring-file.ts";
+
+export const STATE_LIMIT_BYTES: number = 16 * 2 ** 20;
+
+const HEADING = "tde-state 1";
+const SUM_LINE_BYTES = "sum ".length + 64 + 1;
+const MAC_LINE_BYTES = "mac ".length + 64 + 1;
+const KEY_ID_LIMIT = 0xffffffff;
+
+/** What is remembered of one encrypted directory. */
+export interface DirectoryMemory {
+  /** The directory id, 32 hex digits. */
+  readonly id: string;
+  /** The highest epoch seen; at most 2^53 − 1. */
+  readonly epoch: bigint;
+  /** The manifest's root at that epoch, 64 hex digits. */
+  readonly root: string;
+  /** When that was, RFC 3339 in UTC. */
+  readonly time: string;
+  /** Where it was then; for people. */
+  readonly path: BytePath;
+  /** Pages by key id. A key with 0 pages is used too: it authenticates a sidecar. */
+  readonly pages: ReadonlyMap<number, number>;
+}
+
+export interface StateContent {
+  /** 16 hex digits. */
+  readonly keyringId: string;
+  /** The highest generation of the keyring that a command saw. */
+  readonly highestGeneration: number;
+  readonly directories: ReadonlyMap<string, DirectoryMemory>;
+  /** Pages that were ever written under each key id. */
+  readonly keyLoad: ReadonlyMap<number, number>;
+}
+
+export interface StateFile {
+  /** The key whose DEK made the MAC. */
+  readonly keyId: number;
+  readonly content: StateContent;
+  readonly mac: Buffer;
+}
+
+/** @throws {FormatError} when the file is damaged or not in its canonical form. Proves nothing more. */
+export function parseStateFile(bytes: Buffer): StateFile {
+  const text = bytes.toString("latin1");
+  if (!text.startsWith(`${HEADING}\n`))
+    throw new FormatError("it is not a state file of version 1");
+  const sumStart = bytes.length - SUM_LINE_BYTES;
+  const sum = /^sum ([0-9a-f]{64})\n$/.exec(text.slice(Math.max(0, sumStart)))?.[1] ?? "";
+  if (
+    !equalInConstantTime(sha256(bytes.subarray(0, Math.max(0, sumStart))), Buffer.from(sum, "hex"))
+  ) {
+    throw new FormatError("its checksum is wrong");
+  }
+  const macStart = sumStart - MAC_LINE_BYTES;
+  const mac = /^mac ([0-9a-f]{64})\n$/.exec(text.slice(Math.max(0, macStart), sumStart))?.[1];
+  const lines = text.slice(0, Math.max(0, macStart)).split("\n");
+  const keyId = Number(/^key ([1-9][0-9]{0,9})$/.exec(lines[1] ?? "")?.[1]);
+  if (mac === undefined || !isKeyId(keyId) || lines.pop() !== "") throw malformed();
+  const file = { keyId, content: parseLines(lines.slice(2)), mac: Buffer.from(mac, "hex") };
+  if (!serializeStateFile(file).equals(bytes)) throw malformed();
+  return file;
+}
+
+export function serializeStateFile(file: StateFile): Buffer {
+  const text = Buffer.concat([
+    stateBytes(file.keyId, file.content),
+    Buffer.from(`mac ${file.mac.toString("hex")}\n`),
+  ]);
+  return Buffer.concat([text, Buffer.from(`sum ${sha256(text).toString("hex")}\n`)]);
+}
+
+/** The bytes that the MAC covers. Directories and keys are sorted, fields have a fixed order. */
+export function stateBytes(keyId: number, content: StateContent): Buffer {
+  const records: unknown[] = [
+    { keyring: content.keyringId, generation: content.highestGeneration },
+  ];
+  for (const [, { id, epoch, root, time, path, pages }] of sorted(content.directories)) {
+    records.push({
+      directory: id,
+      epoch: Number(epoch),
+      root,
+      time,
+      path: escapeBytes(path),
+      pages: sortedByNumber(pages).map(([key, count]) => [key, count]),
+    });
+  }
+  for (const [key, pages] of sortedByNumber(content.keyLoad)) records.push({ key, pages });
+  const lines = records.map((record) => `${JSON.stringify(record)}\n`);
+  return Buffer.from(`${HEADING}\nkey ${keyId}\n${lines.join("")}`, "latin1");
+}
+
+function parseLines(lines: readonly string[]): StateContent {
+  const [head, ...rest] = lines.map(parseObject);
+  if (head === undefined) throw malformed();
+  const directories = new Map<string, DirectoryMemory>();
+  const keyLoad = new Map<number, number>();
+  for (const record of rest) {
+    if ("directory" in record) {
+      const memory = parseDirectory(record);
+      directories.set(memory.id, memory);
+    } else {
+      keyLoad.set(keyIdIn(record["key"]), countIn(record["pages"]));
+    }
+  }
+  return {
+    keyringId: textIn(head["keyring"], /^[0-9a-f]{16}$/),
+    highestGeneration: countIn(head["generation"]),
+    directories,
+    keyLoad,
+  };
+}
+
+function parseDirectory(record: Readonly<Record<string, unknown>>): DirectoryMemory {
+  const time = textIn(record["time"], /^/);
+  if (!isTime(time) || !Array.isArray(record["pages"])) throw malformed();
+  const pages = new Map<number, number>();
+  for (const pair of record["pages"] as readonly unknown[]) {
+    if (!Array.isArray(pair)) throw malformed();
+    const [key, count] = pair as readonly unknown[];
+    pages.set(keyIdIn(key), countIn(count));
+  }
+  return {
+    id: textIn(record["directory"], /^[0-9a-f]{32}$/),
+    epoch: BigInt(countIn(record["epoch"])),
+    root: textIn(record["root"], /^[0-9a-f]{64}$/),
+    time,
+    path: unescapeBytes(textIn(record["path"], /^/)) as BytePath,
+    pages,
+  };
+}
+
+function parseObject(line: string): Readonly<Record<string, unknown>> {
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch {
+    throw malformed();
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) throw malformed();
+  return value as Readonly<Record<string, unknown>>;
+}
+
+function textIn(value: unknown, pattern: RegExp): string {
+  if (typeof value !== "string" || !pattern.test(value)) throw malformed();
+  return value;
+}
+
+function countIn(value: unknown): number {
+  if (typeof value !== "number" || !Number.isSafeInteger(value) || value < 0) throw malformed();
+  return value;
+}
+
+function keyIdIn(value: unknown): number {
+  if (typeof value !== "number" || !isKeyId(value)) throw malformed();
+  return value;
+}
+
+function isKeyId(value: number): boolean {
+  return Number.isInteger(value) && value >= 1 && value <= KEY_ID_LIMIT;
+}
+
+function sorted<T>(map: ReadonlyMap<string, T>): [string, T][] {
+  return [...map].sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
+}
+
+function sortedByNumber<T>(map: ReadonlyMap<number, T>): [number, T][] {
+  return [...map].sort(([a], [b]) => a - b);
+}
+
+function malformed(): FormatError {
+  return new FormatError("it is not in its canonical form");
+}

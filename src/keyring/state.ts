@@ -1,0 +1,218 @@
+/**
+ * What earlier runs remember about the directories under a keyring: the newest epoch of each, so that an older
+ * copy is told from the newest one, and the newest generation of the keyring itself.
+ *
+ * A state never makes anything pass that would fail without it. So one that cannot be believed is reported and
+ * left out of account; it can only be missing, and what a missing one costs is memory of what was newest.
+ */
+import { type BytePath, displayPath } from "../bytes/byte-path.ts";
+import { equalInConstantTime } from "../crypto/primitives.ts";
+import { FormatError, IntegrityError, StateError } from "../errors.ts";
+import { replaceFileDurably, resolveFile } from "../storage/durable-replace.ts";
+import { readWholeFile } from "../storage/file-io.ts";
+import type { FileSystem } from "../storage/file-system.ts";
+import { acquireLock } from "../storage/lock.ts";
+import type { DataKeys } from "./data-keys.ts";
+import { stateMac } from "./key-wrap.ts";
+import {
+  type DirectoryMemory,
+  parseStateFile,
+  serializeStateFile,
+  STATE_LIMIT_BYTES,
+  stateBytes,
+  type StateContent,
+  type StateFile,
+} from "./state-file.ts";
+
+export type { DirectoryMemory, StateContent } from "./state-file.ts";
+
+/**
+ * absent: there is no file. verified: its MAC holds. unusable: damaged, altered, or of another keyring.
+ * newer-keyring: made under a key that this keyring lacks, so the keyring is an old copy.
+ */
+export type StateStatus = "absent" | "verified" | "unusable" | "newer-keyring";
+
+export interface State extends StateContent {
+  readonly status: StateStatus;
+  /** One line for the user, where the file is there but cannot be used. */
+  readonly warning: string | undefined;
+}
+
+export interface StatePlace {
+  readonly fs: FileSystem;
+  readonly path: BytePath;
+  /** For the lock's message to others: `tde encrypt-datadir`. */
+  readonly command: string;
+}
+
+/** A copy of a directory, held against what is remembered of it. */
+export type EpochVerdict = "unknown" | "newer" | "same" | "older" | "forked";
+
+export interface EpochJudgement {
+  /** forked: the same epoch with another root, made by a second copy that went its own way. */
+  readonly verdict: EpochVerdict;
+  readonly epoch: bigint;
+  readonly remembered: DirectoryMemory | undefined;
+}
+
+/**
+ * Reads and authenticates the state file.
+ * @returns an empty state where there is none or it cannot be believed; `warning` says so.
+ * @throws {StorageError} when the system does not let us read it.
+ */
+export function loadState(fs: FileSystem, path: BytePath, keys: DataKeys): State {
+  if (fs.statFollowing(path) === undefined) return emptyState(keys, "absent");
+  const name = `state file "${displayPath(path)}"`;
+  const unusable = (why: string): State =>
+    emptyState(keys, "unusable", `${name} is not used: ${why}; rollback cannot be noticed`);
+  let file: StateFile;
+  try {
+    file = parseStateFile(readWholeFile(fs, path, STATE_LIMIT_BYTES));
+  } catch (error) {
+    if (error instanceof FormatError) return unusable(error.message);
+    throw error;
+  }
+  const { keyId, content } = file;
+  if (content.keyringId !== keys.keyringId) {
+    return unusable(`it belongs to keyring ${content.keyringId}`);
+  }
+  const key = keys.keys.get(keyId);
+  if (key === undefined) {
+    // Not authenticated, but it can only forbid: an attacker who writes this could as well remove the file.
+    const warning = `${name} was written with key ${keyId}, which this keyring lacks: the keyring is an old copy`;
+    return emptyState(keys, "newer-keyring", warning);
+  }
+  if (key.dek === undefined || key.state === "retired") {
+    return unusable(`key ${keyId}, under which it was written, is ${key.state}`);
+  }
+  const mac = stateMac(key.dek, keys.keyringId, stateBytes(keyId, content));
+  if (!equalInConstantTime(mac, file.mac)) return unusable("it was altered");
+  return { ...content, status: "verified", warning: undefined };
+}
+
+/**
+ * Reads the state again under its lock, changes it and writes it under the current key. What other processes
+ * remembered meanwhile is kept. A file that cannot be believed is put aside as `.damaged`; one that was written
+ * with a newer keyring is left as it is, and returned unchanged with its warning.
+ * @param generation - of the keyring in hand.
+ * @throws {StateError} when another process holds the lock or the file would grow too large.
+ */
+export function updateState(
+  place: StatePlace,
+  keys: DataKeys,
+  generation: number,
+  change: (content: StateContent) => StateContent,
+): State {
+  const { fs, path, command } = place;
+  const target = resolveFile(fs, path);
+  const what = `state file "${displayPath(path)}"`;
+  const lock = acquireLock(fs, `${target}.lock` as BytePath, { what, command });
+  try {
+    const before = loadState(fs, target, keys);
+    if (before.status === "newer-keyring") return before;
+    const changed = change(before);
+    const highestGeneration = Math.max(changed.highestGeneration, generation);
+    const content = { ...changed, highestGeneration };
+    const bytes = sealState(keys, content);
+    if (bytes.length > STATE_LIMIT_BYTES) {
+      throw new StateError(`${what} would grow over ${STATE_LIMIT_BYTES} bytes`, {
+        hint: "Move it away to begin a new one. It remembers one directory for each run with --output.",
+      });
+    }
+    if (before.status === "unusable") fs.rename(target, `${target}.damaged` as BytePath);
+    replaceFileDurably(fs, target, bytes, 0o600);
+    return { ...content, status: "verified", warning: undefined };
+  } finally {
+    lock.release();
+  }
+}
+
+/** A change for `updateState`: the directory as it is after a completed command. */
+export function rememberDirectory(content: StateContent, memory: DirectoryMemory): StateContent {
+  if (memory.epoch > BigInt(Number.MAX_SAFE_INTEGER)) {
+    throw new FormatError(`directory ${memory.id} has an epoch that is too high: ${memory.epoch}`);
+  }
+  const directories = new Map([...content.directories, [memory.id, memory]]);
+  return { ...content, directories };
+}
+
+/** A change for `updateState`: pages that were written under a key, on top of those before. */
+export function addKeyLoad(content: StateContent, keyId: number, pages: number): StateContent {
+  const sum = Math.min((content.keyLoad.get(keyId) ?? 0) + pages, Number.MAX_SAFE_INTEGER);
+  return { ...content, keyLoad: new Map([...content.keyLoad, [keyId, sum]]) };
+}
+
+/** Is this the newest state of the directory that this user has seen? @param root - 64 hex digits. */
+export function judgeEpoch(
+  state: StateContent,
+  directoryId: string,
+  epoch: bigint,
+  root: string,
+): EpochJudgement {
+  const remembered = state.directories.get(directoryId);
+  const judged = (verdict: EpochVerdict): EpochJudgement => ({ verdict, epoch, remembered });
+  if (remembered === undefined) return judged("unknown");
+  if (epoch > remembered.epoch) return judged("newer");
+  if (epoch < remembered.epoch) return judged("older");
+  return judged(root === remembered.root ? "same" : "forked");
+}
+
+/** @throws {IntegrityError} when the copy is older than, or forked from, what is remembered. */
+export function requireNotRolledBack(judgement: EpochJudgement, where: string): void {
+  const { verdict, epoch, remembered } = judgement;
+  if (remembered === undefined || (verdict !== "older" && verdict !== "forked")) return;
+  const newest = `epoch ${remembered.epoch} of ${remembered.time}, last seen at "${displayPath(remembered.path)}"`;
+  const message =
+    verdict === "older"
+      ? `${where} is at epoch ${epoch}, older than ${newest}`
+      : `${where} is another copy with the same epoch as the newest one: ${newest}`;
+  throw new IntegrityError(message, {
+    hint: "If you restored this directory from a backup on purpose, give --accept-older.",
+  });
+}
+
+/** The directories in which a key is in use, as far as the state knows. */
+export function directoriesUsing(state: StateContent, keyId: number): DirectoryMemory[] {
+  return [...state.directories.values()].filter(({ pages }) => pages.has(keyId));
+}
+
+/** @throws {StateError} when the keyring is an old copy: what is made with it would clash with what exists. */
+export function requireNewestKeyring(generation: number, state: State, name: string): void {
+  const warning = oldKeyringWarning(generation, state, name);
+  if (warning === undefined) return;
+  throw new StateError(warning, {
+    hint: "Give the newest copy of the keyring. With an old one a second key of the same id would come to be.",
+  });
+}
+
+/** Says that the keyring is an old copy, for commands that go on all the same; else undefined. */
+export function oldKeyringWarning(
+  generation: number,
+  state: State,
+  name: string,
+): string | undefined {
+  if (state.status === "newer-keyring") {
+    return `${name} is older than its state file, which was written with a key that it lacks`;
+  }
+  if (generation >= state.highestGeneration) return undefined;
+  return `${name} has generation ${generation}, but generation ${state.highestGeneration} has been in use`;
+}
+
+function emptyState(keys: DataKeys, status: StateStatus, warning?: string): State {
+  return {
+    keyringId: keys.keyringId,
+    highestGeneration: 0,
+    directories: new Map(),
+    keyLoad: new Map(),
+    status,
+    warning,
+  };
+}
+
+function sealState(keys: DataKeys, content: StateContent): Buffer {
+  const keyId = keys.currentKeyId;
+  const dek = keys.keys.get(keyId)?.dek;
+  if (dek === undefined) throw new Error("the current key has a DEK");
+  const mac = stateMac(dek, keys.keyringId, stateBytes(keyId, content));
+  return serializeStateFile({ keyId, content, mac });
+}
