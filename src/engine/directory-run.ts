@@ -23,6 +23,8 @@ export class DirectoryRun {
   private readonly fs: FileSystem;
   private readonly root: BytePath;
   private readonly journal: Journal;
+  /** Whether the newest entry's steps are done, are to be done, or may or may not have become durable. */
+  private state: "settled" | "entering" | readonly DueStep[] = "settled";
 
   private constructor(fs: FileSystem, root: BytePath, journal: Journal, header: JournalHeader) {
     this.fs = fs;
@@ -53,8 +55,11 @@ export class DirectoryRun {
     if (steps.length === 0) return;
     const created = new Set(steps.flatMap((step) => (step.action === "rename" ? [directoryOf(step.from)] : [])));
     for (const directory of created) this.fs.syncDirectory(joinPath(this.root, directory));
+    this.state = "entering";
     this.journal.due(steps);
+    this.state = steps;
     carryOut(this.fs, this.root, steps);
+    this.state = "settled";
   }
 
   /** All files are done; what follows is finishing, and recovery only finishes. */
@@ -68,9 +73,20 @@ export class DirectoryRun {
     removeJournal(this.fs, this.root);
   }
 
-  /** Leaves the run as it stands, to be taken up later. */
-  leave(): void {
+  /**
+   * Leaves the run as it stands after an error, to be taken up later. Due steps are tried once more; only when they
+   * are done may `cleanUp` remove what is left of other batches. Never throws: the first error matters more.
+   */
+  abandon(cleanUp: () => void): void {
     this.journal.close();
+    // Nobody knows whether an entry that failed is durable: then both its old and its new files must stay.
+    if (this.state === "entering") return;
+    try {
+      if (this.state !== "settled") carryOut(this.fs, this.root, this.state);
+      cleanUp();
+    } catch {
+      // Recovery does both.
+    }
   }
 }
 

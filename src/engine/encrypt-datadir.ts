@@ -1,0 +1,267 @@
+/**
+ * Encrypts a data directory in place: look without writing, lock, journal, guard, then batch by batch new files
+ * beside the old ones and, once the journal says so, in their place; last the proof, the manifest, and the end of the
+ * journal. After a crash the same call goes on: what has a sidecar or a container's header is done, the rest is not.
+ */
+import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
+import { randomBytes } from "../crypto/primitives.ts";
+import { OWN_FILES } from "../datadir/classify.ts";
+import { type Datadir, openDatadir } from "../datadir/datadir.ts";
+import { assertNotInUse } from "../datadir/in-use.ts";
+import { workingName } from "../datadir/relation-path.ts";
+import { IntegrityError, StateError, StorageError } from "../errors.ts";
+import type { ManifestHeader } from "../format/manifest-header.ts";
+import type { Manifest } from "../format/manifest.ts";
+import type { FileSystem } from "../storage/file-system.ts";
+import type { JournalHeader } from "../storage/journal.ts";
+import type { RunContext } from "../workers/perform.ts";
+import type { EngineContext, KeyContext } from "./context.ts";
+import { lockDatadir, unfinishedRun } from "./datadir-lock.ts";
+import { DirectoryRun } from "./directory-run.ts";
+import { installGuard, readAutoConf } from "./guard.ts";
+import { type InventoryOptions, takeInventory } from "./inventory.ts";
+import { hasManifest, nextEpoch, openJudgedManifest } from "./open-manifest.ts";
+import { Proof, type ProofReport } from "./proof.ts";
+import { sealAll } from "./seal-all.ts";
+import { removeWorkingFiles } from "./working-files.ts";
+
+export interface EncryptOptions {
+  readonly root: BytePath;
+  readonly wal: "sealed" | "skip";
+  readonly assumeStopped: boolean;
+  readonly sealConfig: boolean;
+  readonly acceptOlder: boolean;
+  readonly dryRun: boolean;
+}
+
+export interface EncryptReport {
+  readonly outcome: "encrypted" | "already-encrypted" | "dry-run";
+  readonly survey: Survey;
+  /** Absent when nothing was done. */
+  readonly directoryId?: string | undefined;
+  readonly epoch?: bigint | undefined;
+  readonly keyId?: number | undefined;
+  readonly proof?: ProofReport | undefined;
+}
+
+export interface Survey {
+  relations: number;
+  contents: number;
+  bytes: number;
+  /** Relations and whole files that earlier runs sealed. */
+  sealedAlready: number;
+  largestFileBytes: number;
+  sidecarBytes: number;
+}
+
+/** What the journal keeps of the options, so that a resumed run does the same. */
+interface EncryptPlan {
+  readonly wal: "sealed" | "skip";
+  readonly sealConfig: boolean;
+}
+
+/**
+ * @throws {StateError} when the directory is in use, no data directory, or not to be encrypted; nothing is changed.
+ * @throws {IntegrityError} when the result is not what it should be. @throws {KeyError} {StorageError}.
+ */
+export async function encryptDatadir(
+  engine: EngineContext,
+  keyContext: KeyContext,
+  options: EncryptOptions,
+): Promise<EncryptReport> {
+  const { fs } = engine;
+  const { root } = options;
+  const unlocked = openDatadir(fs, root);
+  const assumeStopped = options.assumeStopped || unfinishedRun(fs, root, "encrypt") !== undefined;
+  assertNotInUse(fs, unlocked, { assumeStopped });
+  if (options.dryRun) return { outcome: "dry-run", survey: survey(fs, unlocked, inventoryOptions(options, keyContext), true) };
+
+  const lock = lockDatadir(fs, root, engine.command);
+  try {
+    const datadir = openDatadir(fs, root);
+    assertNotInUse(fs, datadir, { assumeStopped });
+    const header = unfinishedRun(fs, root, "encrypt");
+    if (header !== undefined) return await resume(engine, keyContext, datadir, header);
+    return await begin(engine, keyContext, datadir, options);
+  } finally {
+    lock.release();
+  }
+}
+
+/** Takes up an interrupted encryption of a locked directory and brings it to its end. */
+export async function resume(
+  engine: EngineContext,
+  keyContext: KeyContext,
+  datadir: Datadir,
+  unproved: JournalHeader,
+): Promise<EncryptReport> {
+  const { fs } = engine;
+  const { run, content } = DirectoryRun.resume(fs, datadir.root, keyContext.keys, unproved);
+  const plan = JSON.parse(content.plan) as EncryptPlan;
+  removeWorkingFiles(fs, datadir);
+  return carryOn(engine, keyContext, datadir, run, plan, true);
+}
+
+async function begin(
+  engine: EngineContext,
+  keyContext: KeyContext,
+  datadir: Datadir,
+  options: EncryptOptions,
+): Promise<EncryptReport> {
+  const { fs } = engine;
+  const { keys, memory } = keyContext;
+  const manifest = hasManifest(fs, datadir.root)
+    ? openJudgedManifest(fs, datadir.root, keyContext, options)
+    : undefined;
+  const plan: EncryptPlan = { wal: options.wal, sealConfig: options.sealConfig };
+  const todo = survey(fs, datadir, inventoryOptions(plan, keyContext), false);
+  assertManifestFits(datadir, manifest, todo);
+  if (manifest !== undefined && todo.relations + todo.contents === 0) {
+    return { outcome: "already-encrypted", survey: todo };
+  }
+  assertRoom(fs, datadir, todo);
+  const run = DirectoryRun.begin(
+    fs,
+    datadir.root,
+    keys,
+    {
+      runId: randomBytes(16),
+      directoryId: manifest?.header.directoryId ?? randomBytes(16).toString("hex"),
+      keyringId: keys.keyringId,
+      keyId: keys.currentKeyId,
+      operation: "encrypt",
+      epoch: nextEpoch(manifest, memory),
+    },
+    plan,
+  );
+  return carryOn(engine, keyContext, datadir, run, plan, false);
+}
+
+/** From the guard to the end: every step of it can be done again. */
+async function carryOn(
+  engine: EngineContext,
+  keyContext: KeyContext,
+  datadir: Datadir,
+  run: DirectoryRun,
+  plan: EncryptPlan,
+  resumed: boolean,
+): Promise<EncryptReport> {
+  const { fs, signal } = engine;
+  const { keys, memory } = keyContext;
+  const { root, control } = datadir;
+  const { directoryId, epoch } = run.header;
+  try {
+    guard(fs, datadir, keyContext);
+    // A server that was started between the first look and the guard shows now; none can start any more.
+    assertNotInUse(fs, datadir, { assumeStopped: true });
+
+    const options = inventoryOptions(plan, keyContext);
+    const todo = survey(fs, datadir, options, true);
+    const context: RunContext = {
+      blockSizeBytes: control.blockSizeBytes,
+      dataChecksums: control.dataChecksumVersion !== 0,
+      systemIdentifier: control.systemIdentifier,
+      keys,
+      keyringId: keys.keyringId,
+      epoch,
+    };
+    engine.progress.begin("encrypting", todo.bytes);
+    const runner = engine.startRunner(context, (bytes) => engine.progress.advance(bytes));
+    try {
+      const places = { source: root, output: undefined };
+      const inventory = takeInventory(fs, datadir, options, true);
+      await sealAll(engine, runner, datadir, places, inventory, (steps) => run.commit(steps));
+      engine.progress.end();
+
+      const header: ManifestHeader = {
+        directoryId,
+        keyringId: keys.keyringId,
+        systemIdentifier: control.systemIdentifier,
+        keyId: keys.currentKeyId,
+        epoch,
+        scope: "all",
+        wal: plan.wal,
+        control: datadir.controlBytes,
+      };
+      engine.progress.begin("proving", todo.bytes);
+      const proof = await new Proof(fs, datadir, { header, keys, signal }).writeManifest(runner);
+      run.commit([{ action: "rename", from: workingName(OWN_FILES.manifest), to: OWN_FILES.manifest }]);
+      run.end();
+      memory.remember({
+        directoryId,
+        epoch,
+        root: proof.root,
+        path: datadir.realRoot,
+        pagesByKey: proof.pagesByKey,
+      });
+      return { outcome: "encrypted", survey: todo, directoryId, epoch, keyId: keys.currentKeyId, proof };
+    } finally {
+      engine.progress.end();
+      await runner.close();
+    }
+  } catch (error) {
+    run.abandon(() => removeWorkingFiles(fs, datadir));
+    throw error;
+  }
+}
+
+/** Puts the guard up, unless it stands already. What stands in its place is sealed anew: it may have changed since. */
+function guard(fs: FileSystem, datadir: Datadir, { keys }: KeyContext): void {
+  const { root, control } = datadir;
+  const original = readAutoConf(fs, root);
+  if (original === "guard") return;
+  const like =
+    original.kind === "file"
+      ? fs.stat(joinPath(root, "postgresql.auto.conf"))
+      : fs.stat(joinPath(root, "PG_VERSION"));
+  if (like === undefined) throw new StateError(`"${displayPath(root)}" is changing while tde works on it`);
+  installGuard(fs, root, original, { keys, systemIdentifier: control.systemIdentifier }, like);
+}
+
+function inventoryOptions(plan: EncryptPlan, { keys }: KeyContext): InventoryOptions {
+  return { ...plan, keyringId: keys.keyringId };
+}
+
+/** Counts what there is to do. @throws {StateError} as takeInventory: the first look at a directory refuses it. */
+function survey(fs: FileSystem, datadir: Datadir, options: InventoryOptions, resumed: boolean): Survey {
+  const found: Survey = { relations: 0, contents: 0, bytes: 0, sealedAlready: 0, largestFileBytes: 0, sidecarBytes: 0 };
+  const { blockSizeBytes } = datadir.control;
+  const bytesPerSidecarPage = (blockSizeBytes / 128 - 1) * blockSizeBytes;
+  for (const { action, sizeBytes } of takeInventory(fs, datadir, options, resumed)) {
+    if (action.do === "nothing") found.sealedAlready++;
+    if (action.do !== "seal-relation" && action.do !== "seal-content") continue;
+    found.bytes += sizeBytes;
+    found.largestFileBytes = Math.max(found.largestFileBytes, sizeBytes);
+    if (action.do === "seal-relation") {
+      found.relations++;
+      found.sidecarBytes += Math.ceil(sizeBytes / bytesPerSidecarPage) * blockSizeBytes;
+    } else {
+      found.contents++;
+    }
+  }
+  return found;
+}
+
+/** Sealed files without a manifest, or with a changed pg_control: something else was here. */
+function assertManifestFits(datadir: Datadir, manifest: Manifest | undefined, found: Survey): void {
+  if (manifest === undefined && found.sealedAlready > 0) {
+    throw new IntegrityError(
+      `"${displayPath(datadir.root)}" has ${found.sealedAlready} sealed files, but no manifest and no unfinished run`,
+      { hint: `Restore "${OWN_FILES.manifest}" from a backup of the encrypted directory.` },
+    );
+  }
+  if (manifest !== undefined && manifest.header.systemIdentifier !== datadir.control.systemIdentifier) {
+    throw new IntegrityError("the manifest is of another cluster");
+  }
+}
+
+/** In place each file exists twice for a moment, and the sidecars stay. */
+function assertRoom(fs: FileSystem, { root }: Datadir, todo: Survey): void {
+  const needed = todo.sidecarBytes + todo.largestFileBytes;
+  const free = fs.freeBytes(root);
+  if (free >= needed) return;
+  throw new StorageError(
+    `not enough space in "${displayPath(root)}": ${needed} bytes are needed, ${free} are free`,
+    { errno: "ENOSPC", hint: "Nothing was changed. Free some space, or encrypt into another place with --output." },
+  );
+}

@@ -1,0 +1,160 @@
+/**
+ * What has to be done with each entry of a directory that is to be encrypted, and what speaks against beginning.
+ * Walked twice: once before anything is written, so that a refused directory is as it was, and once to do the work;
+ * after a crash it tells what is sealed already from what is not.
+ */
+import { type BytePath, displayPath, joinPath, nameOf } from "../bytes/byte-path.ts";
+import type { Datadir } from "../datadir/datadir.ts";
+import { type RelationFile, sidecarName } from "../datadir/relation-path.ts";
+import { containerHeaderOf } from "../datadir/sealed-file.ts";
+import { walkDatadir, type WalkEntry } from "../datadir/walk.ts";
+import { StateError } from "../errors.ts";
+import { fileContext } from "../format/container.ts";
+import { SEALED_PAGE_MARK } from "../format/page-message.ts";
+import { secretHbaOptions, type SecretSetting, secretSettings } from "../format/postgres-conf.ts";
+import { pageChecksum } from "../postgres/page-checksum.ts";
+import { PAGE_HEADER } from "../postgres/page.ts";
+import { readUpTo, readWholeFile, withFile } from "../storage/file-io.ts";
+import type { FileSystem } from "../storage/file-system.ts";
+
+export interface InventoryOptions {
+  readonly wal: "sealed" | "skip";
+  /** Seal configuration files that hold passwords, too. */
+  readonly sealConfig: boolean;
+  /** 16 hex digits: only this keyring's containers count as sealed already. */
+  readonly keyringId: string;
+}
+
+export type Action =
+  | { readonly do: "seal-relation"; readonly file: RelationFile }
+  | { readonly do: "seal-content" }
+  /** Sealed by an earlier run. */
+  | { readonly do: "nothing" }
+  /** Stays as it is. `plaintext` where that is by the user's choice, not by design. */
+  | { readonly do: "keep"; readonly plaintext: boolean }
+  /** Not part of the encrypted directory: tde's own files, sidecars, sockets, foreign folders. */
+  | { readonly do: "pass" };
+
+export interface InventoryEntry {
+  readonly entry: WalkEntry;
+  readonly action: Action;
+  /** Of files, else 0. */
+  readonly sizeBytes: number;
+}
+
+/** @throws {StateError} at the first entry that speaks against encrypting. */
+export function* takeInventory(
+  fs: FileSystem,
+  datadir: Datadir,
+  options: InventoryOptions,
+  resumed: boolean,
+): Generator<InventoryEntry> {
+  for (const entry of walkDatadir(fs, datadir.root, datadir)) {
+    const path = joinPath(datadir.root, entry.path);
+    const sizeBytes = entry.kind === "file" ? (fs.stat(path)?.sizeBytes ?? 0) : 0;
+    const action = actionFor(fs, datadir, entry, sizeBytes, options, resumed);
+    yield { entry, action, sizeBytes };
+  }
+}
+
+function actionFor(
+  fs: FileSystem,
+  datadir: Datadir,
+  entry: WalkEntry,
+  sizeBytes: number,
+  options: InventoryOptions,
+  resumed: boolean,
+): Action {
+  const { classification } = entry;
+  switch (classification.class) {
+    case "refused":
+      throw new StateError(`cannot encrypt "${displayPath(entry.path)}": ${classification.why}`, {
+        hint: "Nothing was changed.",
+      });
+    case "working":
+      if (resumed) return PASS;
+      throw new StateError(`"${displayPath(entry.path)}" has a name that tde uses for its own work`, {
+        hint: "It is not from an unfinished run, which would have a journal. Move it away.",
+      });
+    case "relation":
+      return relationAction(fs, datadir, entry.path, classification.file, sizeBytes);
+    case "sidecar":
+      assertHasOwner(fs, datadir, entry.path, classification.of);
+      return PASS;
+    case "wal":
+      if (options.wal === "skip") return { do: "keep", plaintext: true };
+      return contentAction(fs, datadir, entry.path, options);
+    case "sealed":
+      return contentAction(fs, datadir, entry.path, options);
+    case "readable":
+      if (!options.sealConfig || secretsIn(fs, datadir, entry.path, sizeBytes).length === 0) return KEEP;
+      return contentAction(fs, datadir, entry.path, options);
+    case "directory":
+    case "link":
+      return KEEP;
+    case "auto-conf":
+    case "backup-manifest":
+    case "own":
+    case "excluded":
+    case "foreign":
+      return PASS;
+  }
+}
+
+const PASS: Action = { do: "pass" };
+const KEEP: Action = { do: "keep", plaintext: false };
+
+function relationAction(
+  fs: FileSystem,
+  datadir: Datadir,
+  path: BytePath,
+  file: RelationFile,
+  sizeBytes: number,
+): Action {
+  const hasSidecar = fs.stat(joinPath(datadir.root, sidecarName(path))) !== undefined;
+  if (sizeBytes === 0) {
+    if (!hasSidecar) return KEEP;
+    throw new StateError(`"${displayPath(path)}" is empty, but has a sidecar`, {
+      hint: "The file was emptied after it was encrypted. Restore it from a backup.",
+    });
+  }
+  if (hasSidecar) return { do: "nothing" };
+  if (beginsSealed(fs, datadir, path, file)) {
+    throw new StateError(`"${displayPath(path)}" is sealed already, but its sidecar is missing`, {
+      hint: "Restore the file together with its sidecar (_tde) from a backup; nothing is ever encrypted twice.",
+    });
+  }
+  return { do: "seal-relation", file };
+}
+
+/** Whether the file's first page bears the mark of sealed pages and a valid checksum; every page is looked at again before it is sealed. */
+function beginsSealed(fs: FileSystem, datadir: Datadir, path: BytePath, file: RelationFile): boolean {
+  const { blockSizeBytes, blocksPerSegment } = datadir.control;
+  const page = Buffer.alloc(blockSizeBytes);
+  const count = withFile(fs, joinPath(datadir.root, path), (opened) => readUpTo(opened, page, 0, blockSizeBytes, 0));
+  if (count < blockSizeBytes || (page.readUInt16LE(PAGE_HEADER.flags) & SEALED_PAGE_MARK) === 0) return false;
+  return page.readUInt16LE(PAGE_HEADER.checksum) === pageChecksum(page, file.relationSegment * blocksPerSegment);
+}
+
+function contentAction(fs: FileSystem, datadir: Datadir, path: BytePath, options: InventoryOptions): Action {
+  const header = containerHeaderOf(fs, joinPath(datadir.root, path));
+  const sealed = header?.keyringId === options.keyringId && header.context === fileContext(path);
+  return sealed ? { do: "nothing" } : { do: "seal-content" };
+}
+
+function assertHasOwner(fs: FileSystem, datadir: Datadir, sidecar: BytePath, owner: BytePath): void {
+  if (fs.stat(joinPath(datadir.root, owner)) !== undefined) return;
+  throw new StateError(`sidecar "${displayPath(sidecar)}" has no file "${displayPath(nameOf(owner))}" beside it`, {
+    hint: "The file is missing. Restore it from a backup, or remove the sidecar if it is not wanted.",
+  });
+}
+
+/** Configuration files are small; what is larger is not looked into. */
+const CONFIG_LIMIT_BYTES = 2 ** 22;
+
+/** Settings in a readable configuration file that hold or may hold a password. */
+export function secretsIn(fs: FileSystem, datadir: Datadir, path: BytePath, sizeBytes: number): SecretSetting[] {
+  if (!path.endsWith(".conf") || sizeBytes > CONFIG_LIMIT_BYTES) return [];
+  const bytes = readWholeFile(fs, joinPath(datadir.root, path), CONFIG_LIMIT_BYTES);
+  return /(^|\/)pg_(hba|ident|hosts)\.conf$/.test(path) ? secretHbaOptions(bytes) : secretSettings(bytes);
+}

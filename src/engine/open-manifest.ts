@@ -1,0 +1,88 @@
+/**
+ * The manifest of an encrypted directory, opened and judged: its MAC under a key that still proves something, and
+ * its epoch against what is remembered of the directory.
+ */
+import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
+import { OWN_FILES } from "../datadir/classify.ts";
+import { IntegrityError } from "../errors.ts";
+import { type Manifest, type ManifestSource, openManifest } from "../format/manifest.ts";
+import { withFile } from "../storage/file-io.ts";
+import type { FileSystem } from "../storage/file-system.ts";
+import type { DirectoryMemory, KeyContext } from "./context.ts";
+
+const READ_BYTES = 2 ** 18;
+
+export function hasManifest(fs: FileSystem, root: BytePath): boolean {
+  return fs.stat(joinPath(root, OWN_FILES.manifest)) !== undefined;
+}
+
+/** The bytes of the manifest, read anew for each pass. */
+export function manifestSource(fs: FileSystem, root: BytePath): ManifestSource {
+  return function* read(): Generator<Uint8Array> {
+    const path = joinPath(root, OWN_FILES.manifest);
+    const buffer = Buffer.alloc(READ_BYTES);
+    const readAt = (position: number): number =>
+      withFile(fs, path, (file) => file.read(buffer, 0, buffer.length, position));
+    for (let position = 0, count = readAt(0); count > 0; count = readAt(position)) {
+      yield buffer.subarray(0, count);
+      position += count;
+    }
+  };
+}
+
+export interface JudgeOptions {
+  /** A restore from backup brings an older state back: take it all the same. */
+  readonly acceptOlder: boolean;
+}
+
+/**
+ * @throws {IntegrityError} when it is missing, altered or, without `acceptOlder`, older than what is remembered or
+ *   under a retired key. @throws {KeyError} {FormatError}.
+ */
+export function openJudgedManifest(
+  fs: FileSystem,
+  root: BytePath,
+  { keys, memory }: KeyContext,
+  options: JudgeOptions,
+): Manifest {
+  if (!hasManifest(fs, root)) {
+    throw new IntegrityError(`"${OWN_FILES.manifest}" is missing in "${displayPath(root)}"`, {
+      hint: "Without it nothing shows that files are missing or old. Restore it from a backup.",
+    });
+  }
+  const manifest = openManifest(manifestSource(fs, root), keys, OWN_FILES.manifest);
+  const problem = options.acceptOlder ? undefined : whyNotCurrent(manifest, memory);
+  if (problem !== undefined) {
+    throw new IntegrityError(problem, {
+      hint: "If you restored it from a backup on purpose, give --accept-older.",
+    });
+  }
+  return manifest;
+}
+
+/** Why a manifest that authenticates may still not be the newest; undefined when all is well. */
+export function whyNotCurrent(manifest: Manifest, memory: DirectoryMemory): string | undefined {
+  const { directoryId, epoch, keyId } = manifest.header;
+  if (manifest.keyState === "retired") {
+    return `the manifest is authenticated by key ${keyId}, which is retired: whoever has that key could have made it`;
+  }
+  const { verdict, lastEpoch, lastSeen } = memory.judge(directoryId, epoch, manifest.root.toString("hex"));
+  switch (verdict) {
+    case "older":
+      return `the directory is of epoch ${epoch}, older than epoch ${lastEpoch} of ${lastSeen}`;
+    case "forked":
+      return `the directory is of epoch ${epoch} as on ${lastSeen}, but with another content: two copies of it went different ways`;
+    case "unknown":
+    case "newer":
+    case "same":
+      return undefined;
+  }
+}
+
+/** The epoch of a run: above the manifest's and above all that is remembered. */
+export function nextEpoch(manifest: Manifest | undefined, memory: DirectoryMemory): bigint {
+  if (manifest === undefined) return 1n;
+  const { directoryId, epoch } = manifest.header;
+  const { lastEpoch } = memory.judge(directoryId, epoch, manifest.root.toString("hex"));
+  return (epoch > lastEpoch ? epoch : lastEpoch) + 1n;
+}

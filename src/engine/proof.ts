@@ -1,0 +1,259 @@
+/**
+ * The last pass of an encryption: looks at the directory as it now lies on disk, not at what the run believes to have
+ * done. It fails if anything in scope is as it was, lists what stays readable and why, and writes the manifest from
+ * what it found.
+ */
+import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
+import { sha256 } from "../crypto/primitives.ts";
+import { OWN_FILES } from "../datadir/classify.ts";
+import type { Datadir } from "../datadir/datadir.ts";
+import { containerHeaderOf } from "../datadir/sealed-file.ts";
+import { walkDatadir, type WalkEntry } from "../datadir/walk.ts";
+import { workingName } from "../datadir/relation-path.ts";
+import { IntegrityError, KeyError, StateError } from "../errors.ts";
+import { fileContext } from "../format/container.ts";
+import { Chunk } from "../format/chunk.ts";
+import { isMovableLink, type ManifestClass, type ManifestEntry } from "../format/manifest-entry.ts";
+import type { ManifestHeader } from "../format/manifest-header.ts";
+import { ManifestWriter } from "../format/manifest.ts";
+import { type DataKeys, dekFor } from "../keyring/data-keys.ts";
+import { writeAll } from "../storage/file-io.ts";
+import type { FileSystem } from "../storage/file-system.ts";
+import type { TaskRunner } from "../workers/runner.ts";
+import type { Item, ItemResult } from "../workers/tasks.ts";
+import { runBatches, type Planned } from "./batches.ts";
+import { contexts as autoConfContexts } from "./guard.ts";
+import { secretsIn } from "./inventory.ts";
+import { contentItem, identityOf, openRelationItem, type Places, readableItem } from "./plan-items.ts";
+
+/** What stays readable for one reason. */
+export interface PlaintextGroup {
+  readonly why: string;
+  /** By the user's choice, or because tde must not touch it, and not because nothing in it is secret. */
+  readonly exposed: boolean;
+  files: number;
+  bytes: number;
+  readonly example: string;
+}
+
+export interface SecretFinding {
+  readonly path: string;
+  readonly setting: string;
+  readonly line: number;
+}
+
+export interface ProofReport {
+  /** 64 hex digits. */
+  readonly root: string;
+  readonly sealedFiles: number;
+  readonly sealedBytes: number;
+  readonly pagesByKey: ReadonlyMap<number, number>;
+  readonly wrongChecksums: number;
+  readonly plaintext: readonly PlaintextGroup[];
+  readonly secrets: readonly SecretFinding[];
+}
+
+export interface ProofOptions {
+  readonly header: ManifestHeader;
+  readonly keys: DataKeys;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** What the manifest says of an entry besides what a check finds. */
+interface Fact {
+  readonly entry: WalkEntry;
+  readonly class: ManifestClass;
+  readonly sizeBytes: number;
+}
+
+export class Proof {
+  private readonly fs: FileSystem;
+  private readonly datadir: Datadir;
+  private readonly options: ProofOptions;
+  private readonly places: Places;
+  private readonly groups: Map<string, PlaintextGroup> = new Map();
+  private readonly secrets: SecretFinding[] = [];
+  private readonly pagesByKey: Map<number, number> = new Map();
+  private sealedFiles = 0;
+  private sealedBytes = 0;
+  private wrongChecksums = 0;
+
+  constructor(fs: FileSystem, datadir: Datadir, options: ProofOptions) {
+    this.fs = fs;
+    this.datadir = datadir;
+    this.options = options;
+    this.places = { source: datadir.root, output: undefined };
+  }
+
+  /**
+   * Writes the manifest under its working name, durably; the caller lets it take its place.
+   * @throws {IntegrityError} when something is not sealed as it should be.
+   */
+  async writeManifest(runner: TaskRunner): Promise<ProofReport> {
+    const { header, keys } = this.options;
+    const path = joinPath(this.datadir.root, workingName(OWN_FILES.manifest));
+    const like = this.fs.stat(joinPath(this.datadir.root, "PG_VERSION"));
+    if (like === undefined) throw new StateError('"PG_VERSION" is gone');
+    this.fs.remove(path);
+    const file = this.fs.create(path, 0o600);
+    try {
+      let position = 0;
+      const dek = dekFor(keys, header.keyringId, header.keyId, OWN_FILES.manifest);
+      const writer = new ManifestWriter(header, dek, (text) => {
+        writeAll(file, text, 0, text.length, position);
+        position += text.length;
+      });
+      const { blockSizeBytes } = this.datadir.control;
+      await runBatches<Fact>(
+        runner,
+        this.plan(),
+        {
+          blockSizeBytes,
+          slotsPerChunk: new Chunk(blockSizeBytes).slotCapacity,
+          task: (items) => ({ kind: "check", depth: "macs", items }),
+          signal: this.options.signal,
+        },
+        (done) => {
+          for (const { extra, result } of done) writer.add(this.manifestEntry(extra, result));
+        },
+      );
+      const { root } = writer.finish();
+      file.setAttributes(like);
+      file.sync();
+      return {
+        root: root.toString("hex"),
+        sealedFiles: this.sealedFiles,
+        sealedBytes: this.sealedBytes,
+        pagesByKey: this.pagesByKey,
+        wrongChecksums: this.wrongChecksums,
+        plaintext: [...this.groups.values()],
+        secrets: this.secrets,
+      };
+    } finally {
+      file.close();
+    }
+  }
+
+  private *plan(): Generator<Planned<Fact>> {
+    for (const entry of walkDatadir(this.fs, this.datadir.root, this.datadir)) {
+      const sizeBytes =
+        entry.kind === "file"
+          ? (this.fs.stat(joinPath(this.datadir.root, entry.path))?.sizeBytes ?? 0)
+          : 0;
+      const planned = this.planEntry(entry, sizeBytes);
+      if (planned !== undefined) yield planned;
+    }
+  }
+
+  private planEntry(entry: WalkEntry, sizeBytes: number): Planned<Fact> | undefined {
+    const { path, classification } = entry;
+    const fact = (manifestClass: ManifestClass, item?: Item): Planned<Fact> => ({
+      item,
+      extra: { entry, class: manifestClass, sizeBytes },
+    });
+    const readable = (manifestClass: ManifestClass, why: string): Planned<Fact> => {
+      this.addPlaintext(why, manifestClass === "O", path, sizeBytes);
+      for (const { name, line } of secretsIn(this.fs, this.datadir, path, sizeBytes)) {
+        this.secrets.push({ path: displayPath(path), setting: name, line });
+      }
+      return fact(manifestClass, readableItem(this.places, path, sizeBytes));
+    };
+    const content = (): Planned<Fact> =>
+      fact("S", contentItem("check", this.places, path, sizeBytes));
+    switch (classification.class) {
+      case "relation": {
+        if (sizeBytes === 0) return fact("P");
+        const identity = identityOf(this.datadir, classification.file);
+        return fact("P", openRelationItem(this.places, path, identity, sizeBytes));
+      }
+      case "wal":
+        if (this.options.header.wal !== "skip" || this.isSealed(path)) return content();
+        return readable("O", "WAL, left as it is by --wal=skip");
+      case "sealed":
+        return content();
+      case "readable":
+        return this.isSealed(path) ? content() : readable("R", classification.why);
+      case "auto-conf":
+        return fact("R", readableItem(this.places, path, sizeBytes));
+      case "backup-manifest":
+        return readable("R", "list of the backup's files, rewritten for pg_verifybackup");
+      case "own":
+        return this.planOwnFile(entry, sizeBytes);
+      case "directory":
+        return fact("D");
+      case "link":
+        if (!classification.followed) {
+          const why = `symbolic link: ${classification.why}`;
+          this.addPlaintext(why, classification.leadsToContent, path, 0);
+        }
+        return fact("L");
+      case "excluded":
+      case "foreign":
+        this.addPlaintext(classification.why, true, path, sizeBytes);
+        return undefined;
+      case "sidecar":
+      case "working":
+        return undefined;
+      case "refused":
+        throw new StateError(`cannot encrypt "${displayPath(path)}": ${classification.why}`);
+    }
+  }
+
+  private planOwnFile(entry: WalkEntry, sizeBytes: number): Planned<Fact> | undefined {
+    const { path } = entry;
+    if (path !== OWN_FILES["auto-conf"] && path !== OWN_FILES["backup-manifest"]) return undefined;
+    const context = containerHeaderOf(this.fs, joinPath(this.datadir.root, path))?.context;
+    const expected = path === OWN_FILES["auto-conf"] ? autoConfContexts() : [fileContext("backup_manifest")];
+    if (context === undefined || !expected.includes(context)) {
+      throw new IntegrityError(`"${path}" is not the sealed original that it should be`);
+    }
+    const item = { ...contentItem("check", this.places, path, sizeBytes), context };
+    return { item, extra: { entry, class: "S", sizeBytes } };
+  }
+
+  private isSealed(path: BytePath): boolean {
+    const header = containerHeaderOf(this.fs, joinPath(this.datadir.root, path));
+    return header?.context === fileContext(path) && header.keyringId === this.options.keys.keyringId;
+  }
+
+  private manifestEntry(fact: Fact, result: ItemResult | undefined): ManifestEntry {
+    const { entry, sizeBytes } = fact;
+    const problem = result?.problems?.[0];
+    if (problem !== undefined) {
+      const block = problem.block === undefined ? "" : ` block ${problem.block}`;
+      const message = `${problem.path}${block} is not sealed as it should be: ${problem.message}`;
+      throw problem.kind === "key" ? new KeyError(message) : new IntegrityError(message);
+    }
+    if (fact.class === "P" || fact.class === "S") {
+      this.sealedFiles++;
+      this.sealedBytes += sizeBytes;
+      this.wrongChecksums += result?.wrongChecksums ?? 0;
+      for (const [keyId, count] of result?.keys ?? []) {
+        this.pagesByKey.set(keyId, (this.pagesByKey.get(keyId) ?? 0) + count);
+      }
+    }
+    return {
+      path: entry.path,
+      class: fact.class,
+      expendable: "expendable" in entry.classification && entry.classification.expendable,
+      sizeBytes: fact.class === "D" || fact.class === "L" ? 0 : sizeBytes,
+      keys: [...(result?.keys ?? [])]
+        .map(([keyId, count]) => ({ keyId, count }))
+        .sort((a, b) => a.keyId - b.keyId),
+      digest: fact.class === "L" ? linkDigest(this.fs, this.datadir, entry.path) : result?.digest,
+    };
+  }
+
+  private addPlaintext(why: string, exposed: boolean, path: BytePath, sizeBytes: number): void {
+    const group = this.groups.get(why) ?? { why, exposed, files: 0, bytes: 0, example: displayPath(path) };
+    group.files++;
+    group.bytes += sizeBytes;
+    this.groups.set(why, group);
+  }
+}
+
+/** SHA-256 of a link's target; none for links that a restore may point elsewhere. */
+export function linkDigest(fs: FileSystem, datadir: Datadir, path: BytePath): string | undefined {
+  if (isMovableLink(path)) return undefined;
+  return sha256(Buffer.from(fs.readLink(joinPath(datadir.root, path)), "latin1")).toString("hex");
+}

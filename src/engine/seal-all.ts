@@ -1,0 +1,77 @@
+/**
+ * Seals every file of an inventory that is not sealed yet, in place or into a new directory.
+ */
+import { randomBytes } from "../crypto/primitives.ts";
+import type { Datadir } from "../datadir/datadir.ts";
+import { FILE_SALT_BYTES } from "../format/sidecar-page.ts";
+import { Chunk } from "../format/chunk.ts";
+import { sidecarName } from "../datadir/relation-path.ts";
+import type { FileSystem } from "../storage/file-system.ts";
+import type { DueStep } from "../storage/journal.ts";
+import type { TaskRunner } from "../workers/runner.ts";
+import type { RelationItem } from "../workers/tasks.ts";
+import { type Planned, runBatches } from "./batches.ts";
+import type { EngineContext } from "./context.ts";
+import type { InventoryEntry } from "./inventory.ts";
+import { contentItem, identityOf, type Places, sealRelationItem, stepsFor } from "./plan-items.ts";
+
+/**
+ * @param commit - lets a batch's new files take their places; called in order, never twice at once.
+ */
+export async function sealAll(
+  engine: EngineContext,
+  runner: TaskRunner,
+  datadir: Datadir,
+  places: Places,
+  inventory: Iterable<InventoryEntry>,
+  commit: (steps: readonly DueStep[]) => void,
+): Promise<void> {
+  const { blockSizeBytes } = datadir.control;
+  await runBatches<readonly DueStep[]>(
+    runner,
+    planned(datadir, places, inventory),
+    {
+      blockSizeBytes,
+      slotsPerChunk: new Chunk(blockSizeBytes).slotCapacity,
+      task: (items) => ({ kind: "seal", items }),
+      prepareLarge: (item) => createSealedFiles(engine.fs, item),
+      signal: engine.signal,
+    },
+    (done) => commit(done.flatMap(({ extra }) => extra)),
+  );
+}
+
+function* planned(
+  datadir: Datadir,
+  places: Places,
+  inventory: Iterable<InventoryEntry>,
+): Generator<Planned<readonly DueStep[]>> {
+  for (const { entry, action, sizeBytes } of inventory) {
+    const { path } = entry;
+    if (action.do === "seal-relation") {
+      const identity = identityOf(datadir, action.file);
+      // The sidecar first: ciphertext without one must never exist.
+      const steps = stepsFor(places, sidecarName(path), path);
+      yield { item: sealRelationItem(places, path, identity, sizeBytes), extra: steps };
+    } else if (action.do === "seal-content") {
+      yield { item: contentItem("seal", places, path, sizeBytes), extra: stepsFor(places, path) };
+    }
+  }
+}
+
+/** The new files of a relation file that several workers write, and the salt that they share. */
+function createSealedFiles(fs: FileSystem, item: RelationItem): RelationItem {
+  const { sealed, sidecar, sizeBytes } = item.files;
+  for (const [path, size] of [
+    [sealed, sizeBytes],
+    [sidecar, 0],
+  ] as const) {
+    const file = fs.create(path, 0o600);
+    try {
+      file.truncate(size);
+    } finally {
+      file.close();
+    }
+  }
+  return { ...item, fileSalt: randomBytes(FILE_SALT_BYTES) };
+}
