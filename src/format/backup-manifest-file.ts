@@ -31,7 +31,7 @@ export class BackupChecksum {
   }
 
   update(bytes: Uint8Array): void {
-    if (this.#algorithm === "CRC32C") this.#crc = crc32c(bytes, this.#crc);
+    if (this.#algorithm === "CRC32C") this.#crc = crc32c(bytes, 0, bytes.length, this.#crc);
     else this.#hash?.update(bytes);
   }
 

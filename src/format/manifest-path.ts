@@ -4,16 +4,15 @@
  * relative, without a part that leads elsewhere. Specified in docs/FORMAT.md, "Manifest".
  */
 import { type BytePath, displayPath } from "../bytes/byte-path.ts";
+import { escapeBytes, unescapeBytes } from "../bytes/percent-escape.ts";
 import { FormatError } from "../errors.ts";
 
 /** PATH_MAX of Linux without its terminator. */
 export const PATH_LIMIT_BYTES = 4095;
 
+/** The path as the text formats write it. */
 export function escapePath(path: BytePath): string {
-  return path.replace(
-    /[^\x21-\x7e]|%/g,
-    (byte) => `%${byte.charCodeAt(0).toString(16).padStart(2, "0")}`,
-  );
+  return escapeBytes(path);
 }
 
 /**
@@ -21,11 +20,11 @@ export function escapePath(path: BytePath): string {
  * @throws {FormatError} when the text is not the canonical escape of a safe path.
  */
 export function unescapePath(text: string, where: string): BytePath {
-  const path = text.replace(/%([0-9a-f]{2})/g, (_, hex: string) =>
-    String.fromCharCode(Number.parseInt(hex, 16)),
-  ) as BytePath;
-  // Escaping again finds whatever was escaped without need, in upper case, by half or not at all.
-  if (escapePath(path) !== text) {
+  let path: BytePath;
+  try {
+    path = unescapeBytes(text) as BytePath;
+  } catch (error) {
+    if (!(error instanceof FormatError)) throw error;
     throw new FormatError(`${where} has a path that is not in canonical form: ${shown(text)}`);
   }
   assertSafePath(path, where);

@@ -110,7 +110,7 @@ export function secretHbaOptions(bytes: Uint8Array): SecretSetting[] {
 
 /** A name of letters, digits, `_`, `$` and dots; `=` or white space; a quoted value or a bare one. */
 const SETTING =
-  /^[ \t\f\v]*(#?)[ \t#]*([A-Za-z_\x80-\xff][\w$.\x80-\xff]*)([ \t]*=[ \t]*|[ \t]+)(?:'((?:[^'\\]|\\.|'')*)'|([^\s'#]+))[ \t\f\v]*(?:#.*)?$/;
+  /^[ \t\f\v]*(#?)[ \t#]*([A-Za-z_\x80-\xff][\w$.\x80-\xff]*)([ \t]*=[ \t]*|[ \t]+)(?:'((?:[^'\\]|\\.|'')*)'|([^\s'#]+))[ \t\f\v]*(?:#[^]*)?$/;
 
 const COMMANDS: ReadonlySet<string> = new Set([
   "archive_command",
@@ -139,7 +139,8 @@ function holdsPassword(text: string): boolean {
 }
 
 function linesOf(bytes: Uint8Array): string[] {
-  return Buffer.from(bytes).toString("latin1").split(/\r?\n/);
+  const lines = Buffer.from(bytes).toString("latin1").split("\n");
+  return lines.map((line) => line.replace(/\r$/, ""));
 }
 
 /** As DeescapeQuotedString: '' is a quote, a backslash takes the next character or up to three octal digits. */
