@@ -66,7 +66,7 @@ export async function createKeyring(
   provider: KeyProvider,
   label: string,
 ): Promise<Keyring> {
-  requireAbsent(place);
+  requireNoKeyring(place);
   const id = randomBytes(8).toString("hex");
   const keyringKey = newSecretKey();
   const recipient = await wrapFor(provider, keyringKey, 1, label, { keyringId: id });
@@ -79,7 +79,7 @@ export async function createKeyring(
   };
   const file = sealed(content, keyringKey);
   withLock(place, () => {
-    requireAbsent(place);
+    requireNoKeyring(place);
     write(place, file);
   });
   return new Keyring(place, file, keyringKey, new Map([[1, dek]]), 1);
@@ -503,7 +503,8 @@ function withLock(place: KeyringPlace, action: () => void): void {
   }
 }
 
-function requireAbsent(place: KeyringPlace): void {
+/** @throws {StateError} when something stands at the keyring's path. */
+export function requireNoKeyring(place: KeyringPlace): void {
   if (place.fs.stat(place.path) === undefined) return;
   throw new StateError(`${nameKeyring(place.path)} exists already`, {
     hint: "A keyring is never overwritten: without it nothing can be decrypted. Choose another name.",

@@ -1,0 +1,367 @@
+/**
+ * What `tde keyring` does: opens, calls one operation, says what happened and what remains to be done.
+ */
+import { type BytePath, displayPath } from "../bytes/byte-path.ts";
+import {
+  createKeyring,
+  describeRecipient,
+  type Keyring,
+  readKeyringFile,
+  requireNoKeyring,
+} from "../keyring/keyring.ts";
+import type { KeyringFile, Recipient } from "../keyring/keyring-file.ts";
+import { recipientTypes } from "../keyring/recipient-types.ts";
+import { type State, updateState } from "../keyring/state.ts";
+import { TdeError, UsageError } from "../errors.ts";
+import type { FileSystem } from "../storage/file-system.ts";
+import { NodeFileSystem } from "../storage/node-file-system.ts";
+import { type OpenedKeyring, withOpenKeyring } from "./open-keyring.ts";
+import {
+  type KeyringFlags,
+  keyringPathFrom,
+  type OutputFlags,
+  type SecretFlags,
+  secretsFrom,
+} from "./options.ts";
+import { createOutput, type Output } from "./output.ts";
+import { withSpinner } from "./progress.ts";
+import { newProviderFrom, type NewProvider } from "./secrets.ts";
+
+type BaseFlags = KeyringFlags & OutputFlags & SecretFlags;
+type CreateFlags = BaseFlags & { readonly newKeyFile?: boolean; readonly label: string };
+type DestroyFlags = BaseFlags & { readonly dryRun?: boolean };
+
+interface TargetFlags {
+  readonly toKeyFile?: readonly BytePath[];
+  readonly newKeyFile?: boolean;
+  readonly toPassphrase?: boolean;
+  readonly toPassphraseFile?: readonly BytePath[];
+  readonly toPassphraseFd?: readonly number[];
+  readonly toWrapCommand?: string;
+  readonly toUnwrapCommand?: string;
+}
+
+const fs: FileSystem = new NodeFileSystem();
+
+export async function create(flags: CreateFlags): Promise<void> {
+  const output = createOutput(flags);
+  const path = keyringPathFrom(flags);
+  const place = { fs, path, command: "tde keyring create" };
+  // Before a key file is made or a passphrase asked for; createKeyring looks again under its lock.
+  requireNoKeyring(place);
+  const made = await newProviderFrom(
+    fs,
+    { ...secretsFrom(flags), newKeyFile: flags.newKeyFile },
+    "--",
+  );
+  const keyring = await forNewRecipient(made, (provider) =>
+    withSpinner("making the keyring", flags, () => createKeyring(place, provider, flags.label)),
+  );
+  const { file } = keyring;
+  if (flags.format === "json") return output.json(publicPart(file, path));
+  output.result(`created ${keyring.name}, id ${file.id}, with key 1 as its current key`);
+  if (flags.newKeyFile === true) {
+    output.result(`created key file "${displayPath(flags.keyFile?.[0] ?? "")}"`);
+  }
+  output.note("Keep a copy of both in different places: without them nothing can be decrypted.");
+}
+
+export async function show(flags: BaseFlags): Promise<void> {
+  const output = createOutput(flags);
+  const path = keyringPathFrom(flags);
+  const secrets = secretsFrom(flags);
+  if (!namesSecret(secrets)) {
+    return showFile(readKeyringFile(fs, path), path, flags, output, undefined);
+  }
+  await opened(flags, "show", output, async (keyring) =>
+    showFile(keyring.keyring.file, path, flags, output, keyring),
+  );
+}
+
+export async function newKey(flags: BaseFlags): Promise<void> {
+  const output = createOutput(flags);
+  await opened(flags, "new-key", output, async ({ keyring, state, statePath }) => {
+    const before = keyring.currentKeyId;
+    const next = keyring.newKey(state);
+    await rememberGeneration(next, statePath, "new-key", output);
+    if (flags.format === "json") return output.json(publicPart(next.file, next.place.path));
+    output.result(`key ${next.currentKeyId} is now the current key of ${next.name}`);
+    output.note(
+      `No page was rewritten: what key ${before} protects is still under key ${before}.\n` +
+        'Run "tde rotate" to write pages again under the new key.\n' +
+        "Back up the keyring: older copies do not have the new key.",
+    );
+  });
+}
+
+export async function listRecipients(flags: KeyringFlags & OutputFlags): Promise<void> {
+  const output = createOutput(flags);
+  const { recipients } = readKeyringFile(fs, keyringPathFrom(flags));
+  if (flags.format === "json") return output.json(recipients.map(publicRecipient));
+  output.result(recipientLines(recipients).join("\n"));
+}
+
+export async function addRecipient(
+  flags: BaseFlags & TargetFlags & { readonly label: string },
+): Promise<void> {
+  const output = createOutput(flags);
+  await opened(flags, "add-recipient", output, async ({ keyring, statePath }) => {
+    const made = await newProviderFrom(fs, targetOf(flags), "--to-");
+    const next = await forNewRecipient(made, (provider) =>
+      withSpinner("wrapping", flags, () => keyring.addRecipient(provider, flags.label)),
+    );
+    await rememberGeneration(next, statePath, "add-recipient", output);
+    const old = new Set(keyring.file.recipients.map(({ number }) => number));
+    const added = next.file.recipients.find(({ number }) => !old.has(number));
+    report(flags, output, next, `added ${added === undefined ? "it" : describeRecipient(added)}`);
+    output.note("Data stays as it is.");
+  });
+}
+
+export async function removeRecipients(
+  numbers: readonly number[],
+  flags: BaseFlags,
+): Promise<void> {
+  const output = createOutput(flags);
+  const stays = (all: readonly Recipient[]): readonly Recipient[] =>
+    all.filter(({ number }) => !numbers.includes(number));
+  const command = "tde keyring remove-recipient";
+  await withOpenKeyring(flags, command, output, fs, stays, async (opened, providers) => {
+    const { keyring, statePath } = opened;
+    const gone = keyring.file.recipients.filter(({ number }) => numbers.includes(number));
+    const next = await withSpinner("wrapping", flags, () =>
+      keyring.removeRecipients(numbers, providers),
+    );
+    await rememberGeneration(next, statePath, "remove-recipient", output);
+    report(flags, output, next, `removed ${gone.map(describeRecipient).join(", ")}`);
+    output.note(
+      "Whoever was removed may have kept the keys of today, or an older copy of the keyring.\n" +
+        'To take these keys away: "tde keyring new-key", then "tde rotate --all".',
+    );
+  });
+}
+
+export async function rewrap(
+  number: number,
+  flags: BaseFlags & TargetFlags & { readonly label?: string },
+): Promise<void> {
+  const output = createOutput(flags);
+  await opened(flags, "rewrap", output, async ({ keyring, statePath }) => {
+    if (!keyring.file.recipients.some((recipient) => recipient.number === number)) {
+      throw new UsageError(`${keyring.name} has no recipient ${number}`, {
+        hint: 'See "tde keyring list-recipients".',
+      });
+    }
+    const made = await newProviderFrom(fs, targetOf(flags), "--to-");
+    const next = await forNewRecipient(made, (provider) =>
+      withSpinner("wrapping", flags, () => keyring.rewrap(number, provider, flags.label)),
+    );
+    await rememberGeneration(next, statePath, "rewrap", output);
+    report(flags, output, next, `another secret opens recipient ${number} of ${next.name} now`);
+    output.note(
+      "Data stays as it is, under the same keys. Older copies of the keyring still open with the old secret.\n" +
+        'To write pages under a new key: "tde keyring new-key", then "tde rotate".',
+    );
+  });
+}
+
+export async function retireKey(keyId: number, flags: BaseFlags): Promise<void> {
+  const output = createOutput(flags);
+  await opened(flags, "retire-key", output, async (opened) => {
+    const { keyring, statePath } = opened;
+    await reseal(opened, "retire-key", output);
+    const next = keyring.retire(keyId);
+    await rememberGeneration(next, statePath, "retire-key", output);
+    report(flags, output, next, `key ${keyId} of ${next.name} is retired`);
+    output.note(
+      "It still decrypts, with a warning. What it authenticates is no longer believed:\n" +
+        'a directory whose manifest is under this key needs "tde rotate", or --accept-older.',
+    );
+  });
+}
+
+export async function destroyKey(keyId: number, flags: DestroyFlags): Promise<void> {
+  const output = createOutput(flags);
+  const all = (recipients: readonly Recipient[]): readonly Recipient[] => recipients;
+  const command = "tde keyring destroy-key";
+  await withOpenKeyring(flags, command, output, fs, all, async (opened, providers) => {
+    const { keyring, state, statePath } = opened;
+    keyring.requireDestroyable(keyId, state);
+    await output.warn(asked(state, statePath, keyId));
+    if (flags.dryRun === true) {
+      return output.result(`key ${keyId} of ${keyring.name} would be destroyed`);
+    }
+    await reseal(opened, "destroy-key", output);
+    const next = await withSpinner("wrapping", flags, () =>
+      keyring.destroyKey(keyId, state, providers),
+    );
+    await rememberGeneration(next, statePath, "destroy-key", output);
+    report(flags, output, next, `key ${keyId} of ${next.name} is destroyed`);
+    output.note(destructionSteps(next));
+  });
+}
+
+/** Opens by any secret, runs, wipes. */
+async function opened(
+  flags: BaseFlags,
+  verb: string,
+  output: Output,
+  action: (opened: OpenedKeyring) => Promise<void>,
+): Promise<void> {
+  await withOpenKeyring(flags, `tde keyring ${verb}`, output, fs, () => undefined, action);
+}
+
+async function forNewRecipient<T>(
+  made: NewProvider,
+  action: (provider: NewProvider["provider"]) => Promise<T>,
+): Promise<T> {
+  try {
+    return await action(made.provider);
+  } catch (error) {
+    made.undo();
+    throw error;
+  } finally {
+    made.provider.dispose();
+  }
+}
+
+/** The keyring is written already: that the state could not be is a warning. */
+async function rememberGeneration(
+  keyring: Keyring,
+  statePath: BytePath,
+  verb: string,
+  output: Output,
+): Promise<void> {
+  try {
+    const place = { fs, path: statePath, command: `tde keyring ${verb}` };
+    updateState(place, keyring.dataKeys(), keyring.file.generation, (content) => content);
+  } catch (error) {
+    if (!(error instanceof TdeError)) throw error;
+    await output.warn(`the keyring is written, its state file is not: ${error.message}`);
+  }
+}
+
+/** Puts the state under the current key before the key that it may be under loses its say. */
+async function reseal(opened: OpenedKeyring, verb: string, output: Output): Promise<void> {
+  if (opened.state.status !== "verified") return;
+  await rememberGeneration(opened.keyring, opened.statePath, verb, output);
+}
+
+function targetOf(flags: TargetFlags): SecretFlags & { readonly newKeyFile?: boolean | undefined } {
+  return {
+    keyFile: flags.toKeyFile,
+    newKeyFile: flags.newKeyFile,
+    passphrase: flags.toPassphrase,
+    passphraseFile: flags.toPassphraseFile,
+    passphraseFd: flags.toPassphraseFd,
+    wrapCommand: flags.toWrapCommand,
+    unwrapCommand: flags.toUnwrapCommand,
+  };
+}
+
+function namesSecret({
+  keyFile,
+  passphrase,
+  passphraseFile,
+  passphraseFd,
+  unwrapCommand,
+}: SecretFlags): boolean {
+  return [keyFile, passphrase, passphraseFile, passphraseFd, unwrapCommand].some(
+    (value) => value !== undefined,
+  );
+}
+
+function report(flags: OutputFlags, output: Output, keyring: Keyring, text: string): void {
+  if (flags.format === "json") output.json(publicPart(keyring.file, keyring.place.path));
+  else output.result(text);
+}
+
+function asked(state: State, statePath: BytePath, keyId: number): string {
+  const known = state.directories.size;
+  const which = known === 1 ? "1 directory" : `${known} directories`;
+  return `only the ${which} known to state file "${displayPath(statePath)}" ${known === 1 ? "was" : "were"} asked whether key ${keyId} is in use; any other copy under it becomes unreadable`;
+}
+
+function destructionSteps(keyring: Keyring): string {
+  const { recipients } = keyring.file;
+  return [
+    "Its record stays, the key itself is gone from this file. Older copies of the keyring still hold it and open",
+    "with the secrets of today. To complete the destruction:",
+    ...recipients.map(
+      (recipient, i) =>
+        `  ${i + 1}. tde keyring rewrap ${recipient.number}, with a new secret for ${describeRecipient(recipient)}`,
+    ),
+    `  ${recipients.length + 1}. destroy the old secrets: key files, passphrases, keys of a key service`,
+    `  ${recipients.length + 2}. delete older copies of the keyring where you can`,
+  ].join("\n");
+}
+
+function showFile(
+  file: KeyringFile,
+  path: BytePath,
+  flags: OutputFlags,
+  output: Output,
+  opened: OpenedKeyring | undefined,
+): void {
+  if (flags.format === "json") {
+    const load =
+      opened === undefined ? {} : { pagesByKey: Object.fromEntries(opened.state.keyLoad) };
+    return output.json({
+      ...publicPart(file, path),
+      verified: opened !== undefined,
+      ...(opened === undefined ? {} : { openedBy: opened.keyring.openedBy }),
+      ...load,
+    });
+  }
+  const keys = file.keys.map(({ keyId, state, created, check }) => {
+    const pages = opened?.state.keyLoad.get(keyId);
+    const load = pages === undefined ? "" : `  ${pages} pages written`;
+    return `  ${String(keyId).padEnd(4)} ${state.padEnd(9)} created ${created}  check ${check.toString("hex")}${load}`;
+  });
+  output.result(
+    [
+      `keyring "${displayPath(path)}", id ${file.id}, generation ${file.generation}`,
+      "recipients:",
+      ...recipientLines(file.recipients),
+      "keys:",
+      ...keys,
+      opened === undefined
+        ? "not verified: no key was given"
+        : `verified: opened by recipient ${opened.keyring.openedBy}`,
+    ].join("\n"),
+  );
+}
+
+function recipientLines(recipients: readonly Recipient[]): string[] {
+  return recipients.map((recipient) => {
+    const shown = Object.entries(shownParameters(recipient));
+    const parameters = shown.map(([name, value]) => `  ${name}=${value}`).join("");
+    const label = displayPath(Buffer.from(recipient.label, "utf8").toString("latin1"));
+    return `  ${String(recipient.number).padEnd(4)} ${recipient.typeName.padEnd(9)}${parameters} ${label}`.trimEnd();
+  });
+}
+
+function publicPart(file: KeyringFile, path: BytePath): Readonly<Record<string, unknown>> {
+  return {
+    id: file.id,
+    path: displayPath(path),
+    generation: file.generation,
+    recipients: file.recipients.map(publicRecipient),
+    keys: file.keys.map(({ keyId, state, created, check }) => ({
+      id: keyId,
+      state,
+      created,
+      check: check.toString("hex"),
+    })),
+  };
+}
+
+function publicRecipient(recipient: Recipient): Readonly<Record<string, unknown>> {
+  const { number, typeName, label } = recipient;
+  return { number, type: typeName, ...shownParameters(recipient), label };
+}
+
+function shownParameters({ typeName, parameters }: Recipient): Readonly<Record<string, string>> {
+  const names = recipientTypes.get(typeName)?.shownParameters ?? [];
+  return Object.fromEntries(names.map((name) => [name, parameters.get(name) ?? ""]));
+}

@@ -1,0 +1,178 @@
+/**
+ * The options that commands share, and how their values are read. Paths stay byte strings from here on; an
+ * environment variable stands in for an option that was not given.
+ */
+import { availableParallelism } from "node:os";
+import { type Command, InvalidArgumentError, Option } from "commander";
+import type { BytePath } from "../bytes/byte-path.ts";
+import { UsageError } from "../errors.ts";
+import { pathArgument, rawEnvironment } from "./raw-arguments.ts";
+
+/** -q, -v, --format. */
+export interface OutputFlags {
+  readonly quiet?: boolean | undefined;
+  readonly verbose?: boolean | undefined;
+  readonly format: "text" | "json";
+}
+
+/** -j, -P, -n. */
+export interface WorkFlags {
+  readonly jobs: number;
+  readonly progress?: boolean | undefined;
+  readonly dryRun?: boolean | undefined;
+}
+
+export interface DataDirectoryFlags {
+  readonly pgdata?: BytePath | undefined;
+}
+
+/** Where a keyring is, and its state. */
+export interface KeyringFlags {
+  readonly keyring?: BytePath | undefined;
+  readonly state?: BytePath | undefined;
+}
+
+/** Secrets that open a keyring; each may be given several times where several are needed. */
+export interface SecretFlags {
+  readonly keyFile?: readonly BytePath[] | undefined;
+  readonly passphrase?: boolean | undefined;
+  readonly passphraseFile?: readonly BytePath[] | undefined;
+  readonly passphraseFd?: readonly number[] | undefined;
+  readonly wrapCommand?: string | undefined;
+  readonly unwrapCommand?: string | undefined;
+}
+
+export function addOutputOptions(command: Command): Command {
+  return command
+    .option("-q, --quiet", "print results, warnings and errors only")
+    .option("-v, --verbose", "say more about what is being done")
+    .addOption(
+      new Option("--format <format>", "how to print results")
+        .choices(["text", "json"])
+        .default("text"),
+    );
+}
+
+export function addWorkOptions(command: Command): Command {
+  return command
+    .option("-j, --jobs <number>", "worker threads", parseJobs, availableParallelism())
+    .option("-P, --progress", "show progress, if standard error is a terminal")
+    .option("-n, --dry-run", "say what would be done and write nothing");
+}
+
+/** -D and the positional argument; `dataDirectoryFrom` picks one. */
+export function addDataDirectoryOptions(command: Command): Command {
+  return command
+    .argument("[datadir]", "the data directory", pathArgument)
+    .option("-D, --pgdata <directory>", "the data directory (or PGDATA)", pathArgument);
+}
+
+/** @throws {UsageError} when none, or two different ones, are named. */
+export function dataDirectoryFrom(
+  flags: DataDirectoryFlags,
+  positional: BytePath | undefined,
+): BytePath {
+  if (flags.pgdata !== undefined && positional !== undefined && flags.pgdata !== positional) {
+    throw new UsageError("two data directories are named, one by -D and one without", {
+      hint: "Name one of them.",
+    });
+  }
+  const path = flags.pgdata ?? positional ?? pathFromEnvironment("PGDATA");
+  if (path !== undefined) return path;
+  throw new UsageError("no data directory is named", {
+    hint: "Give -D or set PGDATA.",
+  });
+}
+
+export function addKeyringOptions(command: Command): Command {
+  return command
+    .option("--keyring <file>", "the keyring (or TDE_KEYRING)", pathArgument)
+    .option(
+      "--state <file>",
+      "what is remembered between runs (or TDE_STATE; default: <keyring>.state)",
+      pathArgument,
+    );
+}
+
+export function addSecretOptions(command: Command): Command {
+  return command
+    .option("--key-file <file>", "open with this key file (or TDE_KEY_FILE)", collectPaths)
+    .option("--passphrase", "ask for a passphrase at the terminal")
+    .option(
+      "--passphrase-file <file>",
+      "read the passphrase from this file (or TDE_PASSPHRASE_FILE)",
+      collectPaths,
+    )
+    .option("--passphrase-fd <number>", "read it from this file descriptor", collectDescriptors)
+    .option(
+      "--unwrap-command <command>",
+      "open with this command (or TDE_UNWRAP_COMMAND): wrapped key in, key out",
+    )
+    .option(
+      "--wrap-command <command>",
+      "its reverse, where a key has to be wrapped (or TDE_WRAP_COMMAND)",
+    );
+}
+
+/** @throws {UsageError} when no keyring is named. */
+export function keyringPathFrom(flags: KeyringFlags): BytePath {
+  const path = flags.keyring ?? pathFromEnvironment("TDE_KEYRING");
+  if (path !== undefined) return path;
+  throw new UsageError("no keyring is named", { hint: "Give --keyring or set TDE_KEYRING." });
+}
+
+export function statePathFrom(flags: KeyringFlags): BytePath {
+  return (
+    flags.state ??
+    pathFromEnvironment("TDE_STATE") ??
+    (`${keyringPathFrom(flags)}.state` as BytePath)
+  );
+}
+
+/** The secrets on the command line or, if there is none at all, those that the environment names. */
+export function secretsFrom(flags: SecretFlags): SecretFlags {
+  const commands = {
+    wrapCommand: flags.wrapCommand ?? rawEnvironment("TDE_WRAP_COMMAND"),
+    unwrapCommand: flags.unwrapCommand ?? rawEnvironment("TDE_UNWRAP_COMMAND"),
+  };
+  // A command that is given takes its other half from the environment.
+  if ((flags.wrapCommand ?? flags.unwrapCommand) !== undefined) return { ...flags, ...commands };
+  const others = [flags.keyFile, flags.passphrase, flags.passphraseFile, flags.passphraseFd];
+  if (others.some((value) => value !== undefined)) return flags;
+  const keyFile = pathFromEnvironment("TDE_KEY_FILE");
+  const passphraseFile = pathFromEnvironment("TDE_PASSPHRASE_FILE");
+  return {
+    keyFile: keyFile && [keyFile],
+    passphraseFile: passphraseFile && [passphraseFile],
+    ...commands,
+  };
+}
+
+/** A whole number of at least one: key ids, recipient numbers. */
+export function parseCount(text: string): number {
+  const number = Number(text);
+  if (/^[0-9]{1,10}$/.test(text) && number >= 1) return number;
+  throw new InvalidArgumentError("It must be a whole number from 1 on.");
+}
+
+export function collectPaths(text: string, before: readonly BytePath[] = []): BytePath[] {
+  return [...before, pathArgument(text)];
+}
+
+export function collectDescriptors(text: string, before: readonly number[] = []): number[] {
+  if (!/^[0-9]{1,6}$/.test(text)) {
+    throw new InvalidArgumentError("It must be the number of an open file descriptor.");
+  }
+  return [...before, Number(text)];
+}
+
+function parseJobs(text: string): number {
+  const jobs = parseCount(text);
+  if (jobs > 256) throw new InvalidArgumentError("It must be at most 256.");
+  return jobs;
+}
+
+function pathFromEnvironment(name: string): BytePath | undefined {
+  const text = rawEnvironment(name);
+  return text === undefined ? undefined : pathArgument(text);
+}
