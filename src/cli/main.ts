@@ -5,6 +5,7 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { TdeError, UsageError } from "../errors.ts";
+import { encryptDatadirCommand } from "./commands/encrypt-datadir.ts";
 import { keyringCommand } from "./commands/keyring.ts";
 import { ExitCode } from "./exit-codes.ts";
 import { Interrupted } from "./interrupt.ts";
@@ -12,7 +13,7 @@ import { printBug, printError, tolerateClosedPipe } from "./output.ts";
 import { rawArguments } from "./raw-arguments.ts";
 
 /** One line for each command; each of these files only declares options and loads its work when it runs. */
-const commands: readonly (() => Command)[] = [keyringCommand];
+const commands: readonly (() => Command)[] = [encryptDatadirCommand, keyringCommand];
 
 /** @param argv - process.argv. Sets process.exitCode and returns when the command has ended. */
 export async function main(argv: readonly string[]): Promise<void> {

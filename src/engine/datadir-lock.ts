@@ -5,7 +5,11 @@ import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { OWN_FILES } from "../datadir/classify.ts";
 import { StateError } from "../errors.ts";
 import type { FileSystem } from "../storage/file-system.ts";
-import { type JournalHeader, type JournalOperation, readJournalHeader } from "../storage/journal.ts";
+import {
+  type JournalHeader,
+  type JournalOperation,
+  readJournalHeader,
+} from "../storage/journal.ts";
 import { acquireLock, type Lock } from "../storage/lock.ts";
 
 export function lockDatadir(fs: FileSystem, root: BytePath, command: string): Lock {

@@ -33,8 +33,20 @@ export class DirectoryRun {
     this.header = header;
   }
 
-  static begin(fs: FileSystem, root: BytePath, keys: DataKeys, header: JournalHeader, plan: object): DirectoryRun {
-    const journal = Journal.create(fs, root, journalKey(keys, header), header, JSON.stringify(plan));
+  static begin(
+    fs: FileSystem,
+    root: BytePath,
+    keys: DataKeys,
+    header: JournalHeader,
+    plan: object,
+  ): DirectoryRun {
+    const journal = Journal.create(
+      fs,
+      root,
+      journalKey(keys, header),
+      header,
+      JSON.stringify(plan),
+    );
     return new DirectoryRun(fs, root, journal, header);
   }
 
@@ -53,7 +65,9 @@ export class DirectoryRun {
   /** Lets new files, synced under their working names, take their places. */
   commit(steps: readonly DueStep[]): void {
     if (steps.length === 0) return;
-    const created = new Set(steps.flatMap((step) => (step.action === "rename" ? [directoryOf(step.from)] : [])));
+    const created = new Set(
+      steps.flatMap((step) => (step.action === "rename" ? [directoryOf(step.from)] : [])),
+    );
     for (const directory of created) this.fs.syncDirectory(joinPath(this.root, directory));
     this.state = "entering";
     this.journal.due(steps);

@@ -74,7 +74,11 @@ export async function encryptDatadir(
   const unlocked = openDatadir(fs, root);
   const assumeStopped = options.assumeStopped || unfinishedRun(fs, root, "encrypt") !== undefined;
   assertNotInUse(fs, unlocked, { assumeStopped });
-  if (options.dryRun) return { outcome: "dry-run", survey: survey(fs, unlocked, inventoryOptions(options, keyContext), true) };
+  if (options.dryRun)
+    return {
+      outcome: "dry-run",
+      survey: survey(fs, unlocked, inventoryOptions(options, keyContext), true),
+    };
 
   const lock = lockDatadir(fs, root, engine.command);
   try {
@@ -99,7 +103,7 @@ export async function resume(
   const { run, content } = DirectoryRun.resume(fs, datadir.root, keyContext.keys, unproved);
   const plan = JSON.parse(content.plan) as EncryptPlan;
   removeWorkingFiles(fs, datadir);
-  return carryOn(engine, keyContext, datadir, run, plan, true);
+  return carryOn(engine, keyContext, datadir, run, plan);
 }
 
 async function begin(
@@ -134,7 +138,7 @@ async function begin(
     },
     plan,
   );
-  return carryOn(engine, keyContext, datadir, run, plan, false);
+  return carryOn(engine, keyContext, datadir, run, plan);
 }
 
 /** From the guard to the end: every step of it can be done again. */
@@ -144,7 +148,6 @@ async function carryOn(
   datadir: Datadir,
   run: DirectoryRun,
   plan: EncryptPlan,
-  resumed: boolean,
 ): Promise<EncryptReport> {
   const { fs, signal } = engine;
   const { keys, memory } = keyContext;
@@ -185,7 +188,9 @@ async function carryOn(
       };
       engine.progress.begin("proving", todo.bytes);
       const proof = await new Proof(fs, datadir, { header, keys, signal }).writeManifest(runner);
-      run.commit([{ action: "rename", from: workingName(OWN_FILES.manifest), to: OWN_FILES.manifest }]);
+      run.commit([
+        { action: "rename", from: workingName(OWN_FILES.manifest), to: OWN_FILES.manifest },
+      ]);
       run.end();
       memory.remember({
         directoryId,
@@ -194,7 +199,14 @@ async function carryOn(
         path: datadir.realRoot,
         pagesByKey: proof.pagesByKey,
       });
-      return { outcome: "encrypted", survey: todo, directoryId, epoch, keyId: keys.currentKeyId, proof };
+      return {
+        outcome: "encrypted",
+        survey: todo,
+        directoryId,
+        epoch,
+        keyId: keys.currentKeyId,
+        proof,
+      };
     } finally {
       engine.progress.end();
       await runner.close();
@@ -214,7 +226,8 @@ function guard(fs: FileSystem, datadir: Datadir, { keys }: KeyContext): void {
     original.kind === "file"
       ? fs.stat(joinPath(root, "postgresql.auto.conf"))
       : fs.stat(joinPath(root, "PG_VERSION"));
-  if (like === undefined) throw new StateError(`"${displayPath(root)}" is changing while tde works on it`);
+  if (like === undefined)
+    throw new StateError(`"${displayPath(root)}" is changing while tde works on it`);
   installGuard(fs, root, original, { keys, systemIdentifier: control.systemIdentifier }, like);
 }
 
@@ -223,8 +236,20 @@ function inventoryOptions(plan: EncryptPlan, { keys }: KeyContext): InventoryOpt
 }
 
 /** Counts what there is to do. @throws {StateError} as takeInventory: the first look at a directory refuses it. */
-function survey(fs: FileSystem, datadir: Datadir, options: InventoryOptions, resumed: boolean): Survey {
-  const found: Survey = { relations: 0, contents: 0, bytes: 0, sealedAlready: 0, largestFileBytes: 0, sidecarBytes: 0 };
+function survey(
+  fs: FileSystem,
+  datadir: Datadir,
+  options: InventoryOptions,
+  resumed: boolean,
+): Survey {
+  const found: Survey = {
+    relations: 0,
+    contents: 0,
+    bytes: 0,
+    sealedAlready: 0,
+    largestFileBytes: 0,
+    sidecarBytes: 0,
+  };
   const { blockSizeBytes } = datadir.control;
   const bytesPerSidecarPage = (blockSizeBytes / 128 - 1) * blockSizeBytes;
   for (const { action, sizeBytes } of takeInventory(fs, datadir, options, resumed)) {
@@ -250,8 +275,16 @@ function assertManifestFits(datadir: Datadir, manifest: Manifest | undefined, fo
       { hint: `Restore "${OWN_FILES.manifest}" from a backup of the encrypted directory.` },
     );
   }
-  if (manifest !== undefined && manifest.header.systemIdentifier !== datadir.control.systemIdentifier) {
+  if (
+    manifest !== undefined &&
+    manifest.header.systemIdentifier !== datadir.control.systemIdentifier
+  ) {
     throw new IntegrityError("the manifest is of another cluster");
+  }
+  if (manifest !== undefined && !manifest.header.control.equals(datadir.controlBytes)) {
+    throw new StateError("global/pg_control was changed since the directory was encrypted", {
+      hint: 'Decrypt the directory first; "tde verify" says what was changed.',
+    });
   }
 }
 
@@ -262,6 +295,9 @@ function assertRoom(fs: FileSystem, { root }: Datadir, todo: Survey): void {
   if (free >= needed) return;
   throw new StorageError(
     `not enough space in "${displayPath(root)}": ${needed} bytes are needed, ${free} are free`,
-    { errno: "ENOSPC", hint: "Nothing was changed. Free some space, or encrypt into another place with --output." },
+    {
+      errno: "ENOSPC",
+      hint: "Nothing was changed. Free some space, or encrypt into another place with --output.",
+    },
   );
 }

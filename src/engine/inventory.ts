@@ -73,9 +73,12 @@ function actionFor(
       });
     case "working":
       if (resumed) return PASS;
-      throw new StateError(`"${displayPath(entry.path)}" has a name that tde uses for its own work`, {
-        hint: "It is not from an unfinished run, which would have a journal. Move it away.",
-      });
+      throw new StateError(
+        `"${displayPath(entry.path)}" has a name that tde uses for its own work`,
+        {
+          hint: "It is not from an unfinished run, which would have a journal. Move it away.",
+        },
+      );
     case "relation":
       return relationAction(fs, datadir, entry.path, classification.file, sizeBytes);
     case "sidecar":
@@ -87,7 +90,8 @@ function actionFor(
     case "sealed":
       return contentAction(fs, datadir, entry.path, options);
     case "readable":
-      if (!options.sealConfig || secretsIn(fs, datadir, entry.path, sizeBytes).length === 0) return KEEP;
+      if (!options.sealConfig || secretsIn(fs, datadir, entry.path, sizeBytes).length === 0)
+        return KEEP;
       return contentAction(fs, datadir, entry.path, options);
     case "directory":
     case "link":
@@ -128,33 +132,64 @@ function relationAction(
 }
 
 /** Whether the file's first page bears the mark of sealed pages and a valid checksum; every page is looked at again before it is sealed. */
-function beginsSealed(fs: FileSystem, datadir: Datadir, path: BytePath, file: RelationFile): boolean {
+function beginsSealed(
+  fs: FileSystem,
+  datadir: Datadir,
+  path: BytePath,
+  file: RelationFile,
+): boolean {
   const { blockSizeBytes, blocksPerSegment } = datadir.control;
   const page = Buffer.alloc(blockSizeBytes);
-  const count = withFile(fs, joinPath(datadir.root, path), (opened) => readUpTo(opened, page, 0, blockSizeBytes, 0));
-  if (count < blockSizeBytes || (page.readUInt16LE(PAGE_HEADER.flags) & SEALED_PAGE_MARK) === 0) return false;
-  return page.readUInt16LE(PAGE_HEADER.checksum) === pageChecksum(page, file.relationSegment * blocksPerSegment);
+  const count = withFile(fs, joinPath(datadir.root, path), (opened) =>
+    readUpTo(opened, page, 0, blockSizeBytes, 0),
+  );
+  if (count < blockSizeBytes || (page.readUInt16LE(PAGE_HEADER.flags) & SEALED_PAGE_MARK) === 0)
+    return false;
+  return (
+    page.readUInt16LE(PAGE_HEADER.checksum) ===
+    pageChecksum(page, file.relationSegment * blocksPerSegment)
+  );
 }
 
-function contentAction(fs: FileSystem, datadir: Datadir, path: BytePath, options: InventoryOptions): Action {
+function contentAction(
+  fs: FileSystem,
+  datadir: Datadir,
+  path: BytePath,
+  options: InventoryOptions,
+): Action {
   const header = containerHeaderOf(fs, joinPath(datadir.root, path));
   const sealed = header?.keyringId === options.keyringId && header.context === fileContext(path);
   return sealed ? { do: "nothing" } : { do: "seal-content" };
 }
 
-function assertHasOwner(fs: FileSystem, datadir: Datadir, sidecar: BytePath, owner: BytePath): void {
+function assertHasOwner(
+  fs: FileSystem,
+  datadir: Datadir,
+  sidecar: BytePath,
+  owner: BytePath,
+): void {
   if (fs.stat(joinPath(datadir.root, owner)) !== undefined) return;
-  throw new StateError(`sidecar "${displayPath(sidecar)}" has no file "${displayPath(nameOf(owner))}" beside it`, {
-    hint: "The file is missing. Restore it from a backup, or remove the sidecar if it is not wanted.",
-  });
+  throw new StateError(
+    `sidecar "${displayPath(sidecar)}" has no file "${displayPath(nameOf(owner))}" beside it`,
+    {
+      hint: "The file is missing. Restore it from a backup, or remove the sidecar if it is not wanted.",
+    },
+  );
 }
 
 /** Configuration files are small; what is larger is not looked into. */
 const CONFIG_LIMIT_BYTES = 2 ** 22;
 
 /** Settings in a readable configuration file that hold or may hold a password. */
-export function secretsIn(fs: FileSystem, datadir: Datadir, path: BytePath, sizeBytes: number): SecretSetting[] {
+export function secretsIn(
+  fs: FileSystem,
+  datadir: Datadir,
+  path: BytePath,
+  sizeBytes: number,
+): SecretSetting[] {
   if (!path.endsWith(".conf") || sizeBytes > CONFIG_LIMIT_BYTES) return [];
   const bytes = readWholeFile(fs, joinPath(datadir.root, path), CONFIG_LIMIT_BYTES);
-  return /(^|\/)pg_(hba|ident|hosts)\.conf$/.test(path) ? secretHbaOptions(bytes) : secretSettings(bytes);
+  return /(^|\/)pg_(hba|ident|hosts)\.conf$/.test(path)
+    ? secretHbaOptions(bytes)
+    : secretSettings(bytes);
 }

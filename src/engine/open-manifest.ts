@@ -66,7 +66,11 @@ export function whyNotCurrent(manifest: Manifest, memory: DirectoryMemory): stri
   if (manifest.keyState === "retired") {
     return `the manifest is authenticated by key ${keyId}, which is retired: whoever has that key could have made it`;
   }
-  const { verdict, lastEpoch, lastSeen } = memory.judge(directoryId, epoch, manifest.root.toString("hex"));
+  const { verdict, lastEpoch, lastSeen } = memory.judge(
+    directoryId,
+    epoch,
+    manifest.root.toString("hex"),
+  );
   switch (verdict) {
     case "older":
       return `the directory is of epoch ${epoch}, older than epoch ${lastEpoch} of ${lastSeen}`;

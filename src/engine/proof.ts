@@ -22,9 +22,15 @@ import type { FileSystem } from "../storage/file-system.ts";
 import type { TaskRunner } from "../workers/runner.ts";
 import type { Item, ItemResult } from "../workers/tasks.ts";
 import { runBatches, type Planned } from "./batches.ts";
-import { contexts as autoConfContexts } from "./guard.ts";
+import { ABSENT_CONTEXT, contexts as autoConfContexts } from "./guard.ts";
 import { secretsIn } from "./inventory.ts";
-import { contentItem, identityOf, openRelationItem, type Places, readableItem } from "./plan-items.ts";
+import {
+  contentItem,
+  identityOf,
+  openRelationItem,
+  type Places,
+  readableItem,
+} from "./plan-items.ts";
 
 /** What stays readable for one reason. */
 export interface PlaintextGroup {
@@ -64,6 +70,8 @@ interface Fact {
   readonly entry: WalkEntry;
   readonly class: ManifestClass;
   readonly sizeBytes: number;
+  /** It did not exist before encryption. */
+  readonly added: boolean;
 }
 
 export class Proof {
@@ -149,7 +157,7 @@ export class Proof {
     const { path, classification } = entry;
     const fact = (manifestClass: ManifestClass, item?: Item): Planned<Fact> => ({
       item,
-      extra: { entry, class: manifestClass, sizeBytes },
+      extra: { entry, class: manifestClass, sizeBytes, added: false },
     });
     const readable = (manifestClass: ManifestClass, why: string): Planned<Fact> => {
       this.addPlaintext(why, manifestClass === "O", path, sizeBytes);
@@ -174,7 +182,7 @@ export class Proof {
       case "readable":
         return this.isSealed(path) ? content() : readable("R", classification.why);
       case "auto-conf":
-        return fact("R", readableItem(this.places, path, sizeBytes));
+        return this.planGuard(entry, sizeBytes);
       case "backup-manifest":
         return readable("R", "list of the backup's files, rewritten for pg_verifybackup");
       case "own":
@@ -199,21 +207,31 @@ export class Proof {
     }
   }
 
+  private planGuard(entry: WalkEntry, sizeBytes: number): Planned<Fact> {
+    const sealed = joinPath(this.datadir.root, OWN_FILES["auto-conf"]);
+    const added = containerHeaderOf(this.fs, sealed)?.context === ABSENT_CONTEXT;
+    const item = readableItem(this.places, entry.path, sizeBytes);
+    return { item, extra: { entry, class: "R", sizeBytes, added } };
+  }
+
   private planOwnFile(entry: WalkEntry, sizeBytes: number): Planned<Fact> | undefined {
     const { path } = entry;
     if (path !== OWN_FILES["auto-conf"] && path !== OWN_FILES["backup-manifest"]) return undefined;
     const context = containerHeaderOf(this.fs, joinPath(this.datadir.root, path))?.context;
-    const expected = path === OWN_FILES["auto-conf"] ? autoConfContexts() : [fileContext("backup_manifest")];
+    const expected =
+      path === OWN_FILES["auto-conf"] ? autoConfContexts() : [fileContext("backup_manifest")];
     if (context === undefined || !expected.includes(context)) {
       throw new IntegrityError(`"${path}" is not the sealed original that it should be`);
     }
     const item = { ...contentItem("check", this.places, path, sizeBytes), context };
-    return { item, extra: { entry, class: "S", sizeBytes } };
+    return { item, extra: { entry, class: "S", sizeBytes, added: true } };
   }
 
   private isSealed(path: BytePath): boolean {
     const header = containerHeaderOf(this.fs, joinPath(this.datadir.root, path));
-    return header?.context === fileContext(path) && header.keyringId === this.options.keys.keyringId;
+    return (
+      header?.context === fileContext(path) && header.keyringId === this.options.keys.keyringId
+    );
   }
 
   private manifestEntry(fact: Fact, result: ItemResult | undefined): ManifestEntry {
@@ -236,6 +254,7 @@ export class Proof {
       path: entry.path,
       class: fact.class,
       expendable: "expendable" in entry.classification && entry.classification.expendable,
+      added: fact.added,
       sizeBytes: fact.class === "D" || fact.class === "L" ? 0 : sizeBytes,
       keys: [...(result?.keys ?? [])]
         .map(([keyId, count]) => ({ keyId, count }))
@@ -245,7 +264,13 @@ export class Proof {
   }
 
   private addPlaintext(why: string, exposed: boolean, path: BytePath, sizeBytes: number): void {
-    const group = this.groups.get(why) ?? { why, exposed, files: 0, bytes: 0, example: displayPath(path) };
+    const group = this.groups.get(why) ?? {
+      why,
+      exposed,
+      files: 0,
+      bytes: 0,
+      example: displayPath(path),
+    };
     group.files++;
     group.bytes += sizeBytes;
     this.groups.set(why, group);

@@ -1,0 +1,107 @@
+/**
+ * Carries out `tde encrypt-datadir` and prints what came of it.
+ */
+import type { BytePath } from "../bytes/byte-path.ts";
+import { type EncryptReport, encryptDatadir } from "../engine/encrypt-datadir.ts";
+import { engineContext, keyContext } from "./engine-context.ts";
+import { openKeyringFromOptions } from "./open-keyring.ts";
+import {
+  type DataDirectoryFlags,
+  dataDirectoryFrom,
+  type KeyringFlags,
+  type OutputFlags,
+  type SecretFlags,
+  type WorkFlags,
+} from "./options.ts";
+import { createOutput } from "./output.ts";
+import { formatBytes } from "./progress.ts";
+
+export interface EncryptFlags
+  extends DataDirectoryFlags, KeyringFlags, SecretFlags, OutputFlags, WorkFlags {
+  readonly wal: "sealed" | "skip";
+  readonly sealConfig?: boolean | undefined;
+  readonly assumeStopped?: boolean | undefined;
+  readonly acceptOlder?: boolean | undefined;
+}
+
+export async function encrypt(
+  positional: BytePath | undefined,
+  flags: EncryptFlags,
+): Promise<void> {
+  const output = createOutput(flags);
+  const root = dataDirectoryFrom(flags, positional);
+  const command = "tde encrypt-datadir";
+  const engine = await engineContext(command, flags, output);
+  const opened = await openKeyringFromOptions(flags, command, output, engine.fs);
+  const report = await encryptDatadir(engine, keyContext(opened, engine, output), {
+    root,
+    wal: flags.wal,
+    sealConfig: flags.sealConfig === true,
+    assumeStopped: flags.assumeStopped === true,
+    acceptOlder: flags.acceptOlder === true,
+    dryRun: flags.dryRun === true,
+  });
+  if (flags.format === "json") output.json(toJson(report));
+  else output.result(toText(report));
+}
+
+function toText(report: EncryptReport): string {
+  const { survey, proof } = report;
+  const todo = `${survey.relations} relation files and ${survey.contents} other files, ${formatBytes(survey.bytes)}`;
+  if (report.outcome === "dry-run") return `would encrypt: ${todo}`;
+  if (report.outcome === "already-encrypted" || proof === undefined) {
+    return `already encrypted: ${survey.sealedAlready} files; nothing was to do`;
+  }
+  const lines = [
+    `encrypted: ${todo}, under key ${report.keyId}`,
+    `proved: ${proof.sealedFiles} files hold nothing but ciphertext and authenticated zeros`,
+  ];
+  if (proof.wrongChecksums > 0) {
+    lines.push(`kept as they were: ${proof.wrongChecksums} pages whose checksum was wrong before`);
+  }
+  lines.push("readable by design:");
+  for (const group of proof.plaintext.filter(({ exposed }) => !exposed))
+    lines.push(groupLine(group));
+  const exposed = proof.plaintext.filter((group) => group.exposed);
+  if (exposed.length > 0) lines.push("NOT encrypted:", ...exposed.map(groupLine));
+  for (const { path, setting, line } of proof.secrets) {
+    lines.push(
+      `may hold a password: ${setting} in ${path} line ${line} (--seal-config seals such files)`,
+    );
+  }
+  lines.push(`epoch ${report.epoch}, root ${proof.root}`);
+  return lines.join("\n");
+}
+
+function groupLine({
+  why,
+  files,
+  bytes,
+  example,
+}: {
+  why: string;
+  files: number;
+  bytes: number;
+  example: string;
+}): string {
+  return `  ${why}: ${example}${files > 1 ? ` and ${files - 1} more` : ""} (${formatBytes(bytes)})`;
+}
+
+function toJson(report: EncryptReport): unknown {
+  const { proof } = report;
+  return {
+    outcome: report.outcome,
+    relations: report.survey.relations,
+    otherFiles: report.survey.contents,
+    bytes: report.survey.bytes,
+    sealedAlready: report.survey.sealedAlready,
+    directoryId: report.directoryId,
+    epoch: report.epoch === undefined ? undefined : Number(report.epoch),
+    keyId: report.keyId,
+    root: proof?.root,
+    pagesByKey: proof === undefined ? undefined : Object.fromEntries(proof.pagesByKey),
+    wrongChecksums: proof?.wrongChecksums,
+    readable: proof?.plaintext,
+    secrets: proof?.secrets,
+  };
+}

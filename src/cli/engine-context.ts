@@ -1,0 +1,77 @@
+/**
+ * What the engine is given when it is called from the command line: the real file system, worker threads, the
+ * terminal's progress and an interrupt; and the keyring's memory of directories, which it keeps in the state file.
+ */
+import type { BytePath } from "../bytes/byte-path.ts";
+import type { EngineContext, KeyContext } from "../engine/context.ts";
+import { judgeEpoch, rememberDirectory, updateState } from "../keyring/state.ts";
+import { TdeError } from "../errors.ts";
+import { NodeFileSystem } from "../storage/node-file-system.ts";
+import { InlineRunner } from "../workers/inline-runner.ts";
+import { ThreadRunner } from "../workers/thread-runner.ts";
+import { interruptSignal } from "./interrupt.ts";
+import type { OpenedKeyring } from "./open-keyring.ts";
+import type { OutputFlags, WorkFlags } from "./options.ts";
+import type { Output } from "./output.ts";
+import { openProgress } from "./progress.ts";
+
+export async function engineContext(
+  command: string,
+  flags: WorkFlags & OutputFlags,
+  output: Output,
+): Promise<EngineContext> {
+  const fs = new NodeFileSystem();
+  return {
+    fs,
+    startRunner: (context, onBytes) =>
+      flags.jobs === 1
+        ? new InlineRunner(fs, context, onBytes)
+        : new ThreadRunner(flags.jobs, context, onBytes),
+    progress: await openProgress(flags),
+    notice: (message) => output.note(message),
+    signal: interruptSignal(),
+    command,
+  };
+}
+
+export function keyContext(
+  opened: OpenedKeyring,
+  engine: EngineContext,
+  output: Output,
+): KeyContext {
+  const { keyring, dataKeys, state, statePath } = opened;
+  return {
+    keys: dataKeys,
+    memory: {
+      judge(directoryId, epoch, root) {
+        const { verdict, remembered } = judgeEpoch(state, directoryId, epoch, root);
+        return {
+          verdict,
+          lastEpoch: remembered?.epoch ?? 0n,
+          lastSeen: remembered?.time ?? "",
+        };
+      },
+      remember({ directoryId, epoch, root, path, pagesByKey }) {
+        const place = { fs: engine.fs, path: statePath, command: engine.command };
+        const time = new Date().toISOString();
+        const seen = {
+          id: directoryId,
+          epoch,
+          root,
+          time,
+          path: path as BytePath,
+          pages: pagesByKey,
+        };
+        try {
+          updateState(place, dataKeys, keyring.file.generation, (content) =>
+            rememberDirectory(content, seen),
+          );
+        } catch (error) {
+          // The directory itself is done. A keyring that is mounted read-only has its state elsewhere (--state).
+          if (!(error instanceof TdeError)) throw error;
+          output.note(`tde: warning: the state file was not updated: ${error.message}`);
+        }
+      },
+    },
+  };
+}
