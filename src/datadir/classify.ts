@@ -1,0 +1,172 @@
+/**
+ * Says of every path in a data directory what it is and what becomes of it. Nothing is left out: what is not known is
+ * content and gets encrypted, and what is neither encrypted nor authenticated has a class of its own that says why.
+ */
+import { type BytePath, directoryOf, nameOf } from "../bytes/byte-path.ts";
+import type { FileKind } from "../storage/file-system.ts";
+import { treatmentOf } from "./path-table.ts";
+import {
+  type ClusterVersion,
+  nameWithoutSidecarSuffix,
+  parseRelationPath,
+  parseTablespaceOid,
+  type RelationContext,
+  type RelationFile,
+  replacedName,
+  tablespaceFolder,
+} from "./relation-path.ts";
+
+export interface ClassifyContext extends RelationContext {
+  /** Relations of the path's folder that have an init fork: the server makes their other forks anew. */
+  readonly unlogged?: ReadonlySet<number> | undefined;
+}
+
+export type OwnFile = "manifest" | "journal" | "lock" | "auto-conf" | "backup-manifest";
+
+export interface WalSegmentName {
+  readonly timeline: number;
+  /** The two halves of the segment's number, as its name has them; their unit depends on the segment size. */
+  readonly high: number;
+  readonly low: number;
+}
+
+export type Classification =
+  | { readonly class: "directory"; readonly expendable: boolean }
+  /** A symbolic link. Only pg_wal and tablespaces are followed; `why` says what the others mean. */
+  | {
+      readonly class: "link";
+      readonly followed: boolean;
+      readonly leadsToContent: boolean;
+      readonly why: string;
+    }
+  | { readonly class: "relation"; readonly file: RelationFile; readonly expendable: boolean }
+  /** tde's metadata of the file `of`, which is a relation file or a WAL segment. */
+  | { readonly class: "sidecar"; readonly of: BytePath; readonly expendable: boolean }
+  | { readonly class: "wal"; readonly segment: WalSegmentName }
+  /** Holds or may hold users' data: encrypted as a whole file. */
+  | { readonly class: "sealed"; readonly expendable: boolean; readonly why: string }
+  /** Readable by design, authenticated. */
+  | { readonly class: "readable"; readonly expendable: boolean; readonly why: string }
+  /** postgresql.auto.conf, file or link: sealed elsewhere, and the guard in its place. */
+  | { readonly class: "auto-conf" }
+  /** backup_manifest: sealed elsewhere, and rewritten in its place. */
+  | { readonly class: "backup-manifest" }
+  | { readonly class: "own"; readonly file: OwnFile }
+  /** Left by an unfinished run: was to replace `of`. */
+  | { readonly class: "working"; readonly of: BytePath }
+  /** Not carried, but reported. Not descended into. */
+  | { readonly class: "excluded"; readonly why: string }
+  /** In a tablespace, but not this cluster's: plaintext that tde never touches. Not descended into. */
+  | { readonly class: "foreign"; readonly why: string }
+  /** Nothing may be done with a data directory that has this. */
+  | { readonly class: "refused"; readonly why: string };
+
+/** tde's own files, all at the top level: in base/ and global/ stock tools take every file for pages. */
+export const OWN_FILES: Readonly<Record<OwnFile, BytePath>> = {
+  manifest: "tde.manifest" as BytePath,
+  journal: "tde.journal" as BytePath,
+  lock: "tde.lock" as BytePath,
+  "auto-conf": "tde.postgresql.auto.conf" as BytePath,
+  "backup-manifest": "tde.backup_manifest" as BytePath,
+};
+export const AUTO_CONF: BytePath = "postgresql.auto.conf" as BytePath;
+export const BACKUP_MANIFEST: BytePath = "backup_manifest" as BytePath;
+
+const OWN_BY_PATH: ReadonlyMap<string, OwnFile> = new Map(
+  Object.entries(OWN_FILES).map(([file, path]) => [path, file as OwnFile]),
+);
+
+/**
+ * @param path - relative to the data directory and logical: a tablespace's file under pg_tblspc, whatever that links to.
+ * @param kind - of the entry itself; a link is never looked through.
+ */
+export function classify(path: BytePath, kind: FileKind, context: ClassifyContext): Classification {
+  if (path === "global/pg_control.old") {
+    return { class: "refused", why: "pg_upgrade --link has disabled this cluster" };
+  }
+  if (kind === "other") return { class: "excluded", why: "a socket, pipe or device" };
+  if (kind === "directory" && nameOf(path) === "lost+found") {
+    return { class: "excluded", why: "the file system's own; it can hold lost content" };
+  }
+  const foreign = whyForeign(path, context);
+  if (foreign !== undefined) return { class: "foreign", why: foreign };
+  const own = OWN_BY_PATH.get(path);
+  if (own !== undefined) {
+    return kind === "file"
+      ? { class: "own", file: own }
+      : { class: "refused", why: `a ${kind} in the place of a file of tde's own` };
+  }
+  if (path === AUTO_CONF && kind !== "directory") return { class: "auto-conf" };
+  if (kind === "link") return classifyLink(path);
+  if (kind === "directory") {
+    return { class: "directory", expendable: treatmentOf(path).expendable };
+  }
+  return classifyFile(path, context);
+}
+
+function classifyFile(path: BytePath, context: ClassifyContext): Classification {
+  if (path === BACKUP_MANIFEST) return { class: "backup-manifest" };
+  const replaced = replacedName(path);
+  if (replaced !== undefined) return { class: "working", of: replaced };
+  const owner = nameWithoutSidecarSuffix(path);
+  const relation = parseRelationPath(owner ?? path, context);
+  if (relation !== undefined) {
+    const { backend, fork, relfilenumber } = relation;
+    const remade = fork !== "init" && context.unlogged?.has(relfilenumber) === true;
+    const expendable = backend !== undefined || remade;
+    return owner === undefined
+      ? { class: "relation", file: relation, expendable }
+      : { class: "sidecar", of: owner, expendable };
+  }
+  const segment = parseWalSegmentPath(owner ?? path);
+  if (segment !== undefined) {
+    return owner === undefined
+      ? { class: "wal", segment }
+      : { class: "sidecar", of: owner, expendable: false };
+  }
+  const { treatment, expendable, why } = treatmentOf(path);
+  return { class: treatment, expendable, why };
+}
+
+function classifyLink(path: BytePath): Classification {
+  const parts = path.split("/");
+  if (path === "pg_wal") {
+    return { class: "link", followed: true, leadsToContent: true, why: "WAL on another disk" };
+  }
+  const inTablespaces = parts[0] === "pg_tblspc";
+  if (inTablespaces && parts.length === 2 && parseTablespaceOid(parts[1] ?? "") !== undefined) {
+    return { class: "link", followed: true, leadsToContent: true, why: "tablespace" };
+  }
+  const amongRelations =
+    parts[0] === "base" || parts[0] === "global" || (inTablespaces && parts.length !== 2);
+  if (amongRelations) {
+    return { class: "refused", why: "a symbolic link where relations are, which no server makes" };
+  }
+  // A folder and a file of this name can be told apart only behind the link: content if either would be.
+  const below = `${path}/0000` as BytePath;
+  const leadsToContent =
+    treatmentOf(path).treatment === "sealed" && treatmentOf(below).treatment === "sealed";
+  const why = "leads out of the data directory; what it leads to stays as it is";
+  return { class: "link", followed: false, leadsToContent, why };
+}
+
+/** Why something in a tablespace is not this cluster's, where it is not. */
+function whyForeign(path: BytePath, cluster: ClusterVersion): string | undefined {
+  if (!path.startsWith("pg_tblspc/")) return undefined;
+  const [, tablespace, folder] = path.split("/");
+  if (folder === undefined || parseTablespaceOid(tablespace ?? "") === undefined) return undefined;
+  if (folder === tablespaceFolder(cluster)) return undefined;
+  const other = /^PG_([0-9.]+)_[0-9]+$/.exec(folder);
+  return other === null
+    ? "in a tablespace's directory, but not part of this cluster"
+    : `another cluster's (PostgreSQL ${other[1]})`;
+}
+
+/** A WAL segment: 24 hexadecimal digits in pg_wal. PostgreSQL: access/xlog_internal.h (IsXLogFileName). */
+function parseWalSegmentPath(path: BytePath): WalSegmentName | undefined {
+  if (directoryOf(path) !== "pg_wal") return undefined;
+  const match = /^([0-9A-F]{8})([0-9A-F]{8})([0-9A-F]{8})$/.exec(nameOf(path));
+  if (match === null) return undefined;
+  const [timeline, high, low] = match.slice(1).map((digits) => Number.parseInt(digits, 16));
+  return { timeline: timeline ?? 0, high: high ?? 0, low: low ?? 0 };
+}

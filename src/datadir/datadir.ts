@@ -1,0 +1,99 @@
+/**
+ * Opens a data directory: what cluster it is, and that its parts are where they should be. Nothing is written, and
+ * nothing of it is believed before pg_control's CRC holds. Whether a server uses it is in-use.ts's question.
+ */
+import { type BytePath, displayPath, joinPath, nameOf } from "../bytes/byte-path.ts";
+import { FormatError, StateError } from "../errors.ts";
+import {
+  CONTROL_CONTENT_BYTES,
+  CONTROL_FILE_BYTES,
+  type ControlFile,
+  parseControlFile,
+} from "../postgres/control-file.ts";
+import { type Major, parsePgVersion } from "../postgres/version.ts";
+import { readWholeFile } from "../storage/file-io.ts";
+import type { FileSystem } from "../storage/file-system.ts";
+import { findTablespaces, type Tablespace } from "./tablespaces.ts";
+
+export interface Datadir {
+  /** As the user named it. */
+  readonly root: BytePath;
+  /** Absolute and without a link in it. */
+  readonly realRoot: BytePath;
+  readonly major: Major;
+  readonly catalogVersion: number;
+  readonly blocksPerSegment: number;
+  readonly control: ControlFile;
+  /** The first 512 bytes of global/pg_control; zeros follow them there. */
+  readonly controlBytes: Buffer;
+  /** Where pg_wal is when it is a link, absolute; undefined when it is a folder or missing. */
+  readonly walTarget: BytePath | undefined;
+  /** In pg_tblspc, by OID. */
+  readonly tablespaces: readonly Tablespace[];
+}
+
+const CONTROL_PATH = "global/pg_control";
+const VERSION_LIMIT_BYTES = 64;
+
+/**
+ * @throws {StateError} when it is no data directory, one that pg_upgrade has disabled, or one whose tablespaces or
+ * pg_wal lead nowhere or into each other.
+ * @throws {FormatError} when PG_VERSION or pg_control is not what a supported PostgreSQL writes.
+ */
+export function openDatadir(fs: FileSystem, root: BytePath): Datadir {
+  const where = displayPath(root);
+  if (fs.statFollowing(root)?.kind !== "directory") {
+    throw new StateError(`"${where}" is not a directory`, {
+      hint: "Name the data directory of the cluster with -D or PGDATA.",
+    });
+  }
+  refuseOtherThanDatadir(fs, root);
+  const versionPath = joinPath(root, "PG_VERSION");
+  const major = parsePgVersion(
+    readWholeFile(fs, versionPath, VERSION_LIMIT_BYTES),
+    displayPath(versionPath),
+  );
+  const controlPath = joinPath(root, CONTROL_PATH);
+  const bytes = readWholeFile(fs, controlPath, CONTROL_FILE_BYTES);
+  const control = parseControlFile(bytes, displayPath(controlPath));
+  if (!control.majors.includes(major)) {
+    throw new FormatError(
+      `"${where}" is inconsistent: PG_VERSION says ${major}, global/pg_control is of PostgreSQL ${control.majors.join(", ")}`,
+      { hint: "Files of two clusters are mixed here. Restore the directory as a whole." },
+    );
+  }
+  const { catalogVersion, blocksPerSegment } = control;
+  const cluster = { major, catalogVersion, blocksPerSegment };
+  return {
+    root,
+    realRoot: fs.realPath(root),
+    ...cluster,
+    control,
+    controlBytes: bytes.subarray(0, CONTROL_CONTENT_BYTES),
+    ...findTablespaces(fs, root, cluster),
+  };
+}
+
+/** Names what the directory is, where it is not a data directory that can be worked on. */
+function refuseOtherThanDatadir(fs: FileSystem, root: BytePath): void {
+  const where = displayPath(root);
+  const has = (name: string): boolean => fs.stat(joinPath(root, name)) !== undefined;
+  if (has("global/pg_control.old")) {
+    throw new StateError(`"${where}" was disabled by pg_upgrade: it has global/pg_control.old`, {
+      hint: "Its files are shared with the upgraded cluster. Work on that one, or delete this one.",
+    });
+  }
+  // Only regular files: opening a pipe would wait for ever.
+  const isFile = (name: string): boolean => fs.statFollowing(joinPath(root, name))?.kind === "file";
+  const missing = ["PG_VERSION", CONTROL_PATH].filter((name) => !isFile(name));
+  if (missing.length === 0) return;
+  const tar = fs.readDirectory(root).find(({ name }) => /^base\.(?:tar(?:\..*)?|tgz)$/s.test(name));
+  if (tar !== undefined) {
+    throw new StateError(`"${where}" is a base backup in tar format: it has ${nameOf(tar.name)}`, {
+      hint: "Unpack base.tar, the tablespaces' archives and pg_wal.tar first, or take the backup with --format=plain.",
+    });
+  }
+  throw new StateError(`"${where}" is not a PostgreSQL data directory: ${missing[0]} is missing`, {
+    hint: "Name the directory that holds PG_VERSION, base and global.",
+  });
+}

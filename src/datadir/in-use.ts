@@ -1,0 +1,97 @@
+/**
+ * Keeps tde away from a data directory that a server uses, or may use: tde's writes and a server's would destroy each
+ * other. A process on another machine or in another container cannot be seen, so a control file that does not say
+ * "shut down" counts, too. Sources: utils/init/miscinit.c (CreateLockFile) for postmaster.pid.
+ */
+import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
+import { StateError } from "../errors.ts";
+import { readWholeFile } from "../storage/file-io.ts";
+import type { FileSystem } from "../storage/file-system.ts";
+import type { Datadir } from "./datadir.ts";
+
+/** Whether a process with this id exists. */
+export type IsAlive = (pid: number) => boolean;
+
+export interface InUseOptions {
+  /** The user says that no server uses the directory, whatever its control file tells. */
+  readonly assumeStopped: boolean;
+}
+
+const LOCK_FILE_LIMIT_BYTES = 8192;
+
+/**
+ * @throws {StateError} when a live process has the directory locked, or when the control file tells of a server that
+ * was not shut down, unless `assumeStopped` or the directory is a base backup.
+ */
+export function assertNotInUse(
+  fs: FileSystem,
+  datadir: Datadir,
+  options: InUseOptions,
+  isAlive: IsAlive = processIsAlive,
+): void {
+  const lockPath = joinPath(datadir.root, "postmaster.pid");
+  const lockExists = fs.stat(lockPath) !== undefined;
+  if (lockExists) assertLockIsStale(fs, datadir, lockPath, options, isAlive);
+
+  const { state } = datadir.control;
+  if (state === "shut down" || state === "shut down in recovery" || options.assumeStopped) return;
+  // Up to 14 a running server can have a backup_label; a base backup never has a postmaster.pid.
+  if (!lockExists && fs.stat(joinPath(datadir.root, "backup_label")) !== undefined) return;
+  throw new StateError(
+    `the server of "${displayPath(datadir.root)}" was not shut down: its control file says "${state}"`,
+    {
+      hint:
+        "A server may be using it, also one in another container or on another machine. Shut it down first. " +
+        "For a snapshot or copy that no server uses, give --assume-stopped.",
+    },
+  );
+}
+
+function assertLockIsStale(
+  fs: FileSystem,
+  datadir: Datadir,
+  lockPath: BytePath,
+  options: InUseOptions,
+  isAlive: IsAlive,
+): void {
+  // Only a regular file is opened: a pipe would wait for ever.
+  const isFile = fs.stat(lockPath)?.kind === "file";
+  const content = isFile
+    ? readWholeFile(fs, lockPath, LOCK_FILE_LIMIT_BYTES).toString("latin1")
+    : "";
+  const lines = content.split("\n");
+  // A server in single-user mode writes its process id as a negative number.
+  const pid = /^-?([1-9][0-9]{0,9})$/.exec((lines[0] ?? "").trim())?.[1];
+  const lockedPath = lines[1] as BytePath | undefined;
+  if (pid === undefined || lockedPath === undefined || lockedPath === "") {
+    if (options.assumeStopped) return;
+    throw new StateError(`file "${displayPath(lockPath)}" names no server process`, {
+      hint: "A server may be starting just now. If none is, remove the file or give --assume-stopped.",
+    });
+  }
+  if (!isAlive(Number(pid)) || !isSameDirectory(fs, lockedPath, datadir.root)) return;
+  throw new StateError(`a server is running on "${displayPath(datadir.root)}" (pid ${pid})`, {
+    hint: "Stop the server first. If that process is no PostgreSQL server, remove postmaster.pid.",
+  });
+}
+
+/** Another path in the lock file means that the directory is a copy of the one that the server uses. */
+function isSameDirectory(fs: FileSystem, a: BytePath, b: BytePath): boolean {
+  const one = fs.statFollowing(a);
+  const other = fs.statFollowing(b);
+  if (one === undefined || other === undefined) return false;
+  const sameInode = one.inode === other.inode && one.device === other.device;
+  return sameInode || fs.realPath(a) === fs.realPath(b);
+}
+
+function processIsAlive(pid: number): boolean {
+  // As the server does: our own id in a file that someone else wrote is a coincidence after a restart.
+  if (pid === process.pid || pid === process.ppid) return false;
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    // EPERM: it exists, and belongs to someone else.
+    return error instanceof Error && "code" in error && error.code === "EPERM";
+  }
+}
