@@ -1,0 +1,78 @@
+/**
+ * PostgreSQL's own programs as Debian installs them (postgresql-15, or the major asked for): the judges of what
+ * tde leaves on disk. The npm servers come without them. pg_controldata reads every major of its own pg_control
+ * version (13 to 16 share one); pg_checksums fits its own major only, since it looks for `PG_<major>_...` in
+ * tablespaces.
+ */
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import type { TestContext } from "node:test";
+import { serverUser } from "../../src/demo/server-user.ts";
+
+export const STOCK_MAJOR = 15;
+
+export interface ToolResult {
+  /** Exit code; null when a signal ended it. */
+  readonly status: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface RunOptions {
+  /**
+   * Run as the user who runs servers: what `postgres` needs, which refuses root, with a data directory that
+   * belongs to it (`giveTree`). By default for `postgres` only.
+   */
+  readonly asServerUser?: boolean;
+  readonly input?: string;
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+export interface StockTools {
+  readonly major: number;
+  readonly binFolder: string;
+  /** Runs a program such as `pg_checksums` to its end; a server that does start is ended after 30 s. */
+  run(program: string, args: readonly string[], options?: RunOptions): ToolResult;
+}
+
+/**
+ * The tools, or undefined where they are missing: then the test has been marked as skipped and returns. Where CI
+ * is set, a missing tool fails the test instead, so that a green run means what it says.
+ */
+export function requireStockTools(
+  t: TestContext,
+  major: number = STOCK_MAJOR,
+): StockTools | undefined {
+  const binFolder = `/usr/lib/postgresql/${major}/bin`;
+  if (existsSync(join(binFolder, "pg_checksums")))
+    return { major, binFolder, run: runIn(binFolder) };
+  const message = `needs PostgreSQL's own tools: apt-get install postgresql-${major}`;
+  assert.ok(!isCi(), message);
+  t.skip(message);
+  return undefined;
+}
+
+function isCi(): boolean {
+  const value = process.env["CI"];
+  return value !== undefined && value !== "" && value !== "false";
+}
+
+function runIn(binFolder: string): StockTools["run"] {
+  return (program, args, options = {}) => {
+    const user = (options.asServerUser ?? program === "postgres") ? serverUser() : undefined;
+    const { status, stdout, stderr, error } = spawnSync(join(binFolder, program), args, {
+      ...user,
+      cwd: "/",
+      encoding: "utf8",
+      env: { PATH: process.env["PATH"], LC_ALL: "C", TZ: "UTC", ...options.env },
+      input: options.input ?? "",
+      timeout: 30_000,
+      killSignal: "SIGQUIT",
+      maxBuffer: 1 << 26,
+    });
+    if (error !== undefined && status === null && stdout === null) throw error;
+    return { status, stdout: stdout ?? "", stderr: stderr ?? "" };
+  };
+}
