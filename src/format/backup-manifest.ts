@@ -99,6 +99,30 @@ export function openBackupManifest(
   };
 }
 
+/**
+ * The sizes of the two manifests that list each other by size, so that the digits of one count in the other.
+ * @param manifestBytes - tde.manifest without the digits of backup_manifest's size.
+ * @param backupManifestBytes - backup_manifest without the digits of tde.manifest's size.
+ */
+export function mutualSizes(
+  manifestBytes: number,
+  backupManifestBytes: number,
+): { readonly manifestBytes: number; readonly backupManifestBytes: number } {
+  let sizes = { manifestBytes, backupManifestBytes };
+  for (;;) {
+    // From below: each step can only add digits, and so the least pair that fits is found.
+    const next = {
+      manifestBytes: manifestBytes + String(sizes.backupManifestBytes).length,
+      backupManifestBytes: backupManifestBytes + String(sizes.manifestBytes).length,
+    };
+    const settled =
+      next.manifestBytes === sizes.manifestBytes &&
+      next.backupManifestBytes === sizes.backupManifestBytes;
+    if (settled) return sizes;
+    sizes = next;
+  }
+}
+
 type Event =
   | {
       readonly kind: "file";

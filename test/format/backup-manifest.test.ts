@@ -12,7 +12,11 @@ import {
   type ChecksumAlgorithm,
   serializeBackupFile,
 } from "../../src/format/backup-manifest-file.ts";
-import { type BackupManifest, openBackupManifest } from "../../src/format/backup-manifest.ts";
+import {
+  type BackupManifest,
+  mutualSizes,
+  openBackupManifest,
+} from "../../src/format/backup-manifest.ts";
 import { assertProperty } from "../support/property.ts";
 
 const WHERE = "backup_manifest";
@@ -253,4 +257,15 @@ test("a manifest is rewritten part by part", () => {
     assert.ok(given - taken < 4 * 65536, "read ahead");
   }
   assert.equal(taken, bytes.length);
+});
+
+test("two manifests that list each other by size find sizes that fit", () => {
+  const sizes = [1, 8, 9, 10, 98, 99, 100, 997, 998, 999, 1000, 9_999_992, 9_999_993, 99_999_999];
+  for (const a of sizes) {
+    for (const b of sizes) {
+      const { manifestBytes, backupManifestBytes } = mutualSizes(a, b);
+      assert.equal(manifestBytes, a + String(backupManifestBytes).length);
+      assert.equal(backupManifestBytes, b + String(manifestBytes).length);
+    }
+  }
 });
