@@ -7,13 +7,14 @@ import { Command, CommanderError } from "commander";
 import { TdeError, UsageError } from "../errors.ts";
 import { encryptDatadirCommand } from "./commands/encrypt-datadir.ts";
 import { keyringCommand } from "./commands/keyring.ts";
+import { verifyCommand } from "./commands/verify.ts";
 import { ExitCode } from "./exit-codes.ts";
 import { Interrupted } from "./interrupt.ts";
 import { printBug, printError, tolerateClosedPipe } from "./output.ts";
 import { rawArguments } from "./raw-arguments.ts";
 
 /** One line for each command; each of these files only declares options and loads its work when it runs. */
-const commands: readonly (() => Command)[] = [encryptDatadirCommand, keyringCommand];
+const commands: readonly (() => Command)[] = [encryptDatadirCommand, verifyCommand, keyringCommand];
 
 /** @param argv - process.argv. Sets process.exitCode and returns when the command has ended. */
 export async function main(argv: readonly string[]): Promise<void> {

@@ -53,11 +53,13 @@ export function addOutputOptions(command: Command): Command {
     );
 }
 
-export function addWorkOptions(command: Command): Command {
-  return command
+/** @param options - a command that writes nothing has no dry run. */
+export function addWorkOptions(command: Command, options: { readonly writes: boolean }): Command {
+  command
     .option("-j, --jobs <number>", "worker threads", parseJobs, availableParallelism())
-    .option("-P, --progress", "show progress, if standard error is a terminal")
-    .option("-n, --dry-run", "say what would be done and write nothing");
+    .option("-P, --progress", "show progress, if standard error is a terminal");
+  if (!options.writes) return command;
+  return command.option("-n, --dry-run", "say what would be done and write nothing");
 }
 
 /** -D and the positional argument; `dataDirectoryFrom` picks one. */

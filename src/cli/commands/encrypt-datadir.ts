@@ -16,7 +16,7 @@ export function encryptDatadirCommand(): Command {
   );
   addDataDirectoryOptions(command);
   addSecretOptions(addKeyringOptions(command));
-  addOutputOptions(addWorkOptions(command));
+  addOutputOptions(addWorkOptions(command, { writes: true }));
   return command
     .addOption(
       new Option("--wal <mode>", "what becomes of pg_wal")

@@ -1,0 +1,36 @@
+/**
+ * `tde verify`: options and help only; verify-action.ts does the work.
+ */
+import { Command, InvalidArgumentError } from "commander";
+import {
+  addDataDirectoryOptions,
+  addKeyringOptions,
+  addOutputOptions,
+  addSecretOptions,
+  addWorkOptions,
+} from "../options.ts";
+
+export function verifyCommand(): Command {
+  const command = new Command("verify").description(
+    "check every tag, checksum and file of an encrypted data directory",
+  );
+  addDataDirectoryOptions(command);
+  addSecretOptions(addKeyringOptions(command));
+  addOutputOptions(addWorkOptions(command, { writes: false }));
+  return command
+    .option("--checksums-only", "checksums and form only: needs no key, finds damage but no forger")
+    .option("--expect-root <root>", "the manifest's root must be this one", parseRoot)
+    .option("--accept-older", "the directory may be older than one seen before: a restored backup")
+    .addHelpText(
+      "after",
+      `
+Example:
+  tde verify -D /srv/pg/17/main --keyring app.keyring --key-file kek.key --format json`,
+    )
+    .action(async (datadir, flags) => (await import("../verify-action.ts")).verify(datadir, flags));
+}
+
+function parseRoot(text: string): string {
+  if (/^[0-9a-f]{16,64}$/.test(text)) return text;
+  throw new InvalidArgumentError("It must be 16 to 64 hex digits, as tde prints them.");
+}

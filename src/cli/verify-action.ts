@@ -1,0 +1,80 @@
+/**
+ * Carries out `tde verify` and prints what it found.
+ */
+import type { BytePath } from "../bytes/byte-path.ts";
+import { verifyDatadir } from "../engine/verify-datadir.ts";
+import type { VerifyReport } from "../engine/verify-report.ts";
+import type { Problem } from "../format/problem.ts";
+import { engineContext, keyContext } from "./engine-context.ts";
+import { ExitCode } from "./exit-codes.ts";
+import { openKeyringFromOptions } from "./open-keyring.ts";
+import {
+  type DataDirectoryFlags,
+  dataDirectoryFrom,
+  type KeyringFlags,
+  type OutputFlags,
+  type SecretFlags,
+  type WorkFlags,
+} from "./options.ts";
+import { createOutput } from "./output.ts";
+import { formatBytes } from "./progress.ts";
+
+export interface VerifyFlags
+  extends DataDirectoryFlags, KeyringFlags, SecretFlags, OutputFlags, WorkFlags {
+  readonly checksumsOnly?: boolean | undefined;
+  readonly expectRoot?: string | undefined;
+  readonly acceptOlder?: boolean | undefined;
+}
+
+export async function verify(positional: BytePath | undefined, flags: VerifyFlags): Promise<void> {
+  const output = createOutput(flags);
+  const root = dataDirectoryFrom(flags, positional);
+  const command = "tde verify";
+  const engine = await engineContext(command, flags, output);
+  const opened =
+    flags.checksumsOnly === true
+      ? undefined
+      : await openKeyringFromOptions(flags, command, output, engine.fs);
+  const keys = opened === undefined ? undefined : keyContext(opened, engine, output);
+  const report = await verifyDatadir(engine, keys, {
+    root,
+    expectRoot: flags.expectRoot,
+    acceptOlder: flags.acceptOlder === true,
+  });
+  if (flags.format === "json") output.json(toJson(report));
+  else output.result(toText(report));
+  if (report.ok) return;
+  const onlyKeys = report.problems.every(({ kind }) => kind === "key");
+  process.exitCode = onlyKeys ? ExitCode.key : ExitCode.integrity;
+}
+
+function toText(report: VerifyReport): string {
+  const lines = report.problems.map(problemLine);
+  if (report.problemCount > report.problems.length) {
+    lines.push(`... and ${report.problemCount - report.problems.length} more problems`);
+  }
+  lines.push(...report.notices.map((notice) => `note: ${notice}`));
+  if (report.missingExpendable.length > 0) {
+    const [first] = report.missingExpendable;
+    lines.push(
+      `note: ${report.missingExpendable.length} files that backup tools leave out are not there: ${first} ...`,
+    );
+  }
+  for (const { keyId, pages } of report.keys) lines.push(`key ${keyId}: ${pages} pages and files`);
+  const checked = `${report.files} files, ${report.pages} pages, ${formatBytes(report.bytes)}`;
+  if (report.epoch !== undefined) lines.push(`epoch ${report.epoch}, root ${report.root}`);
+  if (!report.ok) lines.push(`NOT verified: ${report.problemCount} problems in ${checked}`);
+  else if (report.depth === "tags") lines.push(`verified: every tag of ${checked}`);
+  else lines.push(`checksums are right: ${checked}; without a key nothing more was checked`);
+  return lines.join("\n");
+}
+
+function problemLine({ kind, path, block, lsn, message }: Problem): string {
+  const where =
+    block === undefined ? "" : ` block ${block}${lsn === undefined ? "" : ` (LSN ${lsn})`}`;
+  return `${kind}: ${path}${where}: ${message}`;
+}
+
+function toJson(report: VerifyReport): unknown {
+  return { ...report, epoch: report.epoch === undefined ? undefined : Number(report.epoch) };
+}

@@ -1,0 +1,133 @@
+/**
+ * Holds one entry of the manifest against what stands at its path: what can be told without reading the file, and
+ * how the file itself is to be checked. Used by verify, which reports, and by decryption, which refuses.
+ */
+import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
+import { OWN_FILES } from "../datadir/classify.ts";
+import type { Datadir } from "../datadir/datadir.ts";
+import { parseRelationPath, sidecarName } from "../datadir/relation-path.ts";
+import { containerHeaderOf } from "../datadir/sealed-file.ts";
+import type { WalkEntry } from "../datadir/walk.ts";
+import { fileContext } from "../format/container.ts";
+import type { ManifestEntry } from "../format/manifest-entry.ts";
+import type { Problem, ProblemKind } from "../format/problem.ts";
+import type { FileSystem } from "../storage/file-system.ts";
+import type { Item, ItemResult } from "../workers/tasks.ts";
+import { contexts as autoConfContexts } from "./guard.ts";
+import {
+  contentItem,
+  identityOf,
+  openRelationItem,
+  type Places,
+  readableItem,
+} from "./plan-items.ts";
+import { linkDigest } from "./proof.ts";
+
+export interface Expectation {
+  readonly problems: readonly Problem[];
+  /** Undefined where there is nothing to read. */
+  readonly item: Item | undefined;
+}
+
+/** What a file of that class at that path needs, checked against `entry` where there is a manifest to believe. */
+export function expectationOf(
+  fs: FileSystem,
+  datadir: Datadir,
+  found: WalkEntry,
+  entry: Pick<ManifestEntry, "class" | "sizeBytes" | "digest">,
+): Expectation {
+  const { path } = found;
+  const places: Places = { source: datadir.root, output: undefined };
+  const only = (kind: ProblemKind, message: string): Expectation => ({
+    problems: [{ kind, path: displayPath(path), message }],
+    item: undefined,
+  });
+  const isDirectory = entry.class === "D";
+  if (entry.class === "D" || entry.class === "L")
+    return expectFolder(fs, datadir, found, entry, isDirectory);
+  if (found.kind !== "file") return only("content", `a ${found.kind} where a file should be`);
+  const sizeBytes = fs.stat(joinPath(datadir.root, path))?.sizeBytes ?? 0;
+  const problems: Problem[] = [];
+  if (sizeBytes !== entry.sizeBytes) {
+    const message = `the file has ${sizeBytes} bytes where the manifest says ${entry.sizeBytes}`;
+    problems.push({ kind: "size", path: displayPath(path), message });
+  }
+  switch (entry.class) {
+    case "P":
+    case "W": {
+      const file = parseRelationPath(path, datadir);
+      if (file === undefined)
+        return only("manifest", "the manifest names a relation file that cannot be one");
+      if (sizeBytes === 0) return { problems, item: undefined };
+      if (fs.stat(joinPath(datadir.root, sidecarName(path))) === undefined) {
+        problems.push({
+          kind: "sidecar",
+          path: displayPath(path),
+          message: "the sidecar is missing",
+        });
+        return { problems, item: undefined };
+      }
+      return {
+        problems,
+        item: openRelationItem(places, path, identityOf(datadir, file), sizeBytes),
+      };
+    }
+    case "S": {
+      const item = contentItem("check", places, path, sizeBytes);
+      return { problems, item: { ...item, context: contextFor(fs, datadir, path) } };
+    }
+    case "R":
+    case "O":
+      return { problems, item: readableItem(places, path, sizeBytes) };
+  }
+}
+
+/** Which of the contexts that a kept original may have this one has; a wrong one fails when it is opened. */
+export function contextFor(fs: FileSystem, datadir: Datadir, path: BytePath): string {
+  if (path === OWN_FILES["backup-manifest"]) return fileContext("backup_manifest");
+  if (path !== OWN_FILES["auto-conf"]) return fileContext(path);
+  const context = containerHeaderOf(fs, joinPath(datadir.root, path))?.context ?? "";
+  return autoConfContexts().includes(context) ? context : fileContext("postgresql.auto.conf");
+}
+
+/** Whether a file that reads well is also the one that the manifest names. */
+export function digestProblem(entry: ManifestEntry, result: ItemResult): Problem | undefined {
+  if (
+    result.digest === undefined ||
+    result.digest === entry.digest ||
+    (result.problemCount ?? 0) > 0
+  ) {
+    return undefined;
+  }
+  const sealed = entry.class === "P" || entry.class === "S" || entry.class === "W";
+  return {
+    kind: sealed ? "replaced" : "content",
+    path: displayPath(entry.path),
+    message: sealed
+      ? "the file authenticates, but it is not the one that the manifest names: an older or newer one, or another copy's"
+      : "the file's content was changed",
+  };
+}
+
+function expectFolder(
+  fs: FileSystem,
+  datadir: Datadir,
+  found: WalkEntry,
+  entry: Pick<ManifestEntry, "digest">,
+  isDirectory: boolean,
+): Expectation {
+  const { path, kind } = found;
+  // A restore may turn the link pg_wal into a folder, and the other way round.
+  if (path === "pg_wal" && (kind === "directory" || kind === "link"))
+    return { problems: [], item: undefined };
+  const wanted = isDirectory ? "directory" : "link";
+  const message =
+    kind !== wanted
+      ? `a ${kind} where a ${wanted} should be`
+      : kind === "link" && linkDigest(fs, datadir, path) !== entry.digest
+        ? "the link leads elsewhere"
+        : undefined;
+  const problems: Problem[] =
+    message === undefined ? [] : [{ kind: "content", path: displayPath(path), message }];
+  return { problems, item: undefined };
+}

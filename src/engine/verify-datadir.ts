@@ -1,0 +1,343 @@
+/**
+ * Verifies an encrypted data directory: the tag of every page and chunk, the manifest, and that this is the newest
+ * state that was seen of it. Goes on to the end whatever it finds, and says "verified" of nothing that it did not
+ * check. Without a keyring it checks checksums and form, which find damage but no forger.
+ */
+import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
+import { AUTO_CONF, OWN_FILES } from "../datadir/classify.ts";
+import { type Datadir, openDatadir } from "../datadir/datadir.ts";
+import { walkDatadir, type WalkEntry } from "../datadir/walk.ts";
+import { StateError, TdeError } from "../errors.ts";
+import { Chunk } from "../format/chunk.ts";
+import type { ManifestClass, ManifestEntry } from "../format/manifest-entry.ts";
+import { joinByPath } from "../format/manifest-order.ts";
+import { type Manifest, openManifest, openManifestWithoutKey } from "../format/manifest.ts";
+import type { Problem } from "../format/problem.ts";
+import { sameButForChecksums } from "../postgres/control-file.ts";
+import type { FileSystem } from "../storage/file-system.ts";
+import { type Planned, runBatches } from "./batches.ts";
+import type { EngineContext, KeyContext } from "./context.ts";
+import { unfinishedRun } from "./datadir-lock.ts";
+import { type Expectation, digestProblem, expectationOf } from "./expected-entry.ts";
+import { settingsAddedToGuard } from "./guard.ts";
+import { hasManifest, manifestSource, whyNotCurrent } from "./open-manifest.ts";
+import { VerifyFindings, type VerifyReport } from "./verify-report.ts";
+
+export interface VerifyOptions {
+  readonly root: BytePath;
+  /** 64 hex digits, or a beginning of them of at least 16. */
+  readonly expectRoot: string | undefined;
+  readonly acceptOlder: boolean;
+}
+
+/**
+ * @param keyContext - undefined: checksums and form only.
+ * @throws {StateError} when the directory is not encrypted, or a run on it is unfinished.
+ */
+export async function verifyDatadir(
+  engine: EngineContext,
+  keyContext: KeyContext | undefined,
+  options: VerifyOptions,
+): Promise<VerifyReport> {
+  const { fs } = engine;
+  const datadir = openDatadir(fs, options.root);
+  unfinishedRun(fs, datadir.root, undefined);
+  assertEncrypted(fs, datadir);
+  return new Verification(engine, datadir, keyContext, options).run();
+}
+
+interface Extra {
+  readonly entry: ManifestEntry | undefined;
+  readonly found: WalkEntry | undefined;
+  readonly problems: readonly Problem[];
+}
+
+class Verification {
+  private readonly engine: EngineContext;
+  private readonly fs: FileSystem;
+  private readonly datadir: Datadir;
+  private readonly keyContext: KeyContext | undefined;
+  private readonly options: VerifyOptions;
+  private readonly findings: VerifyFindings = new VerifyFindings();
+  private manifest: Manifest | undefined;
+
+  constructor(
+    engine: EngineContext,
+    datadir: Datadir,
+    keyContext: KeyContext | undefined,
+    options: VerifyOptions,
+  ) {
+    this.engine = engine;
+    this.fs = engine.fs;
+    this.datadir = datadir;
+    this.keyContext = keyContext;
+    this.options = options;
+  }
+
+  async run(): Promise<VerifyReport> {
+    this.manifest = this.readManifest();
+    this.judgeManifest();
+    await this.checkFiles();
+    this.addNotices();
+    const { manifest, findings, keyContext } = this;
+    const root = manifest?.root.toString("hex");
+    if (findings.clean && manifest !== undefined && keyContext !== undefined)
+      this.remember(manifest, keyContext);
+    return findings.report({
+      depth: keyContext === undefined ? "checksums" : "tags",
+      directoryId: manifest?.header.directoryId,
+      keyringId: manifest?.header.keyringId,
+      epoch: manifest?.header.epoch,
+      root,
+    });
+  }
+
+  /** The manifest, or undefined when it cannot be believed: then the files are checked by themselves. */
+  private readManifest(): Manifest | undefined {
+    const { fs, datadir, keyContext } = this;
+    if (!hasManifest(fs, datadir.root)) {
+      this.problem(
+        "manifest",
+        OWN_FILES.manifest,
+        "the manifest is missing: missing, added and older files cannot be told",
+      );
+      return undefined;
+    }
+    const source = manifestSource(fs, datadir.root);
+    try {
+      return keyContext === undefined
+        ? openManifestWithoutKey(source, OWN_FILES.manifest)
+        : openManifest(source, keyContext.keys, OWN_FILES.manifest);
+    } catch (error) {
+      if (!(error instanceof TdeError)) throw error;
+      this.problem(error.code === "key" ? "key" : "manifest", OWN_FILES.manifest, error.message);
+      return undefined;
+    }
+  }
+
+  private judgeManifest(): void {
+    const { manifest, keyContext, options, datadir } = this;
+    if (manifest === undefined) return;
+    const root = manifest.root.toString("hex");
+    if (options.expectRoot !== undefined && !root.startsWith(options.expectRoot)) {
+      this.problem(
+        "rollback",
+        OWN_FILES.manifest,
+        `the root is ${root}, not ${options.expectRoot}`,
+      );
+    }
+    if (manifest.header.systemIdentifier !== datadir.control.systemIdentifier) {
+      const message = `the manifest is of cluster ${manifest.header.systemIdentifier}, global/pg_control of ${datadir.control.systemIdentifier}`;
+      this.problem("manifest", OWN_FILES.manifest, message);
+    }
+    if (keyContext === undefined || options.acceptOlder) return;
+    const problem = whyNotCurrent(manifest, keyContext.memory);
+    if (problem !== undefined) this.problem("rollback", OWN_FILES.manifest, problem);
+  }
+
+  private async checkFiles(): Promise<void> {
+    const { engine, datadir, keyContext, findings, manifest } = this;
+    const { control } = datadir;
+    engine.progress.begin("verifying", this.totalBytes());
+    const runner = engine.startRunner(
+      {
+        blockSizeBytes: control.blockSizeBytes,
+        dataChecksums: control.dataChecksumVersion !== 0,
+        systemIdentifier: control.systemIdentifier,
+        keys: keyContext?.keys,
+        keyringId: manifest?.header.keyringId ?? "",
+        // No slot is later than the manifest. Where there is none to believe, any epoch will do.
+        epoch: manifest?.header.epoch ?? 2n ** 64n - 1n,
+      },
+      (bytes) => engine.progress.advance(bytes),
+    );
+    try {
+      await runBatches<Extra>(
+        runner,
+        this.plan(),
+        {
+          blockSizeBytes: control.blockSizeBytes,
+          slotsPerChunk: new Chunk(control.blockSizeBytes).slotCapacity,
+          task: (items) => ({
+            kind: "check",
+            depth: keyContext === undefined ? "form" : "tags",
+            items,
+          }),
+          signal: engine.signal,
+        },
+        (done) => {
+          for (const { extra, result } of done) {
+            for (const problem of extra.problems) findings.problem(problem);
+            if (result === undefined) continue;
+            findings.add(result);
+            const { entry } = extra;
+            const differs = entry === undefined ? undefined : digestProblem(entry, result);
+            if (differs !== undefined && entry !== undefined) this.reportDifference(entry, differs);
+          }
+        },
+      );
+    } finally {
+      engine.progress.end();
+      await runner.close();
+    }
+  }
+
+  private *plan(): Generator<Planned<Extra>> {
+    const entries = this.manifest?.entries() ?? [];
+    for (const { path, entry, found } of joinByPath(entries, this.walk())) {
+      if (found === undefined && entry !== undefined) this.reportMissing(path, entry);
+      if (found === undefined) continue;
+      const expected = entry ?? this.assumedEntry(found);
+      if (expected === undefined) continue;
+      const { problems, item }: Expectation = expectationOf(this.fs, this.datadir, found, expected);
+      yield { item, extra: { entry, found, problems } };
+    }
+  }
+
+  /** What has a line in the manifest, or should have. Everything else is looked at on the way. */
+  private *walk(): Generator<WalkEntry> {
+    for (const found of walkDatadir(this.fs, this.datadir.root, this.datadir)) {
+      const { path, classification } = found;
+      switch (classification.class) {
+        case "sidecar":
+          if (
+            (this.fs.stat(joinPath(this.datadir.root, classification.of))?.sizeBytes ?? 0) === 0
+          ) {
+            this.problem("extra", path, "a sidecar without its file");
+          }
+          break;
+        case "own":
+          if (classification.file === "auto-conf" || classification.file === "backup-manifest")
+            yield found;
+          break;
+        case "excluded":
+        case "foreign":
+          this.findings.notice(
+            `not part of the encrypted directory: ${displayPath(path)}: ${classification.why}`,
+          );
+          break;
+        case "refused":
+        case "working":
+          this.problem(
+            "extra",
+            path,
+            classification.class === "refused" ? classification.why : "left by an unfinished run",
+          );
+          break;
+        case "directory":
+        case "link":
+        case "relation":
+        case "wal":
+        case "sealed":
+        case "readable":
+        case "auto-conf":
+        case "backup-manifest":
+          yield found;
+          break;
+      }
+    }
+  }
+
+  /** How to check a file that no line names: reported as such, and checked by itself where there is no manifest. */
+  private assumedEntry(
+    found: WalkEntry,
+  ): Pick<ManifestEntry, "class" | "sizeBytes" | "digest"> | undefined {
+    const { path, classification } = found;
+    if (this.manifest !== undefined) {
+      if (RECOVERY_SIGNALS.has(path)) {
+        this.findings.notice(
+          `${path} was added after encryption; decryption leaves it out unless it is asked to keep it`,
+        );
+      } else {
+        this.problem("extra", path, "the manifest does not name it");
+      }
+      return undefined;
+    }
+    const sealed: Partial<Record<typeof classification.class, ManifestClass>> = {
+      relation: "P",
+      wal: "S",
+      sealed: "S",
+      own: "S",
+    };
+    const manifestClass = sealed[classification.class];
+    if (manifestClass === undefined) return undefined;
+    const sizeBytes = this.fs.stat(joinPath(this.datadir.root, path))?.sizeBytes ?? 0;
+    return { class: manifestClass, sizeBytes, digest: undefined };
+  }
+
+  private reportMissing(path: BytePath, entry: ManifestEntry): void {
+    if (entry.expendable) this.findings.missing(displayPath(path));
+    else this.problem("missing", path, "the file is missing");
+  }
+
+  private reportDifference(entry: ManifestEntry, problem: Problem): void {
+    const { fs, datadir, manifest, findings } = this;
+    if (entry.path === AUTO_CONF) {
+      const added = settingsAddedToGuard(fs, datadir.root);
+      if (added.length > 0) {
+        findings.notice(
+          `${AUTO_CONF}: settings were added beside the guard after encryption: ${added.join(", ")}; decryption leaves them out unless it is asked to keep them`,
+        );
+        return;
+      }
+    }
+    if (
+      entry.path === CONTROL_PATH &&
+      manifest !== undefined &&
+      sameButForChecksums(manifest.header.control, datadir.controlBytes)
+    ) {
+      findings.problem({
+        ...problem,
+        message:
+          "only state, time and checksum version were changed, as pg_checksums --enable or --disable does; decrypt-datadir puts the original back",
+      });
+      return;
+    }
+    findings.problem(problem);
+  }
+
+  private addNotices(): void {
+    const { manifest } = this;
+    if (manifest?.header.wal === "skip")
+      this.findings.notice("pg_wal is plaintext: the directory was encrypted with --wal=skip");
+  }
+
+  private totalBytes(): number {
+    let bytes = 0;
+    for (const { sizeBytes } of this.manifest?.entries() ?? []) bytes += sizeBytes;
+    return bytes;
+  }
+
+  private remember(manifest: Manifest, { memory }: KeyContext): void {
+    const { directoryId, epoch } = manifest.header;
+    const root = manifest.root.toString("hex");
+    const { verdict } = memory.judge(directoryId, epoch, root);
+    if (verdict !== "unknown" && verdict !== "newer") return;
+    memory.remember({
+      directoryId,
+      epoch,
+      root,
+      path: this.datadir.realRoot,
+      pagesByKey: this.findings.usedKeys,
+    });
+  }
+
+  private problem(kind: Problem["kind"], path: BytePath, message: string): void {
+    this.findings.problem({ kind, path: displayPath(path), message });
+  }
+}
+
+const RECOVERY_SIGNALS: ReadonlySet<string> = new Set(["recovery.signal", "standby.signal"]);
+const CONTROL_PATH = "global/pg_control";
+
+/** @throws {StateError} when nothing in the directory is sealed: there is nothing to verify. */
+export function assertEncrypted(fs: FileSystem, datadir: Datadir): void {
+  if (hasManifest(fs, datadir.root)) return;
+  for (const { path, classification } of walkDatadir(fs, datadir.root, datadir)) {
+    const own = classification.class === "own" && path !== OWN_FILES.lock;
+    if (own || classification.class === "sidecar") return;
+  }
+  throw new StateError(`"${displayPath(datadir.root)}" is not encrypted`, {
+    hint: "There is no manifest, no sidecar and no sealed file in it.",
+  });
+}

@@ -1,0 +1,99 @@
+/**
+ * What verify found, gathered as it goes: a bounded number of problems, the count of all, and sums by key id.
+ */
+import type { Problem, ProblemKind } from "../format/problem.ts";
+import type { ItemResult } from "../workers/tasks.ts";
+
+/** Kept in memory and printed; the count goes on. */
+const MAX_PROBLEMS = 10_000;
+
+export interface VerifyReport {
+  /** Nothing was wrong; what was checked is said by `depth`. */
+  readonly ok: boolean;
+  /** checksums: without a key. tags: every page and chunk. */
+  readonly depth: "checksums" | "tags";
+  readonly directoryId: string | undefined;
+  readonly keyringId: string | undefined;
+  readonly epoch: bigint | undefined;
+  /** 64 hex digits. */
+  readonly root: string | undefined;
+  readonly files: number;
+  readonly pages: number;
+  readonly bytes: number;
+  readonly wrongChecksums: number;
+  /** Pages, chunked files counted as one, under each key id; problems of each. */
+  readonly keys: readonly { readonly keyId: number; readonly pages: number }[];
+  /** Files that backup tools leave out by design, and that are not there. */
+  readonly missingExpendable: readonly string[];
+  readonly notices: readonly string[];
+  readonly problems: readonly Problem[];
+  readonly problemCount: number;
+}
+
+export class VerifyFindings {
+  private readonly problems: Problem[] = [];
+  private readonly kinds: Set<ProblemKind> = new Set();
+  private readonly missingExpendable: string[] = [];
+  private readonly notices: string[] = [];
+  private readonly pagesByKey: Map<number, number> = new Map();
+  private problemCount = 0;
+  private files = 0;
+  private pages = 0;
+  private bytes = 0;
+  private wrongChecksums = 0;
+
+  problem(problem: Problem): void {
+    this.problemCount++;
+    this.kinds.add(problem.kind);
+    if (this.problems.length < MAX_PROBLEMS) this.problems.push(problem);
+  }
+
+  notice(text: string): void {
+    this.notices.push(text);
+  }
+
+  missing(path: string): void {
+    this.missingExpendable.push(path);
+  }
+
+  /** Takes what came of one file, its problems too. */
+  add(result: ItemResult): void {
+    this.files++;
+    this.pages += result.pages ?? 0;
+    this.bytes += result.sizeBytes ?? 0;
+    this.wrongChecksums += result.wrongChecksums ?? 0;
+    for (const [keyId, count] of result.keys ?? []) {
+      this.pagesByKey.set(keyId, (this.pagesByKey.get(keyId) ?? 0) + count);
+    }
+    for (const problem of result.problems ?? []) this.problem(problem);
+    this.problemCount += (result.problemCount ?? 0) - (result.problems?.length ?? 0);
+  }
+
+  get clean(): boolean {
+    return this.problemCount === 0;
+  }
+
+  get usedKeys(): ReadonlyMap<number, number> {
+    return this.pagesByKey;
+  }
+
+  report(
+    facts: Pick<VerifyReport, "depth" | "directoryId" | "keyringId" | "epoch" | "root">,
+  ): VerifyReport {
+    return {
+      ...facts,
+      ok: this.clean,
+      files: this.files,
+      pages: this.pages,
+      bytes: this.bytes,
+      wrongChecksums: this.wrongChecksums,
+      keys: [...this.pagesByKey]
+        .sort(([a], [b]) => a - b)
+        .map(([keyId, pages]) => ({ keyId, pages })),
+      missingExpendable: this.missingExpendable,
+      notices: this.notices,
+      problems: this.problems,
+      problemCount: this.problemCount,
+    };
+  }
+}
