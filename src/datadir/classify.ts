@@ -105,27 +105,32 @@ export function classify(path: BytePath, kind: FileKind, context: ClassifyContex
 }
 
 function classifyFile(path: BytePath, context: ClassifyContext): Classification {
+  // Relation files first: a cluster may have millions of them.
+  const file = parseRelationPath(path, context);
+  if (file !== undefined) {
+    return { class: "relation", file, expendable: isRemade(file, context) };
+  }
   if (path === BACKUP_MANIFEST) return { class: "backup-manifest" };
   const replaced = replacedName(path);
   if (replaced !== undefined) return { class: "working", of: replaced };
+  const segment = parseWalSegmentPath(path);
+  if (segment !== undefined) return { class: "wal", segment };
   const owner = nameWithoutSidecarSuffix(path);
-  const relation = parseRelationPath(owner ?? path, context);
-  if (relation !== undefined) {
-    const { backend, fork, relfilenumber } = relation;
-    const remade = fork !== "init" && context.unlogged?.has(relfilenumber) === true;
-    const expendable = backend !== undefined || remade;
-    return owner === undefined
-      ? { class: "relation", file: relation, expendable }
-      : { class: "sidecar", of: owner, expendable };
-  }
-  const segment = parseWalSegmentPath(owner ?? path);
-  if (segment !== undefined) {
-    return owner === undefined
-      ? { class: "wal", segment }
-      : { class: "sidecar", of: owner, expendable: false };
+  if (owner !== undefined) {
+    const relation = parseRelationPath(owner, context);
+    if (relation !== undefined || parseWalSegmentPath(owner) !== undefined) {
+      const expendable = relation !== undefined && isRemade(relation, context);
+      return { class: "sidecar", of: owner, expendable };
+    }
   }
   const { treatment, expendable, why } = treatmentOf(path);
   return { class: treatment, expendable, why };
+}
+
+/** Temporary relations, and unlogged ones but for the fork that they are made anew from. */
+function isRemade(file: RelationFile, context: ClassifyContext): boolean {
+  if (file.backend !== undefined) return true;
+  return file.fork !== "init" && context.unlogged?.has(file.relfilenumber) === true;
 }
 
 function classifyLink(path: BytePath): Classification {
