@@ -4,7 +4,8 @@
  */
 import type { BytePath } from "../bytes/byte-path.ts";
 import type { EngineContext, KeyContext } from "../engine/context.ts";
-import { judgeEpoch, rememberDirectory, updateState } from "../keyring/state.ts";
+import { formatTime } from "../keyring/keyring-file.ts";
+import { judgeEpoch, rememberDirectory, type StateContent, updateState } from "../keyring/state.ts";
 import { TdeError } from "../errors.ts";
 import { NodeFileSystem } from "../storage/node-file-system.ts";
 import { InlineRunner } from "../workers/inline-runner.ts";
@@ -40,6 +41,16 @@ export function keyContext(
   output: Output,
 ): KeyContext {
   const { keyring, dataKeys, state, statePath } = opened;
+  const update = (change: (content: StateContent) => StateContent): void => {
+    const place = { fs: engine.fs, path: statePath, command: engine.command };
+    try {
+      updateState(place, dataKeys, keyring.file.generation, change);
+    } catch (error) {
+      // The directory itself is done. A keyring that is mounted read-only has its state elsewhere (--state).
+      if (!(error instanceof TdeError)) throw error;
+      output.note(`tde: warning: the state file was not updated: ${error.message}`);
+    }
+  };
   return {
     keys: dataKeys,
     memory: {
@@ -51,9 +62,16 @@ export function keyContext(
           lastSeen: remembered?.time ?? "",
         };
       },
+      released(directoryId) {
+        update((content) => {
+          const seen = content.directories.get(directoryId);
+          return seen === undefined
+            ? content
+            : rememberDirectory(content, { ...seen, pages: new Map() });
+        });
+      },
       remember({ directoryId, epoch, root, path, pagesByKey }) {
-        const place = { fs: engine.fs, path: statePath, command: engine.command };
-        const time = new Date().toISOString();
+        const time = formatTime(new Date());
         const seen = {
           id: directoryId,
           epoch,
@@ -62,15 +80,7 @@ export function keyContext(
           path: path as BytePath,
           pages: pagesByKey,
         };
-        try {
-          updateState(place, dataKeys, keyring.file.generation, (content) =>
-            rememberDirectory(content, seen),
-          );
-        } catch (error) {
-          // The directory itself is done. A keyring that is mounted read-only has its state elsewhere (--state).
-          if (!(error instanceof TdeError)) throw error;
-          output.note(`tde: warning: the state file was not updated: ${error.message}`);
-        }
+        update((content) => rememberDirectory(content, seen));
       },
     },
   };

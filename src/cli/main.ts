@@ -5,6 +5,7 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { TdeError, UsageError } from "../errors.ts";
+import { decryptDatadirCommand } from "./commands/decrypt-datadir.ts";
 import { encryptDatadirCommand } from "./commands/encrypt-datadir.ts";
 import { keyringCommand } from "./commands/keyring.ts";
 import { verifyCommand } from "./commands/verify.ts";
@@ -14,7 +15,12 @@ import { printBug, printError, tolerateClosedPipe } from "./output.ts";
 import { rawArguments } from "./raw-arguments.ts";
 
 /** One line for each command; each of these files only declares options and loads its work when it runs. */
-const commands: readonly (() => Command)[] = [encryptDatadirCommand, verifyCommand, keyringCommand];
+const commands: readonly (() => Command)[] = [
+  encryptDatadirCommand,
+  decryptDatadirCommand,
+  verifyCommand,
+  keyringCommand,
+];
 
 /** @param argv - process.argv. Sets process.exitCode and returns when the command has ended. */
 export async function main(argv: readonly string[]): Promise<void> {

@@ -2,7 +2,6 @@
  * Cuts a stream of files into tasks: many small files in one, a large file in several ranges. Results come back
  * in the order of the files, each file's ranges joined.
  */
-import type { BytePath } from "../bytes/byte-path.ts";
 import { splitRange, wholeRange } from "../datadir/relation-job.ts";
 import type { Problem } from "../format/problem.ts";
 import { runInOrder, type TaskRunner } from "../workers/runner.ts";
@@ -37,6 +36,8 @@ export interface BatchOptions {
   /** Slots in a chunk: ranges are whole chunks. */
   readonly slotsPerChunk: number;
   readonly task: (items: readonly Item[]) => Task;
+  /** Whether large files are spread over the workers; a digest is of the whole file. */
+  readonly splitLarge: boolean;
   /** Called before the ranges of a large file; returns the item that they share. */
   readonly prepareLarge?: ((item: RelationItem) => RelationItem) | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -94,7 +95,11 @@ function* cut<E>(
   };
   for (const { item, extra } of planned) {
     signal?.throwIfAborted();
-    if (item?.kind === "relation" && item.files.sizeBytes >= LARGE_FILE_BYTES) {
+    if (
+      options.splitLarge &&
+      item?.kind === "relation" &&
+      item.files.sizeBytes >= LARGE_FILE_BYTES
+    ) {
       if (members.length > 0) yield batch();
       const shared = options.prepareLarge?.(item) ?? item;
       const slotsPerRange = Math.ceil(RANGE_BYTES / blockSizeBytes / slotsPerChunk) * slotsPerChunk;
@@ -122,11 +127,6 @@ export function sizeOf(item: Item): number {
   return item.kind === "relation" ? item.files.sizeBytes : item.sizeBytes;
 }
 
-/** Whether a file is spread over the workers, so that its new files must exist before. */
-export function isLarge(item: Item): boolean {
-  return item.kind === "relation" && item.files.sizeBytes >= LARGE_FILE_BYTES;
-}
-
 function join(a: ItemResult, b: ItemResult): ItemResult {
   const keys = new Map(a.keys);
   for (const [keyId, count] of b.keys ?? []) keys.set(keyId, (keys.get(keyId) ?? 0) + count);
@@ -134,7 +134,7 @@ function join(a: ItemResult, b: ItemResult): ItemResult {
   const sum = (field: "pages" | "zeroPages" | "wrongChecksums" | "problemCount"): number =>
     (a[field] ?? 0) + (b[field] ?? 0);
   return {
-    path: a.path as BytePath,
+    path: a.path,
     keys,
     digest: a.digest ?? b.digest,
     sizeBytes: a.sizeBytes ?? b.sizeBytes,

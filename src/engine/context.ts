@@ -31,7 +31,9 @@ export interface DirectoryMemory {
     epoch: bigint,
     root: string,
   ): { verdict: EpochVerdict; lastEpoch: bigint; lastSeen: string };
-  /** Remembers the newest state of a directory, durably. @param pagesByKey - empty once it is decrypted. */
+  /** The directory was decrypted: no page of it is under a key any more. */
+  released(directoryId: string): void;
+  /** Remembers the newest state of a directory, durably. */
   remember(seen: {
     directoryId: string;
     epoch: bigint;

@@ -118,6 +118,7 @@ export class Proof {
         {
           blockSizeBytes,
           slotsPerChunk: new Chunk(blockSizeBytes).slotCapacity,
+          splitLarge: true,
           task: (items) => ({ kind: "check", depth: "macs", items }),
           signal: this.options.signal,
         },

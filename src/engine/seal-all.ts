@@ -33,6 +33,7 @@ export async function sealAll(
     {
       blockSizeBytes,
       slotsPerChunk: new Chunk(blockSizeBytes).slotCapacity,
+      splitLarge: true,
       task: (items) => ({ kind: "seal", items }),
       prepareLarge: (item) => createSealedFiles(engine.fs, item),
       signal: engine.signal,

@@ -21,6 +21,7 @@ import { unfinishedRun } from "./datadir-lock.ts";
 import { type Expectation, digestProblem, expectationOf } from "./expected-entry.ts";
 import { settingsAddedToGuard } from "./guard.ts";
 import { hasManifest, manifestSource, whyNotCurrent } from "./open-manifest.ts";
+import { RECOVERY_SIGNALS } from "./structure-check.ts";
 import { VerifyFindings, type VerifyReport } from "./verify-report.ts";
 
 export interface VerifyOptions {
@@ -158,6 +159,7 @@ class Verification {
         {
           blockSizeBytes: control.blockSizeBytes,
           slotsPerChunk: new Chunk(control.blockSizeBytes).slotCapacity,
+          splitLarge: true,
           task: (items) => ({
             kind: "check",
             depth: keyContext === undefined ? "form" : "tags",
@@ -244,7 +246,7 @@ class Verification {
   ): Pick<ManifestEntry, "class" | "sizeBytes" | "digest"> | undefined {
     const { path, classification } = found;
     if (this.manifest !== undefined) {
-      if (RECOVERY_SIGNALS.has(path)) {
+      if (RECOVERY_SIGNALS.includes(path)) {
         this.findings.notice(
           `${path} was added after encryption; decryption leaves it out unless it is asked to keep it`,
         );
@@ -327,7 +329,6 @@ class Verification {
   }
 }
 
-const RECOVERY_SIGNALS: ReadonlySet<string> = new Set(["recovery.signal", "standby.signal"]);
 const CONTROL_PATH = "global/pg_control";
 
 /** @throws {StateError} when nothing in the directory is sealed: there is nothing to verify. */

@@ -1,0 +1,56 @@
+/**
+ * Carries out `tde decrypt-datadir` and prints what came of it.
+ */
+import type { BytePath } from "../bytes/byte-path.ts";
+import { decryptDatadir, type DecryptReport } from "../engine/decrypt-datadir.ts";
+import { engineContext, keyContext } from "./engine-context.ts";
+import { openKeyringFromOptions } from "./open-keyring.ts";
+import {
+  type DataDirectoryFlags,
+  dataDirectoryFrom,
+  type KeyringFlags,
+  type OutputFlags,
+  type SecretFlags,
+  type WorkFlags,
+} from "./options.ts";
+import { createOutput } from "./output.ts";
+import { formatBytes } from "./progress.ts";
+
+export interface DecryptFlags
+  extends DataDirectoryFlags, KeyringFlags, SecretFlags, OutputFlags, WorkFlags {
+  readonly acceptOlder?: boolean | undefined;
+  readonly restoreControl?: boolean | undefined;
+  readonly keepRecoverySettings?: boolean | undefined;
+}
+
+export async function decrypt(
+  positional: BytePath | undefined,
+  flags: DecryptFlags,
+): Promise<void> {
+  const output = createOutput(flags);
+  const root = dataDirectoryFrom(flags, positional);
+  const command = "tde decrypt-datadir";
+  const engine = await engineContext(command, flags, output);
+  const opened = await openKeyringFromOptions(flags, command, output, engine.fs);
+  const report = await decryptDatadir(engine, keyContext(opened, engine, output), {
+    root,
+    acceptOlder: flags.acceptOlder === true,
+    restoreControl: flags.restoreControl === true,
+    keepRecoverySettings: flags.keepRecoverySettings === true,
+    dryRun: flags.dryRun === true,
+  });
+  if (flags.format === "json") output.json(report);
+  else output.result(decryptedText(report));
+}
+
+export function decryptedText(report: DecryptReport): string {
+  const done = `${report.files} files, ${formatBytes(report.bytes)}`;
+  if (report.outcome === "dry-run") return `would decrypt: ${done}`;
+  const lines = [`decrypted: ${done}; every tag held`];
+  if (report.controlRestored) lines.push("global/pg_control was put back as it was");
+  if (report.recoverySettings.length > 0) {
+    const verb = report.recoverySettingsKept ? "kept" : "left out";
+    lines.push(`${verb}, added after encryption: ${report.recoverySettings.join(", ")}`);
+  }
+  return lines.join("\n");
+}

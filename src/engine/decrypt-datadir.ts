@@ -1,0 +1,310 @@
+/**
+ * Decrypts a data directory in place: everything that can be checked without writing is checked first, then batch
+ * by batch plain files take the place of sealed ones, each page only after its tag held. The guard and the manifest
+ * stay until every file is done. After a crash the same call goes on: what still has a sidecar or a container's
+ * header is to do, the rest is done.
+ */
+import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
+import { randomBytes } from "../crypto/primitives.ts";
+import { OWN_FILES } from "../datadir/classify.ts";
+import { type Datadir, openDatadir } from "../datadir/datadir.ts";
+import { assertNotInUse } from "../datadir/in-use.ts";
+import { IntegrityError, StateError } from "../errors.ts";
+import type { Manifest } from "../format/manifest.ts";
+import { CONTROL_FILE_BYTES, sameButForChecksums } from "../postgres/control-file.ts";
+import { writeAll } from "../storage/file-io.ts";
+import type { FileSystem } from "../storage/file-system.ts";
+import type { JournalHeader } from "../storage/journal.ts";
+import type { RunContext } from "../workers/perform.ts";
+import type { TaskRunner } from "../workers/runner.ts";
+import type { EngineContext, KeyContext } from "./context.ts";
+import { lockDatadir, unfinishedRun } from "./datadir-lock.ts";
+import { DirectoryRun } from "./directory-run.ts";
+import {
+  linesAddedToGuard,
+  openOriginalAutoConf,
+  type OriginalAutoConf,
+  readAutoConf,
+  removeGuard,
+  SEALED_AUTO_CONF,
+  settingsAddedToGuard,
+  writeDurably,
+} from "./guard.ts";
+import { countToOpen, openAll } from "./open-all.ts";
+import { openJudgedManifest } from "./open-manifest.ts";
+import { assertIntact } from "./structure-check.ts";
+import { assertEncrypted } from "./verify-datadir.ts";
+import { removeWorkingFiles } from "./working-files.ts";
+
+export interface DecryptOptions {
+  readonly root: BytePath;
+  readonly acceptOlder: boolean;
+  /** Put the original pg_control back, whatever was changed in it. */
+  readonly restoreControl: boolean;
+  /** Carry over what a restore tool added beside the guard, and signal files. */
+  readonly keepRecoverySettings: boolean;
+  readonly dryRun: boolean;
+}
+
+export interface DecryptReport {
+  readonly outcome: "decrypted" | "dry-run";
+  readonly files: number;
+  readonly bytes: number;
+  readonly controlRestored: boolean;
+  /** Settings and signal files that were left out, or kept. */
+  readonly recoverySettings: readonly string[];
+  readonly recoverySettingsKept: boolean;
+}
+
+/** What the journal keeps of the options. */
+interface DecryptPlan {
+  readonly keepRecoverySettings: boolean;
+  /** Signal files that were not there when the directory was encrypted. */
+  readonly addedSignals: readonly string[];
+}
+
+/**
+ * @throws {StateError} when the directory is in use or not encrypted. @throws {IntegrityError} when something does
+ *   not authenticate: before the first change, but for a page whose tag fails, which stops a run that can go on once
+ *   the file is restored. @throws {KeyError} {StorageError}.
+ */
+export async function decryptDatadir(
+  engine: EngineContext,
+  keyContext: KeyContext,
+  options: DecryptOptions,
+): Promise<DecryptReport> {
+  const { fs } = engine;
+  const { root } = options;
+  const unlocked = openDatadir(fs, root);
+  assertNotInUse(fs, unlocked, { assumeStopped: true });
+  if (options.dryRun) {
+    unfinishedRun(fs, root, undefined);
+    return begin(engine, keyContext, unlocked, options);
+  }
+  if (unfinishedRun(fs, root, "decrypt") === undefined) assertEncrypted(fs, unlocked);
+  const lock = lockDatadir(fs, root, engine.command);
+  try {
+    const datadir = openDatadir(fs, root);
+    assertNotInUse(fs, datadir, { assumeStopped: true });
+    const header = unfinishedRun(fs, root, "decrypt");
+    if (header !== undefined) return await resumeDecryption(engine, keyContext, datadir, header);
+    return await begin(engine, keyContext, datadir, options);
+  } finally {
+    lock.release();
+  }
+}
+
+async function begin(
+  engine: EngineContext,
+  keyContext: KeyContext,
+  datadir: Datadir,
+  options: DecryptOptions,
+): Promise<DecryptReport> {
+  const { fs } = engine;
+  const { keys } = keyContext;
+  assertEncrypted(fs, datadir);
+  const manifest = openJudgedManifest(fs, datadir.root, keyContext, options);
+  assertControl(datadir, manifest, options, engine.notice);
+  const { systemIdentifier } = datadir.control;
+  openOriginalAutoConf(fs, datadir.root, { keys, systemIdentifier });
+
+  const runner = startRunner(engine, datadir, keyContext, manifest);
+  try {
+    const { addedSignals } = await assertIntact(engine, runner, datadir, manifest);
+    if (options.dryRun) return dryRunReport(fs, datadir, manifest);
+    const { keepRecoverySettings } = options;
+    const plan: DecryptPlan = { keepRecoverySettings, addedSignals };
+    const { directoryId, epoch } = manifest.header;
+    const run = DirectoryRun.begin(
+      fs,
+      datadir.root,
+      keys,
+      {
+        runId: randomBytes(16),
+        directoryId,
+        keyringId: keys.keyringId,
+        keyId: keys.currentKeyId,
+        operation: "decrypt",
+        epoch,
+      },
+      plan,
+    );
+    return await carryOn(engine, keyContext, datadir, manifest, runner, run, plan);
+  } finally {
+    engine.progress.end();
+    await runner.close();
+  }
+}
+
+/** Takes up an interrupted decryption of a locked directory and brings it to its end. */
+export async function resumeDecryption(
+  engine: EngineContext,
+  keyContext: KeyContext,
+  datadir: Datadir,
+  unproved: JournalHeader,
+): Promise<DecryptReport> {
+  const { fs } = engine;
+  const { run, content } = DirectoryRun.resume(fs, datadir.root, keyContext.keys, unproved);
+  const plan = JSON.parse(content.plan) as DecryptPlan;
+  removeWorkingFiles(fs, datadir);
+  if (content.committed)
+    return finish(engine, keyContext, datadir, run, plan, { files: 0, bytes: 0 }, false);
+  // The epoch was judged when the run began.
+  const manifest = openJudgedManifest(fs, datadir.root, keyContext, { acceptOlder: true });
+  const runner = startRunner(engine, datadir, keyContext, manifest);
+  try {
+    return await carryOn(engine, keyContext, datadir, manifest, runner, run, plan);
+  } finally {
+    engine.progress.end();
+    await runner.close();
+  }
+}
+
+async function carryOn(
+  engine: EngineContext,
+  keyContext: KeyContext,
+  datadir: Datadir,
+  manifest: Manifest,
+  runner: TaskRunner,
+  run: DirectoryRun,
+  plan: DecryptPlan,
+): Promise<DecryptReport> {
+  const { fs } = engine;
+  try {
+    const counted = countToOpen(fs, datadir, manifest);
+    engine.progress.begin("decrypting", counted.bytes);
+    const places = { source: datadir.root, output: undefined };
+    await openAll(engine, runner, datadir, places, manifest, (steps) => run.commit(steps));
+    const controlRestored = restoreControl(fs, datadir, manifest);
+    run.markCommitted();
+    return finish(engine, keyContext, datadir, run, plan, counted, controlRestored);
+  } catch (error) {
+    run.abandon(() => removeWorkingFiles(fs, datadir));
+    throw error;
+  }
+}
+
+/**
+ * All files are plain: what is left is to take manifest and guard away. Each step can be done again, and none is
+ * done twice: a guard that is gone was replaced already, perhaps by settings of a server that ran since.
+ */
+function finish(
+  engine: EngineContext,
+  { keys, memory }: KeyContext,
+  datadir: Datadir,
+  run: DirectoryRun,
+  plan: DecryptPlan,
+  counted: { files: number; bytes: number },
+  controlRestored: boolean,
+): DecryptReport {
+  const { fs } = engine;
+  const { root, control } = datadir;
+  fs.remove(joinPath(root, OWN_FILES.manifest));
+  let recoverySettings: string[] = [];
+  if (readAutoConf(fs, root) === "guard") {
+    const guardKeys = { keys, systemIdentifier: control.systemIdentifier };
+    const original = openOriginalAutoConf(fs, root, guardKeys);
+    recoverySettings = [...settingsAddedToGuard(fs, root), ...plan.addedSignals];
+    if (plan.keepRecoverySettings) {
+      removeGuard(fs, root, withAddedLines(fs, root, original));
+    } else {
+      for (const signal of plan.addedSignals) fs.remove(joinPath(root, signal));
+      removeGuard(fs, root, original);
+    }
+  }
+  fs.remove(joinPath(root, SEALED_AUTO_CONF));
+  fs.syncDirectory(root);
+  run.end();
+  memory.released(run.header.directoryId);
+  return {
+    outcome: "decrypted",
+    ...counted,
+    controlRestored,
+    recoverySettings,
+    recoverySettingsKept: plan.keepRecoverySettings,
+  };
+}
+
+function startRunner(
+  engine: EngineContext,
+  { control }: Datadir,
+  { keys }: KeyContext,
+  manifest: Manifest,
+): TaskRunner {
+  const context: RunContext = {
+    blockSizeBytes: control.blockSizeBytes,
+    dataChecksums: control.dataChecksumVersion !== 0,
+    systemIdentifier: control.systemIdentifier,
+    keys,
+    keyringId: manifest.header.keyringId,
+    epoch: manifest.header.epoch,
+  };
+  return engine.startRunner(context, (bytes) => engine.progress.advance(bytes));
+}
+
+/** What was changed in pg_control since. Starting a server with it could mean pages without the checksums it expects. */
+function assertControl(
+  { control, controlBytes, root }: Datadir,
+  manifest: Manifest,
+  { restoreControl: restore }: DecryptOptions,
+  notice: (message: string) => void,
+): void {
+  const original = manifest.header.control;
+  if (manifest.header.systemIdentifier !== control.systemIdentifier) {
+    throw new IntegrityError("the manifest is of another cluster than global/pg_control", {
+      hint: "Files of two clusters are mixed here. Restore the directory as a whole.",
+    });
+  }
+  if (original.equals(controlBytes)) return;
+  if (sameButForChecksums(original, controlBytes)) {
+    notice(
+      "pg_checksums --enable or --disable was run on the encrypted directory; global/pg_control is put back as it was",
+    );
+  } else if (!restore) {
+    throw new StateError(
+      `global/pg_control in "${displayPath(root)}" was changed since it was encrypted`,
+      {
+        hint: "The manifest keeps the original: give --restore-control to put it back.",
+      },
+    );
+  }
+}
+
+/** @returns whether there was something to restore. */
+function restoreControl(
+  fs: FileSystem,
+  { root, controlBytes }: Datadir,
+  manifest: Manifest,
+): boolean {
+  const original = manifest.header.control;
+  if (original.equals(controlBytes)) return false;
+  const path = "global/pg_control" as BytePath;
+  const stat = fs.stat(joinPath(root, path));
+  if (stat === undefined) throw new StateError("global/pg_control is gone");
+  const content = Buffer.alloc(CONTROL_FILE_BYTES);
+  original.copy(content);
+  writeDurably(fs, root, path, stat, (file) => writeAll(file, content, 0, content.length, 0));
+  return true;
+}
+
+/** The original with the settings behind it that were added beside the guard. */
+function withAddedLines(
+  fs: FileSystem,
+  root: BytePath,
+  original: OriginalAutoConf,
+): OriginalAutoConf {
+  const added = linesAddedToGuard(fs, root);
+  if (added.length === 0 || original.kind === "link") return original;
+  const content = original.kind === "file" ? original.content : Buffer.alloc(0);
+  return { kind: "file", content: Buffer.concat([content, added]) };
+}
+
+function dryRunReport(fs: FileSystem, datadir: Datadir, manifest: Manifest): DecryptReport {
+  return {
+    outcome: "dry-run",
+    ...countToOpen(fs, datadir, manifest),
+    controlRestored: false,
+    recoverySettings: settingsAddedToGuard(fs, datadir.root),
+    recoverySettingsKept: false,
+  };
+}

@@ -1,0 +1,159 @@
+/**
+ * Opens every sealed file that a manifest names and that is still sealed, in place or into a new directory.
+ */
+import { type BytePath, joinPath } from "../bytes/byte-path.ts";
+import { BACKUP_MANIFEST, OWN_FILES } from "../datadir/classify.ts";
+import type { Datadir } from "../datadir/datadir.ts";
+import { parseRelationPath, sidecarName } from "../datadir/relation-path.ts";
+import { containerHeaderOf } from "../datadir/sealed-file.ts";
+import { IntegrityError } from "../errors.ts";
+import { Chunk } from "../format/chunk.ts";
+import { fileContext } from "../format/container.ts";
+import type { ManifestEntry } from "../format/manifest-entry.ts";
+import type { Manifest } from "../format/manifest.ts";
+import type { FileSystem } from "../storage/file-system.ts";
+import type { DueStep } from "../storage/journal.ts";
+import type { TaskRunner } from "../workers/runner.ts";
+import type { RelationItem } from "../workers/tasks.ts";
+import { type Planned, runBatches, sizeOf } from "./batches.ts";
+import type { EngineContext } from "./context.ts";
+import {
+  contentItem,
+  identityOf,
+  newPath,
+  openRelationItem,
+  type Places,
+  stepsFor,
+} from "./plan-items.ts";
+
+type PlannedOpening = Planned<readonly DueStep[]>;
+
+/** @param commit - lets a batch's plain files take their places; called in order, never twice at once. */
+export async function openAll(
+  engine: EngineContext,
+  runner: TaskRunner,
+  datadir: Datadir,
+  places: Places,
+  manifest: Manifest,
+  commit: (steps: readonly DueStep[]) => void,
+): Promise<void> {
+  const { blockSizeBytes } = datadir.control;
+  await runBatches(
+    runner,
+    plannedOpenings(engine.fs, datadir, places, manifest),
+    {
+      blockSizeBytes,
+      slotsPerChunk: new Chunk(blockSizeBytes).slotCapacity,
+      splitLarge: true,
+      task: (items) => ({ kind: "open", items }),
+      prepareLarge: (item) => createPlainFile(engine.fs, item),
+      signal: engine.signal,
+    },
+    (done) => commit(done.flatMap(({ extra }) => extra)),
+  );
+}
+
+/** How much there is to open. */
+export function countToOpen(
+  fs: FileSystem,
+  datadir: Datadir,
+  manifest: Manifest,
+): { files: number; bytes: number } {
+  const counted = { files: 0, bytes: 0 };
+  const places = { source: datadir.root, output: undefined };
+  for (const { item } of plannedOpenings(fs, datadir, places, manifest)) {
+    if (item === undefined) continue;
+    counted.files++;
+    counted.bytes += sizeOf(item);
+  }
+  return counted;
+}
+
+function* plannedOpenings(
+  fs: FileSystem,
+  datadir: Datadir,
+  places: Places,
+  manifest: Manifest,
+): Generator<PlannedOpening> {
+  for (const entry of manifest.entries()) {
+    const planned =
+      entry.class === "P"
+        ? openRelation(fs, datadir, places, entry)
+        : openContent(fs, datadir, places, entry);
+    if (planned !== undefined) yield planned;
+  }
+}
+
+function openRelation(
+  fs: FileSystem,
+  datadir: Datadir,
+  places: Places,
+  { path, sizeBytes }: ManifestEntry,
+): PlannedOpening | undefined {
+  const sidecar = sidecarName(path);
+  if (sizeBytes === 0 || fs.stat(joinPath(datadir.root, sidecar)) === undefined) return undefined;
+  const file = parseRelationPath(path, datadir);
+  if (file === undefined)
+    throw new IntegrityError("the manifest names a relation file that cannot be one");
+  // The sidecar last: ciphertext without one must never exist.
+  const steps = stepsFor(places, path);
+  if (places.output === undefined) steps.push({ action: "remove", path: sidecar });
+  return {
+    item: openRelationItem(places, path, identityOf(datadir, file), sizeBytes),
+    extra: steps,
+  };
+}
+
+function openContent(
+  fs: FileSystem,
+  datadir: Datadir,
+  places: Places,
+  entry: ManifestEntry,
+): PlannedOpening | undefined {
+  const { path, sizeBytes } = entry;
+  // The original behind the guard comes back last, when the guard goes.
+  if (entry.class !== "S" || path === OWN_FILES["auto-conf"]) return undefined;
+  if (path === OWN_FILES["backup-manifest"])
+    return openBackupManifest(fs, datadir, places, sizeBytes);
+  const context = fileContext(path);
+  if (!isSealed(fs, datadir, path, context)) return undefined;
+  return { item: contentItem("open", places, path, sizeBytes), extra: stepsFor(places, path) };
+}
+
+/** The original backup_manifest takes the place of the rewritten one. */
+function openBackupManifest(
+  fs: FileSystem,
+  datadir: Datadir,
+  places: Places,
+  sizeBytes: number,
+): PlannedOpening | undefined {
+  const sealed = OWN_FILES["backup-manifest"];
+  const context = fileContext(BACKUP_MANIFEST);
+  if (!isSealed(fs, datadir, sealed, context)) return undefined;
+  const steps = stepsFor(places, BACKUP_MANIFEST);
+  if (places.output === undefined) steps.push({ action: "remove", path: sealed });
+  const item = {
+    kind: "content",
+    path: sealed,
+    plain: newPath(places, BACKUP_MANIFEST),
+    sealed: joinPath(datadir.root, sealed),
+    context,
+    sizeBytes,
+  } as const;
+  return { item, extra: steps };
+}
+
+function isSealed(fs: FileSystem, datadir: Datadir, path: BytePath, context: string): boolean {
+  const absolute = joinPath(datadir.root, path);
+  return fs.stat(absolute)?.kind === "file" && containerHeaderOf(fs, absolute)?.context === context;
+}
+
+function createPlainFile(fs: FileSystem, item: RelationItem): RelationItem {
+  const file = fs.create(item.files.plain, 0o600);
+  try {
+    file.truncate(item.files.sizeBytes);
+  } finally {
+    file.close();
+  }
+  return item;
+}

@@ -1,0 +1,169 @@
+/**
+ * Before a directory is decrypted: everything that can be held against the manifest without reading pages. Sizes,
+ * sidecars, containers' tags, readable files, missing and added files. The pages' own tags are checked as they are
+ * decrypted.
+ */
+import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
+import { AUTO_CONF } from "../datadir/classify.ts";
+import type { Datadir } from "../datadir/datadir.ts";
+import { walkDatadir, type WalkEntry } from "../datadir/walk.ts";
+import { IntegrityError, StateError } from "../errors.ts";
+import { Chunk } from "../format/chunk.ts";
+import type { ManifestEntry } from "../format/manifest-entry.ts";
+import { joinByPath } from "../format/manifest-order.ts";
+import type { Manifest } from "../format/manifest.ts";
+import type { Problem } from "../format/problem.ts";
+import type { FileSystem } from "../storage/file-system.ts";
+import type { TaskRunner } from "../workers/runner.ts";
+import { type Planned, runBatches } from "./batches.ts";
+import type { EngineContext } from "./context.ts";
+import { digestProblem, expectationOf } from "./expected-entry.ts";
+import { settingsAddedToGuard } from "./guard.ts";
+
+/** Files that a restore tool adds to start recovery. */
+export const RECOVERY_SIGNALS: readonly string[] = ["recovery.signal", "standby.signal"];
+
+const CONTROL_PATH = "global/pg_control";
+
+export interface Intact {
+  /** Signal files that the manifest does not name. */
+  readonly addedSignals: readonly string[];
+}
+
+/** @throws {IntegrityError} that names the first problem and how many there are. Nothing was changed. */
+export async function assertIntact(
+  engine: EngineContext,
+  runner: TaskRunner,
+  datadir: Datadir,
+  manifest: Manifest,
+): Promise<Intact> {
+  const { fs } = engine;
+  const addedSignals: string[] = [];
+  const problems = new FirstProblem();
+  const { blockSizeBytes } = datadir.control;
+  await runBatches<ManifestEntry>(
+    runner,
+    plan(fs, datadir, manifest, problems, addedSignals),
+    {
+      blockSizeBytes,
+      slotsPerChunk: new Chunk(blockSizeBytes).slotCapacity,
+      splitLarge: false,
+      task: (items) => ({ kind: "digest", items }),
+      signal: engine.signal,
+    },
+    (done) => {
+      for (const { extra: entry, result } of done) {
+        for (const problem of result?.problems ?? []) problems.add(problem);
+        if (result === undefined || isJudgedElsewhere(fs, datadir, entry)) continue;
+        const differs = digestProblem(entry, result);
+        if (differs !== undefined) problems.add(differs);
+      }
+    },
+  );
+  problems.throwIfAny();
+  return { addedSignals };
+}
+
+function* plan(
+  fs: FileSystem,
+  datadir: Datadir,
+  manifest: Manifest,
+  problems: FirstProblem,
+  addedSignals: string[],
+): Generator<Planned<ManifestEntry>> {
+  for (const { path, entry, found } of joinByPath(
+    manifest.entries(),
+    carried(fs, datadir, problems),
+  )) {
+    if (entry === undefined) {
+      if (RECOVERY_SIGNALS.includes(path)) addedSignals.push(path);
+      else
+        problems.add({
+          kind: "extra",
+          path: displayPath(path),
+          message: "the manifest does not name it",
+        });
+    } else if (found === undefined) {
+      if (!entry.expendable)
+        problems.add({ kind: "missing", path: displayPath(path), message: "the file is missing" });
+    } else {
+      const expected = expectationOf(fs, datadir, found, entry);
+      if (!isJudgedElsewhere(fs, datadir, entry))
+        for (const problem of expected.problems) problems.add(problem);
+      yield { item: expected.item, extra: entry };
+    }
+  }
+}
+
+/** What should have a line in the manifest. */
+function* carried(fs: FileSystem, datadir: Datadir, problems: FirstProblem): Generator<WalkEntry> {
+  for (const found of walkDatadir(fs, datadir.root, datadir)) {
+    const { path, classification } = found;
+    switch (classification.class) {
+      case "refused":
+        throw new StateError(`cannot decrypt: ${displayPath(path)}: ${classification.why}`);
+      case "sidecar": {
+        const owner = fs.stat(joinPath(datadir.root, classification.of));
+        if (owner === undefined || owner.sizeBytes === 0) {
+          problems.add({
+            kind: "extra",
+            path: displayPath(path),
+            message: "a sidecar without its file",
+          });
+        }
+        break;
+      }
+      case "own":
+        if (classification.file === "auto-conf" || classification.file === "backup-manifest")
+          yield found;
+        break;
+      case "working":
+        problems.add({
+          kind: "extra",
+          path: displayPath(path),
+          message: "left by an unfinished run",
+        });
+        break;
+      case "excluded":
+      case "foreign":
+        break;
+      case "directory":
+      case "link":
+      case "relation":
+      case "wal":
+      case "sealed":
+      case "readable":
+      case "auto-conf":
+      case "backup-manifest":
+        yield found;
+        break;
+    }
+  }
+}
+
+/** pg_control and the guard have rules of their own: a changed one is named, and put back or replaced. */
+function isJudgedElsewhere(fs: FileSystem, datadir: Datadir, { path }: ManifestEntry): boolean {
+  return (
+    path === CONTROL_PATH ||
+    (path === AUTO_CONF && settingsAddedToGuard(fs, datadir.root).length > 0)
+  );
+}
+
+class FirstProblem {
+  private first: Problem | undefined;
+  private count = 0;
+
+  add(problem: Problem): void {
+    this.first ??= problem;
+    this.count++;
+  }
+
+  throwIfAny(): void {
+    if (this.first === undefined) return;
+    const { path, message } = this.first;
+    const more = this.count > 1 ? ` (and ${this.count - 1} more problems)` : "";
+    throw new IntegrityError(`${path as BytePath}: ${message}${more}`, {
+      hint: 'Nothing was changed. "tde verify" lists every problem.',
+    });
+  }
+}
