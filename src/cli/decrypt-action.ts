@@ -3,12 +3,15 @@
  */
 import type { BytePath } from "../bytes/byte-path.ts";
 import { decryptDatadir, type DecryptReport } from "../engine/decrypt-datadir.ts";
+import { decryptIntoOutput } from "../engine/decrypt-output.ts";
 import { engineContext, keyContext } from "./engine-context.ts";
 import { openKeyringFromOptions } from "./open-keyring.ts";
 import {
   type DataDirectoryFlags,
   dataDirectoryFrom,
   type KeyringFlags,
+  type OutputDirectoryFlags,
+  outputFrom,
   type OutputFlags,
   type SecretFlags,
   type WorkFlags,
@@ -17,7 +20,13 @@ import { createOutput } from "./output.ts";
 import { formatBytes } from "./progress.ts";
 
 export interface DecryptFlags
-  extends DataDirectoryFlags, KeyringFlags, SecretFlags, OutputFlags, WorkFlags {
+  extends
+    DataDirectoryFlags,
+    OutputDirectoryFlags,
+    KeyringFlags,
+    SecretFlags,
+    OutputFlags,
+    WorkFlags {
   readonly acceptOlder?: boolean | undefined;
   readonly restoreControl?: boolean | undefined;
   readonly keepRecoverySettings?: boolean | undefined;
@@ -32,13 +41,19 @@ export async function decrypt(
   const command = "tde decrypt-datadir";
   const engine = await engineContext(command, flags, output);
   const opened = await openKeyringFromOptions(flags, command, output, engine.fs);
-  const report = await decryptDatadir(engine, keyContext(opened, engine, output), {
+  const options = {
     root,
     acceptOlder: flags.acceptOlder === true,
     restoreControl: flags.restoreControl === true,
     keepRecoverySettings: flags.keepRecoverySettings === true,
     dryRun: flags.dryRun === true,
-  });
+  };
+  const into = outputFrom(flags);
+  const context = keyContext(opened, engine, output);
+  const report =
+    into === undefined
+      ? await decryptDatadir(engine, context, options)
+      : await decryptIntoOutput(engine, context, options, into);
   if (flags.format === "json") output.json(report);
   else output.result(decryptedText(report));
 }

@@ -3,12 +3,15 @@
  */
 import type { BytePath } from "../bytes/byte-path.ts";
 import { type EncryptReport, encryptDatadir } from "../engine/encrypt-datadir.ts";
+import { encryptIntoOutput } from "../engine/encrypt-output.ts";
 import { engineContext, keyContext } from "./engine-context.ts";
 import { openKeyringFromOptions } from "./open-keyring.ts";
 import {
   type DataDirectoryFlags,
   dataDirectoryFrom,
   type KeyringFlags,
+  type OutputDirectoryFlags,
+  outputFrom,
   type OutputFlags,
   type SecretFlags,
   type WorkFlags,
@@ -17,7 +20,13 @@ import { createOutput } from "./output.ts";
 import { formatBytes } from "./progress.ts";
 
 export interface EncryptFlags
-  extends DataDirectoryFlags, KeyringFlags, SecretFlags, OutputFlags, WorkFlags {
+  extends
+    DataDirectoryFlags,
+    OutputDirectoryFlags,
+    KeyringFlags,
+    SecretFlags,
+    OutputFlags,
+    WorkFlags {
   readonly wal: "sealed" | "skip";
   readonly sealConfig?: boolean | undefined;
   readonly assumeStopped?: boolean | undefined;
@@ -33,14 +42,20 @@ export async function encrypt(
   const command = "tde encrypt-datadir";
   const engine = await engineContext(command, flags, output);
   const opened = await openKeyringFromOptions(flags, command, output, engine.fs);
-  const report = await encryptDatadir(engine, keyContext(opened, engine, output), {
+  const options = {
     root,
     wal: flags.wal,
     sealConfig: flags.sealConfig === true,
     assumeStopped: flags.assumeStopped === true,
     acceptOlder: flags.acceptOlder === true,
     dryRun: flags.dryRun === true,
-  });
+  };
+  const into = outputFrom(flags);
+  const context = keyContext(opened, engine, output);
+  const report =
+    into === undefined
+      ? await encryptDatadir(engine, context, options)
+      : await encryptIntoOutput(engine, context, options, into);
   if (flags.format === "json") output.json(toJson(report));
   else output.result(toText(report));
 }

@@ -8,6 +8,7 @@ import { TdeError, UsageError } from "../errors.ts";
 import { decryptDatadirCommand } from "./commands/decrypt-datadir.ts";
 import { encryptDatadirCommand } from "./commands/encrypt-datadir.ts";
 import { keyringCommand } from "./commands/keyring.ts";
+import { recoverCommand } from "./commands/recover.ts";
 import { verifyCommand } from "./commands/verify.ts";
 import { ExitCode } from "./exit-codes.ts";
 import { Interrupted } from "./interrupt.ts";
@@ -19,6 +20,7 @@ const commands: readonly (() => Command)[] = [
   encryptDatadirCommand,
   decryptDatadirCommand,
   verifyCommand,
+  recoverCommand,
   keyringCommand,
 ];
 

@@ -5,6 +5,7 @@
 import { availableParallelism } from "node:os";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import type { BytePath } from "../bytes/byte-path.ts";
+import type { OutputOptions } from "../engine/output-directory.ts";
 import { UsageError } from "../errors.ts";
 import { pathArgument, rawEnvironment } from "./raw-arguments.ts";
 
@@ -177,4 +178,47 @@ function parseJobs(text: string): number {
 function pathFromEnvironment(name: string): BytePath | undefined {
   const text = rawEnvironment(name);
   return text === undefined ? undefined : pathArgument(text);
+}
+
+/** --output and --tablespace-mapping. */
+export interface OutputDirectoryFlags {
+  readonly output?: BytePath | undefined;
+  readonly tablespaceMapping?: ReadonlyMap<BytePath, BytePath> | undefined;
+}
+
+export function addOutputDirectoryOptions(command: Command): Command {
+  return command
+    .option(
+      "--output <directory>",
+      "write to this new directory; the source stays as it is",
+      pathArgument,
+    )
+    .option(
+      "--tablespace-mapping <old=new>",
+      "with --output: where a tablespace goes (may be repeated)",
+      collectMapping,
+    );
+}
+
+/** @throws {UsageError} for a mapping without an output. */
+export function outputFrom(flags: OutputDirectoryFlags): OutputOptions | undefined {
+  const { output, tablespaceMapping = new Map<BytePath, BytePath>() } = flags;
+  if (output !== undefined) return { output, tablespaceMapping };
+  if (tablespaceMapping.size === 0) return undefined;
+  throw new UsageError("--tablespace-mapping is given without --output", {
+    hint: "In place every tablespace stays where it is.",
+  });
+}
+
+/** As pg_basebackup: "\\=" stands for an equals sign in a path. */
+function collectMapping(
+  text: string,
+  before: ReadonlyMap<BytePath, BytePath> = new Map(),
+): ReadonlyMap<BytePath, BytePath> {
+  const parts = text.split(/(?<!\\)=/).map((part) => part.replaceAll("\\=", "="));
+  const [from, to] = parts;
+  if (parts.length !== 2 || !from?.startsWith("/") || !to?.startsWith("/")) {
+    throw new InvalidArgumentError("It must be OLDDIR=NEWDIR, both absolute.");
+  }
+  return new Map([...before, [pathArgument(from), pathArgument(to)]]);
 }

@@ -14,20 +14,19 @@ import type { Manifest } from "../format/manifest.ts";
 import { CONTROL_FILE_BYTES, sameButForChecksums } from "../postgres/control-file.ts";
 import { writeAll } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
-import type { JournalHeader } from "../storage/journal.ts";
+import { type JournalHeader, removeUnbornJournal } from "../storage/journal.ts";
 import type { RunContext } from "../workers/perform.ts";
 import type { TaskRunner } from "../workers/runner.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
 import { lockDatadir, unfinishedRun } from "./datadir-lock.ts";
 import { DirectoryRun } from "./directory-run.ts";
 import {
-  linesAddedToGuard,
   openOriginalAutoConf,
-  type OriginalAutoConf,
   readAutoConf,
   removeGuard,
   SEALED_AUTO_CONF,
   settingsAddedToGuard,
+  withAddedLines,
   writeDurably,
 } from "./guard.ts";
 import { countToOpen, openAll } from "./open-all.ts";
@@ -103,6 +102,7 @@ async function begin(
   const { fs } = engine;
   const { keys } = keyContext;
   assertEncrypted(fs, datadir);
+  if (!options.dryRun) removeUnbornJournal(fs, datadir.root);
   const manifest = openJudgedManifest(fs, datadir.root, keyContext, options);
   assertControl(datadir, manifest, options, engine.notice);
   const { systemIdentifier } = datadir.control;
@@ -176,7 +176,7 @@ async function carryOn(
     const places = { source: datadir.root, output: undefined };
     await openAll(engine, runner, datadir, places, manifest, (steps) => run.commit(steps));
     const controlRestored = restoreControl(fs, datadir, manifest);
-    run.markCommitted();
+    run.commitLast([]);
     return finish(engine, keyContext, datadir, run, plan, counted, controlRestored);
   } catch (error) {
     run.abandon(() => removeWorkingFiles(fs, datadir));
@@ -225,7 +225,7 @@ function finish(
   };
 }
 
-function startRunner(
+export function startRunner(
   engine: EngineContext,
   { control }: Datadir,
   { keys }: KeyContext,
@@ -243,7 +243,7 @@ function startRunner(
 }
 
 /** What was changed in pg_control since. Starting a server with it could mean pages without the checksums it expects. */
-function assertControl(
+export function assertControl(
   { control, controlBytes, root }: Datadir,
   manifest: Manifest,
   { restoreControl: restore }: DecryptOptions,
@@ -285,18 +285,6 @@ function restoreControl(
   original.copy(content);
   writeDurably(fs, root, path, stat, (file) => writeAll(file, content, 0, content.length, 0));
   return true;
-}
-
-/** The original with the settings behind it that were added beside the guard. */
-function withAddedLines(
-  fs: FileSystem,
-  root: BytePath,
-  original: OriginalAutoConf,
-): OriginalAutoConf {
-  const added = linesAddedToGuard(fs, root);
-  if (added.length === 0 || original.kind === "link") return original;
-  const content = original.kind === "file" ? original.content : Buffer.alloc(0);
-  return { kind: "file", content: Buffer.concat([content, added]) };
 }
 
 function dryRunReport(fs: FileSystem, datadir: Datadir, manifest: Manifest): DecryptReport {

@@ -64,27 +64,35 @@ export class DirectoryRun {
 
   /** Lets new files, synced under their working names, take their places. */
   commit(steps: readonly DueStep[]): void {
-    if (steps.length === 0) return;
+    if (steps.length > 0) this.enter(steps, () => this.journal.due(steps));
+  }
+
+  /** As commit, for the last steps: after them recovery only finishes, and undoes nothing. */
+  commitLast(steps: readonly DueStep[]): void {
+    this.enter(steps, () => this.journal.commit(steps));
+  }
+
+  private enter(steps: readonly DueStep[], write: () => void): void {
     const created = new Set(
       steps.flatMap((step) => (step.action === "rename" ? [directoryOf(step.from)] : [])),
     );
     for (const directory of created) this.fs.syncDirectory(joinPath(this.root, directory));
     this.state = "entering";
-    this.journal.due(steps);
+    write();
     this.state = steps;
     carryOut(this.fs, this.root, steps);
     this.state = "settled";
-  }
-
-  /** All files are done; what follows is finishing, and recovery only finishes. */
-  markCommitted(): void {
-    this.journal.commit();
   }
 
   /** Ends the run: nothing is left to do again. */
   end(): void {
     this.journal.close();
     removeJournal(this.fs, this.root);
+  }
+
+  /** Leaves the run as it stands: recovery undoes it or takes it up. */
+  leave(): void {
+    this.journal.close();
   }
 
   /**

@@ -13,12 +13,12 @@ import { IntegrityError, StateError, StorageError } from "../errors.ts";
 import type { ManifestHeader } from "../format/manifest-header.ts";
 import type { Manifest } from "../format/manifest.ts";
 import type { FileSystem } from "../storage/file-system.ts";
-import type { JournalHeader } from "../storage/journal.ts";
+import { type JournalHeader, removeUnbornJournal } from "../storage/journal.ts";
 import type { RunContext } from "../workers/perform.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
 import { lockDatadir, unfinishedRun } from "./datadir-lock.ts";
 import { DirectoryRun } from "./directory-run.ts";
-import { installGuard, readAutoConf } from "./guard.ts";
+import { AUTO_CONF, installGuard, readAutoConf } from "./guard.ts";
 import { type InventoryOptions, takeInventory } from "./inventory.ts";
 import { hasManifest, nextEpoch, openJudgedManifest } from "./open-manifest.ts";
 import { Proof, type ProofReport } from "./proof.ts";
@@ -85,7 +85,7 @@ export async function encryptDatadir(
     const datadir = openDatadir(fs, root);
     assertNotInUse(fs, datadir, { assumeStopped });
     const header = unfinishedRun(fs, root, "encrypt");
-    if (header !== undefined) return await resume(engine, keyContext, datadir, header);
+    if (header !== undefined) return await resumeEncryption(engine, keyContext, datadir, header);
     return await begin(engine, keyContext, datadir, options);
   } finally {
     lock.release();
@@ -93,7 +93,7 @@ export async function encryptDatadir(
 }
 
 /** Takes up an interrupted encryption of a locked directory and brings it to its end. */
-export async function resume(
+export async function resumeEncryption(
   engine: EngineContext,
   keyContext: KeyContext,
   datadir: Datadir,
@@ -117,6 +117,7 @@ async function begin(
   const manifest = hasManifest(fs, datadir.root)
     ? openJudgedManifest(fs, datadir.root, keyContext, options)
     : undefined;
+  removeUnbornJournal(fs, datadir.root);
   const plan: EncryptPlan = { wal: options.wal, sealConfig: options.sealConfig };
   const todo = survey(fs, datadir, inventoryOptions(plan, keyContext), false);
   assertManifestFits(datadir, manifest, todo);
@@ -160,14 +161,7 @@ async function carryOn(
 
     const options = inventoryOptions(plan, keyContext);
     const todo = survey(fs, datadir, options, true);
-    const context: RunContext = {
-      blockSizeBytes: control.blockSizeBytes,
-      dataChecksums: control.dataChecksumVersion !== 0,
-      systemIdentifier: control.systemIdentifier,
-      keys,
-      keyringId: keys.keyringId,
-      epoch,
-    };
+    const context = runContextOf(datadir, keyContext, epoch);
     engine.progress.begin("encrypting", todo.bytes);
     const runner = engine.startRunner(context, (bytes) => engine.progress.advance(bytes));
     try {
@@ -218,25 +212,51 @@ async function carryOn(
 }
 
 /** Puts the guard up, unless it stands already. What stands in its place is sealed anew: it may have changed since. */
-function guard(fs: FileSystem, datadir: Datadir, { keys }: KeyContext): void {
-  const { root, control } = datadir;
-  const original = readAutoConf(fs, root);
-  if (original === "guard") return;
-  const like =
-    original.kind === "file"
-      ? fs.stat(joinPath(root, "postgresql.auto.conf"))
-      : fs.stat(joinPath(root, "PG_VERSION"));
-  if (like === undefined)
-    throw new StateError(`"${displayPath(root)}" is changing while tde works on it`);
-  installGuard(fs, root, original, { keys, systemIdentifier: control.systemIdentifier }, like);
+function guard(fs: FileSystem, datadir: Datadir, keyContext: KeyContext): void {
+  if (readAutoConf(fs, datadir.root) !== "guard")
+    installGuardFrom(fs, datadir, datadir.root, keyContext);
 }
 
-function inventoryOptions(plan: EncryptPlan, { keys }: KeyContext): InventoryOptions {
-  return { ...plan, keyringId: keys.keyringId };
+/** Seals the source's postgresql.auto.conf into `target`, and puts the guard there. */
+export function installGuardFrom(
+  fs: FileSystem,
+  source: Datadir,
+  target: BytePath,
+  { keys }: KeyContext,
+): void {
+  const original = readAutoConf(fs, source.root);
+  if (original === "guard")
+    throw new StateError(`"${displayPath(source.root)}" has a guard already`);
+  const like = original.kind === "file" ? AUTO_CONF : "PG_VERSION";
+  const attributes = fs.stat(joinPath(source.root, like));
+  if (attributes === undefined) {
+    throw new StateError(`"${displayPath(source.root)}" is changing while tde works on it`);
+  }
+  const { systemIdentifier } = source.control;
+  installGuard(fs, target, original, { keys, systemIdentifier }, attributes);
+}
+
+export function runContextOf(
+  { control }: Datadir,
+  { keys }: KeyContext,
+  epoch: bigint,
+): RunContext {
+  return {
+    blockSizeBytes: control.blockSizeBytes,
+    dataChecksums: control.dataChecksumVersion !== 0,
+    systemIdentifier: control.systemIdentifier,
+    keys,
+    keyringId: keys.keyringId,
+    epoch,
+  };
+}
+
+export function inventoryOptions(plan: EncryptPlan, { keys }: KeyContext): InventoryOptions {
+  return { wal: plan.wal, sealConfig: plan.sealConfig, keyringId: keys.keyringId };
 }
 
 /** Counts what there is to do. @throws {StateError} as takeInventory: the first look at a directory refuses it. */
-function survey(
+export function survey(
   fs: FileSystem,
   datadir: Datadir,
   options: InventoryOptions,

@@ -4,7 +4,7 @@
  *
  * Order: the sealed original is durable before the guard replaces the file; on the way back the guard goes last.
  */
-import { type BytePath, joinPath } from "../bytes/byte-path.ts";
+import { type BytePath, directoryOf, joinPath } from "../bytes/byte-path.ts";
 import { readSealedFile, sealBytes } from "../datadir/sealed-file.ts";
 import { containerHeaderOf } from "../datadir/sealed-file.ts";
 import { workingName } from "../datadir/relation-path.ts";
@@ -13,7 +13,9 @@ import { fileContext, linkContext } from "../format/container.ts";
 import { guardFileContent, isGuardFile, settingsBesideGuard } from "../format/postgres-conf.ts";
 import type { DataKeys } from "../keyring/data-keys.ts";
 import { readWholeFile, writeAll } from "../storage/file-io.ts";
-import type { FileAttributes, FileSystem } from "../storage/file-system.ts";
+import type { FileAttributes, FileSystem, OpenFile } from "../storage/file-system.ts";
+
+import { carryOut, type DueStep } from "../storage/journal.ts";
 
 export const AUTO_CONF = "postgresql.auto.conf" as BytePath;
 export const SEALED_AUTO_CONF = "tde.postgresql.auto.conf" as BytePath;
@@ -59,10 +61,15 @@ export function installGuard(
   writeDurably(fs, root, SEALED_AUTO_CONF, attributes, (file) => {
     sealBytes(content, file, { keys, systemIdentifier, context });
   });
-  writeDurably(fs, root, AUTO_CONF, attributes, (file) => {
-    const guard = guardFileContent();
-    writeAll(file, guard, 0, guard.length, 0);
-  });
+  writeGuard(fs, root, attributes);
+}
+
+/** The guard alone, where the original is kept elsewhere. */
+export function writeGuard(fs: FileSystem, root: BytePath, attributes: FileAttributes): void {
+  const guard = guardFileContent();
+  writeDurably(fs, root, AUTO_CONF, attributes, (file) =>
+    writeAll(file, guard, 0, guard.length, 0),
+  );
 }
 
 /** The original behind the guard. @throws {IntegrityError} {KeyError} {FormatError} when it cannot be opened. */
@@ -87,28 +94,47 @@ export function openOriginalAutoConf(
 }
 
 /**
- * Takes the guard away and puts `original` into its place; does nothing where the guard is gone already.
- * @param source - where postgresql.auto.conf's owner, mode and times come from.
+ * Takes the guard away and puts `original` into its place; does nothing where the guard is gone already: what stands
+ * there then may be of a server that has run since.
  */
 export function removeGuard(fs: FileSystem, root: BytePath, original: OriginalAutoConf): void {
-  const path = joinPath(root, AUTO_CONF);
-  const stat = fs.stat(path);
-  if (stat?.kind === "file" && readAutoConf(fs, root) === "guard") {
-    const working = joinPath(root, workingName(AUTO_CONF));
-    fs.remove(working);
-    if (original.kind === "file") {
-      const { content } = original;
-      writeDurably(fs, root, AUTO_CONF, stat, (file) =>
-        writeAll(file, content, 0, content.length, 0),
-      );
-    } else if (original.kind === "link") {
-      fs.makeLink(original.target, working);
-      fs.rename(working, path);
-    } else {
-      fs.remove(path);
-    }
-    fs.syncDirectory(root);
+  const guard = fs.stat(joinPath(root, AUTO_CONF));
+  if (guard?.kind !== "file" || readAutoConf(fs, root) !== "guard") return;
+  carryOut(fs, root, stageAutoConf(fs, root, original, guard));
+}
+
+/** Writes the original under its working name, durably. @returns the steps that let it take the guard's place. */
+export function stageAutoConf(
+  fs: FileSystem,
+  root: BytePath,
+  original: OriginalAutoConf,
+  attributes: FileAttributes,
+): DueStep[] {
+  const working = workingName(AUTO_CONF);
+  fs.remove(joinPath(root, working));
+  if (original.kind === "absent") return [{ action: "remove", path: AUTO_CONF }];
+  if (original.kind === "link") {
+    fs.makeLink(original.target, joinPath(root, working));
+  } else {
+    const { content } = original;
+    writeNewFile(fs, joinPath(root, working), attributes, (file) =>
+      writeAll(file, content, 0, content.length, 0),
+    );
   }
+  fs.syncDirectory(root);
+  return [{ action: "rename", from: working, to: AUTO_CONF }];
+}
+
+/** The original with the settings behind it that were added beside the guard. */
+export function withAddedLines(
+  fs: FileSystem,
+  root: BytePath,
+  original: OriginalAutoConf,
+): OriginalAutoConf {
+  const added = linesAddedToGuard(fs, root);
+  if (added.length === 0 || original.kind === "link") return original;
+  const content = original.kind === "file" ? original.content : Buffer.alloc(0);
+  return { kind: "file", content: Buffer.concat([content, added]) };
 }
 
 /** Names of settings that stand beside the guard's line: a restore tool added them after encryption. */
@@ -120,7 +146,7 @@ export function settingsAddedToGuard(fs: FileSystem, root: BytePath): string[] {
 }
 
 /** The lines of those settings, to be carried over. */
-export function linesAddedToGuard(fs: FileSystem, root: BytePath): Buffer {
+function linesAddedToGuard(fs: FileSystem, root: BytePath): Buffer {
   const content = readWholeFile(fs, joinPath(root, AUTO_CONF), AUTO_CONF_LIMIT_BYTES);
   const lines = content.toString("latin1").split("\n");
   const kept = settingsBesideGuard(content).map(({ line }) => `${lines[line - 1] ?? ""}\n`);
@@ -148,11 +174,23 @@ export function writeDurably(
   root: BytePath,
   name: BytePath,
   attributes: FileAttributes,
-  write: (file: ReturnType<FileSystem["create"]>) => void,
+  write: (file: OpenFile) => void,
 ): void {
   const working = joinPath(root, workingName(name));
   fs.remove(working);
-  const file = fs.create(working, 0o600);
+  writeNewFile(fs, working, attributes, write);
+  fs.rename(working, joinPath(root, name));
+  fs.syncDirectory(directoryOf(joinPath(root, name)));
+}
+
+/** Creates a file and syncs its content; its name is durable once its directory is. */
+export function writeNewFile(
+  fs: FileSystem,
+  path: BytePath,
+  attributes: FileAttributes,
+  write: (file: OpenFile) => void,
+): void {
+  const file = fs.create(path, 0o600);
   try {
     write(file);
     file.setAttributes(attributes);
@@ -160,6 +198,4 @@ export function writeDurably(
   } finally {
     file.close();
   }
-  fs.rename(working, joinPath(root, name));
-  fs.syncDirectory(root);
 }

@@ -2,7 +2,7 @@
  * Opens every sealed file that a manifest names and that is still sealed, in place or into a new directory.
  */
 import { type BytePath, joinPath } from "../bytes/byte-path.ts";
-import { BACKUP_MANIFEST, OWN_FILES } from "../datadir/classify.ts";
+import { AUTO_CONF, BACKUP_MANIFEST, OWN_FILES } from "../datadir/classify.ts";
 import type { Datadir } from "../datadir/datadir.ts";
 import { parseRelationPath, sidecarName } from "../datadir/relation-path.ts";
 import { containerHeaderOf } from "../datadir/sealed-file.ts";
@@ -23,8 +23,11 @@ import {
   newPath,
   openRelationItem,
   type Places,
+  readableItem,
   stepsFor,
 } from "./plan-items.ts";
+
+const CONTROL_PATH = "global/pg_control";
 
 type PlannedOpening = Planned<readonly DueStep[]>;
 
@@ -91,7 +94,11 @@ function openRelation(
   { path, sizeBytes }: ManifestEntry,
 ): PlannedOpening | undefined {
   const sidecar = sidecarName(path);
-  if (sizeBytes === 0 || fs.stat(joinPath(datadir.root, sidecar)) === undefined) return undefined;
+  if (fs.stat(joinPath(datadir.root, path)) === undefined) return undefined;
+  // Empty, or plain already: a run that goes on has done it before.
+  if (sizeBytes === 0 || fs.stat(joinPath(datadir.root, sidecar)) === undefined) {
+    return copyPlain(places, path, sizeBytes);
+  }
   const file = parseRelationPath(path, datadir);
   if (file === undefined)
     throw new IntegrityError("the manifest names a relation file that cannot be one");
@@ -111,13 +118,31 @@ function openContent(
   entry: ManifestEntry,
 ): PlannedOpening | undefined {
   const { path, sizeBytes } = entry;
-  // The original behind the guard comes back last, when the guard goes.
-  if (entry.class !== "S" || path === OWN_FILES["auto-conf"]) return undefined;
+  // The original behind the guard comes back last, when the guard goes; pg_control comes from the manifest.
+  if (path === OWN_FILES["auto-conf"] || path === AUTO_CONF || path === CONTROL_PATH)
+    return undefined;
+  if (
+    path === BACKUP_MANIFEST &&
+    fs.stat(joinPath(datadir.root, OWN_FILES["backup-manifest"])) !== undefined
+  ) {
+    return undefined;
+  }
+  if (entry.class === "R" || entry.class === "O") {
+    const exists = fs.stat(joinPath(datadir.root, path)) !== undefined;
+    return exists ? copyPlain(places, path, sizeBytes) : undefined;
+  }
+  if (entry.class !== "S") return undefined;
   if (path === OWN_FILES["backup-manifest"])
     return openBackupManifest(fs, datadir, places, sizeBytes);
   const context = fileContext(path);
   if (!isSealed(fs, datadir, path, context)) return undefined;
   return { item: contentItem("open", places, path, sizeBytes), extra: stepsFor(places, path) };
+}
+
+/** What is plain already goes into a new directory as it is. */
+function copyPlain(places: Places, path: BytePath, sizeBytes: number): PlannedOpening | undefined {
+  if (places.output === undefined) return undefined;
+  return { item: readableItem(places, path, sizeBytes), extra: [] };
 }
 
 /** The original backup_manifest takes the place of the rewritten one. */

@@ -13,7 +13,14 @@ import type { RelationItem } from "../workers/tasks.ts";
 import { type Planned, runBatches } from "./batches.ts";
 import type { EngineContext } from "./context.ts";
 import type { InventoryEntry } from "./inventory.ts";
-import { contentItem, identityOf, type Places, sealRelationItem, stepsFor } from "./plan-items.ts";
+import {
+  contentItem,
+  identityOf,
+  type Places,
+  readableItem,
+  sealRelationItem,
+  stepsFor,
+} from "./plan-items.ts";
 
 /**
  * @param commit - lets a batch's new files take their places; called in order, never twice at once.
@@ -56,6 +63,8 @@ function* planned(
       yield { item: sealRelationItem(places, path, identity, sizeBytes), extra: steps };
     } else if (action.do === "seal-content") {
       yield { item: contentItem("seal", places, path, sizeBytes), extra: stepsFor(places, path) };
+    } else if (places.output !== undefined && action.do === "keep" && entry.kind === "file") {
+      yield { item: readableItem(places, path, sizeBytes), extra: [] };
     }
   }
 }

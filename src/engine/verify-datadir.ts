@@ -15,6 +15,7 @@ import { type Manifest, openManifest, openManifestWithoutKey } from "../format/m
 import type { Problem } from "../format/problem.ts";
 import { sameButForChecksums } from "../postgres/control-file.ts";
 import type { FileSystem } from "../storage/file-system.ts";
+import { NEW_JOURNAL_NAME } from "../storage/journal.ts";
 import { type Planned, runBatches } from "./batches.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
 import { unfinishedRun } from "./datadir-lock.ts";
@@ -220,6 +221,12 @@ class Verification {
           break;
         case "refused":
         case "working":
+          if (path === NEW_JOURNAL_NAME) {
+            this.findings.notice(
+              `${path} is left of a run that never began; "tde recover" removes it`,
+            );
+            break;
+          }
           this.problem(
             "extra",
             path,

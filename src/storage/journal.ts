@@ -14,7 +14,7 @@ import type { FileSystem, OpenFile } from "./file-system.ts";
 
 export const JOURNAL_NAME = "tde.journal" as BytePath;
 /** The journal while its first entry is being written: without that name there is no run. */
-const NEW_JOURNAL_NAME = "tde_tdenew.journal" as BytePath;
+export const NEW_JOURNAL_NAME = "tde_tdenew.journal" as BytePath;
 
 export const JOURNAL_OPERATION = {
   encrypt: 1,
@@ -144,9 +144,9 @@ export class Journal {
     else this.append(RECORD_TYPE.due, body);
   }
 
-  /** From here on only finishing is left. Every step of the entry before must be durable. */
-  commit(): void {
-    this.append(RECORD_TYPE.committed, Buffer.alloc(0));
+  /** Makes the last steps due, durably: from here on only finishing is left, and nothing is undone any more. */
+  commit(steps: readonly DueStep[]): void {
+    this.append(RECORD_TYPE.committed, serializeSteps(steps));
   }
 
   close(): void {
@@ -306,8 +306,10 @@ function parse(
     const body = bytes.subarray(position + 5, bodyEnd);
     if (type === RECORD_TYPE.plan && plan === undefined) plan = body.toString("utf8");
     else if (type === RECORD_TYPE.due && plan !== undefined) due = parseSteps(body);
-    else if (type === RECORD_TYPE.committed && plan !== undefined) committed = true;
-    else
+    else if (type === RECORD_TYPE.committed && plan !== undefined) {
+      due = parseSteps(body);
+      committed = true;
+    } else
       throw new FormatError(
         `"tde.journal" has an unknown record of type ${type} at offset ${position}`,
       );

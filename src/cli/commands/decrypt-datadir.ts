@@ -4,6 +4,7 @@
 import { Command } from "commander";
 import {
   addDataDirectoryOptions,
+  addOutputDirectoryOptions,
   addKeyringOptions,
   addOutputOptions,
   addSecretOptions,
@@ -15,6 +16,7 @@ export function decryptDatadirCommand(): Command {
     "give an encrypted data directory back, byte for byte",
   );
   addDataDirectoryOptions(command);
+  addOutputDirectoryOptions(command);
   addSecretOptions(addKeyringOptions(command));
   addOutputOptions(addWorkOptions(command, { writes: true }));
   return command

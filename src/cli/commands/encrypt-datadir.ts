@@ -4,6 +4,7 @@
 import { Command, Option } from "commander";
 import {
   addDataDirectoryOptions,
+  addOutputDirectoryOptions,
   addKeyringOptions,
   addOutputOptions,
   addSecretOptions,
@@ -15,6 +16,7 @@ export function encryptDatadirCommand(): Command {
     "encrypt the data directory of a stopped cluster, a base backup or a snapshot",
   );
   addDataDirectoryOptions(command);
+  addOutputDirectoryOptions(command);
   addSecretOptions(addKeyringOptions(command));
   addOutputOptions(addWorkOptions(command, { writes: true }));
   return command

@@ -1,0 +1,45 @@
+/**
+ * Carries out `tde recover` and prints what came of it.
+ */
+import type { BytePath } from "../bytes/byte-path.ts";
+import { recoverDatadir, type RecoveryOutcome } from "../engine/recover.ts";
+import { engineContext, keyContext } from "./engine-context.ts";
+import { openKeyringFromOptions } from "./open-keyring.ts";
+import {
+  type DataDirectoryFlags,
+  dataDirectoryFrom,
+  type KeyringFlags,
+  type OutputFlags,
+  type SecretFlags,
+  type WorkFlags,
+} from "./options.ts";
+import { createOutput } from "./output.ts";
+
+export type RecoverFlags = DataDirectoryFlags &
+  KeyringFlags &
+  SecretFlags &
+  OutputFlags &
+  WorkFlags;
+
+const TEXTS: Readonly<Record<RecoveryOutcome, string>> = {
+  "nothing-to-do": "nothing to recover: no run was interrupted here",
+  "encryption-finished": "the interrupted encryption is finished: the directory is encrypted",
+  "decryption-finished":
+    "the interrupted decryption is finished: the directory is as it was before encryption",
+  "output-finished": "the new directory was whole already: it is ready",
+  "output-emptied": "the new directory was not whole: it is empty again",
+};
+
+export async function recover(
+  positional: BytePath | undefined,
+  flags: RecoverFlags,
+): Promise<void> {
+  const output = createOutput(flags);
+  const root = dataDirectoryFrom(flags, positional);
+  const command = "tde recover";
+  const engine = await engineContext(command, flags, output);
+  const opened = await openKeyringFromOptions(flags, command, output, engine.fs);
+  const outcome = await recoverDatadir(engine, keyContext(opened, engine, output), root);
+  if (flags.format === "json") output.json({ outcome });
+  else output.result(TEXTS[outcome]);
+}

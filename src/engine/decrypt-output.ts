@@ -1,0 +1,150 @@
+/**
+ * Decrypts a data directory into a new one; the source is only read. A guard keeps servers away from the new
+ * directory until it is whole.
+ */
+import { type BytePath, joinPath } from "../bytes/byte-path.ts";
+import { randomBytes } from "../crypto/primitives.ts";
+import { type Datadir, openDatadir } from "../datadir/datadir.ts";
+import { assertNotInUse } from "../datadir/in-use.ts";
+import { StateError } from "../errors.ts";
+import { CONTROL_FILE_BYTES } from "../postgres/control-file.ts";
+import { writeAll } from "../storage/file-io.ts";
+import type { FileSystem } from "../storage/file-system.ts";
+import type { EngineContext, KeyContext } from "./context.ts";
+import { lockDatadir, unfinishedRun } from "./datadir-lock.ts";
+import {
+  assertControl,
+  type DecryptOptions,
+  type DecryptReport,
+  startRunner,
+} from "./decrypt-datadir.ts";
+import { DirectoryRun } from "./directory-run.ts";
+import {
+  AUTO_CONF,
+  openOriginalAutoConf,
+  settingsAddedToGuard,
+  stageAutoConf,
+  withAddedLines,
+  writeGuard,
+  writeNewFile,
+} from "./guard.ts";
+import { countToOpen, openAll } from "./open-all.ts";
+import { openJudgedManifest } from "./open-manifest.ts";
+import {
+  finishFolders,
+  makeFolders,
+  makeOutputRoot,
+  type OutputOptions,
+  planOutput,
+  tablespacesToJson,
+} from "./output-directory.ts";
+import { undoUnfinishedOutput } from "./recover.ts";
+import { assertIntact } from "./structure-check.ts";
+import { assertEncrypted } from "./verify-datadir.ts";
+
+/** @throws as decryptDatadir; {UsageError} for tablespaces without a place. The source is never changed. */
+export async function decryptIntoOutput(
+  engine: EngineContext,
+  keyContext: KeyContext,
+  options: DecryptOptions,
+  outputOptions: OutputOptions,
+): Promise<DecryptReport> {
+  const { fs } = engine;
+  const { keys } = keyContext;
+  const source = openDatadir(fs, options.root);
+  unfinishedRun(fs, source.root, undefined);
+  assertNotInUse(fs, source, { assumeStopped: true });
+  assertEncrypted(fs, source);
+  const manifest = openJudgedManifest(fs, source.root, keyContext, options);
+  assertControl(source, manifest, options, engine.notice);
+  const { systemIdentifier } = source.control;
+  const original = openOriginalAutoConf(fs, source.root, { keys, systemIdentifier });
+  const runner = startRunner(engine, source, keyContext, manifest);
+  try {
+    const { addedSignals } = await assertIntact(engine, runner, source, manifest);
+    const counted = countToOpen(fs, source, manifest);
+    const added = [...settingsAddedToGuard(fs, source.root), ...addedSignals];
+    const report: DecryptReport = {
+      outcome: options.dryRun ? "dry-run" : "decrypted",
+      ...counted,
+      controlRestored: !manifest.header.control.equals(source.controlBytes),
+      recoverySettings: added,
+      recoverySettingsKept: options.keepRecoverySettings,
+    };
+    const { output } = outputOptions;
+    const ended = options.dryRun
+      ? undefined
+      : undoUnfinishedOutput(engine, keyContext, output, "decryptOutput");
+    if (ended === "output-finished") return report;
+    const plan = planOutput(fs, source, outputOptions);
+    if (options.dryRun) return report;
+
+    makeOutputRoot(fs, plan);
+    const lock = lockDatadir(fs, plan.output, engine.command);
+    try {
+      const { directoryId, epoch } = manifest.header;
+      const run = DirectoryRun.begin(
+        fs,
+        plan.output,
+        keys,
+        {
+          runId: randomBytes(16),
+          directoryId,
+          keyringId: keys.keyringId,
+          keyId: keys.currentKeyId,
+          operation: "decryptOutput",
+          epoch,
+        },
+        { tablespaces: tablespacesToJson(plan) },
+      );
+      try {
+        const like = fs.stat(joinPath(source.root, AUTO_CONF));
+        const attributes =
+          like?.kind === "file" ? like : fs.stat(joinPath(source.root, "PG_VERSION"));
+        if (attributes === undefined) throw new StateError("PG_VERSION is gone");
+        writeGuard(fs, plan.output, attributes);
+        makeFolders(fs, source, plan);
+        engine.progress.begin("decrypting", counted.bytes);
+        const places = { source: source.root, output: plan.output };
+        await openAll(engine, runner, source, places, manifest, () => {});
+        writeControl(fs, source, plan.output, manifest.header.control);
+        const kept = options.keepRecoverySettings;
+        if (kept) for (const signal of addedSignals) copySignal(fs, source, plan.output, signal);
+        finishFolders(fs, source, plan);
+        const steps = stageAutoConf(
+          fs,
+          plan.output,
+          kept ? withAddedLines(fs, source.root, original) : original,
+          attributes,
+        );
+        run.commitLast(steps);
+        run.end();
+        return report;
+      } finally {
+        run.leave();
+      }
+    } finally {
+      lock.release();
+    }
+  } finally {
+    engine.progress.end();
+    await runner.close();
+  }
+}
+
+/** The original, all 8192 bytes of it. */
+function writeControl(fs: FileSystem, source: Datadir, output: BytePath, original: Buffer): void {
+  const path = "global/pg_control";
+  const like = fs.stat(joinPath(source.root, path));
+  if (like === undefined) throw new StateError(`${path} is gone`);
+  const content = Buffer.alloc(CONTROL_FILE_BYTES);
+  original.copy(content);
+  writeNewFile(fs, joinPath(output, path), like, (file) =>
+    writeAll(file, content, 0, content.length, 0),
+  );
+}
+
+function copySignal(fs: FileSystem, source: Datadir, output: BytePath, name: string): void {
+  const like = fs.stat(joinPath(source.root, name));
+  if (like !== undefined) writeNewFile(fs, joinPath(output, name), like, () => {});
+}

@@ -1,0 +1,150 @@
+/**
+ * Encrypts a data directory into a new one; the source is only read. The new directory has a journal until its
+ * manifest is in place, and a guard from the first moment on.
+ */
+import { randomBytes } from "../crypto/primitives.ts";
+import { OWN_FILES } from "../datadir/classify.ts";
+import { openDatadir } from "../datadir/datadir.ts";
+import { assertNotInUse } from "../datadir/in-use.ts";
+import { workingName } from "../datadir/relation-path.ts";
+import { StateError } from "../errors.ts";
+import type { Lock } from "../storage/lock.ts";
+import type { EngineContext, KeyContext } from "./context.ts";
+import { lockDatadir, unfinishedRun } from "./datadir-lock.ts";
+import { DirectoryRun } from "./directory-run.ts";
+import {
+  type EncryptOptions,
+  type EncryptReport,
+  installGuardFrom,
+  inventoryOptions,
+  runContextOf,
+  survey,
+} from "./encrypt-datadir.ts";
+import { takeInventory } from "./inventory.ts";
+import { hasManifest } from "./open-manifest.ts";
+import {
+  finishFolders,
+  makeFolders,
+  makeOutputRoot,
+  type OutputOptions,
+  planOutput,
+  tablespacesToJson,
+} from "./output-directory.ts";
+import { Proof } from "./proof.ts";
+import { undoUnfinishedOutput } from "./recover.ts";
+import { sealAll } from "./seal-all.ts";
+
+/** @throws as encryptDatadir; {UsageError} for tablespaces without a place. The source is never changed. */
+export async function encryptIntoOutput(
+  engine: EngineContext,
+  keyContext: KeyContext,
+  options: EncryptOptions,
+  outputOptions: OutputOptions,
+): Promise<EncryptReport> {
+  const { fs } = engine;
+  const { keys, memory } = keyContext;
+  const source = openDatadir(fs, options.root);
+  unfinishedRun(fs, source.root, undefined);
+  assertNotInUse(fs, source, options);
+  if (hasManifest(fs, source.root)) {
+    throw new StateError("the source is encrypted already", {
+      hint: "Copy it with any tool that copies files.",
+    });
+  }
+  const inventory = inventoryOptions(options, keyContext);
+  const todo = survey(fs, source, inventory, false);
+  const { output } = outputOptions;
+  if (options.dryRun) {
+    planOutput(fs, source, outputOptions);
+    return { outcome: "dry-run", survey: todo };
+  }
+  if (undoUnfinishedOutput(engine, keyContext, output, "encryptOutput") === "output-finished") {
+    return {
+      outcome: "already-encrypted",
+      survey: { ...todo, sealedAlready: todo.relations + todo.contents },
+    };
+  }
+  const plan = planOutput(fs, source, outputOptions);
+
+  makeOutputRoot(fs, plan);
+  const lock: Lock = lockDatadir(fs, plan.output, engine.command);
+  try {
+    const directoryId = randomBytes(16).toString("hex");
+    const epoch = 1n;
+    const run = DirectoryRun.begin(
+      fs,
+      plan.output,
+      keys,
+      {
+        runId: randomBytes(16),
+        directoryId,
+        keyringId: keys.keyringId,
+        keyId: keys.currentKeyId,
+        operation: "encryptOutput",
+        epoch,
+      },
+      { tablespaces: tablespacesToJson(plan) },
+    );
+    installGuardFrom(fs, source, plan.output, keyContext);
+    makeFolders(fs, source, plan);
+    engine.progress.begin("encrypting", todo.bytes);
+    const runner = engine.startRunner(runContextOf(source, keyContext, epoch), (bytes) =>
+      engine.progress.advance(bytes),
+    );
+    try {
+      const places = { source: source.root, output: plan.output };
+      await sealAll(
+        engine,
+        runner,
+        source,
+        places,
+        takeInventory(fs, source, inventory, false),
+        () => {},
+      );
+      finishFolders(fs, source, plan);
+      const datadir = openDatadir(fs, plan.output);
+      const header = {
+        directoryId,
+        keyringId: keys.keyringId,
+        systemIdentifier: source.control.systemIdentifier,
+        keyId: keys.currentKeyId,
+        epoch,
+        scope: "all",
+        wal: options.wal,
+        control: datadir.controlBytes,
+      } as const;
+      engine.progress.end();
+      engine.progress.begin("proving", todo.bytes);
+      const proof = await new Proof(fs, datadir, {
+        header,
+        keys,
+        signal: engine.signal,
+      }).writeManifest(runner);
+      run.commitLast([
+        { action: "rename", from: workingName(OWN_FILES.manifest), to: OWN_FILES.manifest },
+      ]);
+      run.end();
+      memory.remember({
+        directoryId,
+        epoch,
+        root: proof.root,
+        path: fs.realPath(plan.output),
+        pagesByKey: proof.pagesByKey,
+      });
+      return {
+        outcome: "encrypted",
+        survey: todo,
+        directoryId,
+        epoch,
+        keyId: keys.currentKeyId,
+        proof,
+      };
+    } finally {
+      engine.progress.end();
+      await runner.close();
+      run.leave();
+    }
+  } finally {
+    lock.release();
+  }
+}

@@ -1,0 +1,202 @@
+/**
+ * A new directory that a run fills, beside the source that it only reads. Until the journal's last entry the whole of
+ * it counts for nothing: it was empty when the run began, so a crash is undone by emptying it again.
+ */
+import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
+import { OWN_FILES } from "../datadir/classify.ts";
+import type { Datadir } from "../datadir/datadir.ts";
+import { walkDatadir } from "../datadir/walk.ts";
+import { StateError, UsageError } from "../errors.ts";
+import type { FileSystem } from "../storage/file-system.ts";
+import { JOURNAL_NAME, NEW_JOURNAL_NAME, removeJournal } from "../storage/journal.ts";
+
+export interface OutputOptions {
+  readonly output: BytePath;
+  /** Where each tablespace outside the data directory goes: old directory -> new one, both absolute. */
+  readonly tablespaceMapping: ReadonlyMap<BytePath, BytePath>;
+}
+
+/** Where the output and its tablespaces will be. */
+export interface OutputPlan {
+  readonly output: BytePath;
+  /** `pg_tblspc/<oid>` -> new directory, absolute. */
+  readonly tablespaces: ReadonlyMap<BytePath, BytePath>;
+}
+
+/**
+ * Works out where everything goes, and refuses what cannot be; writes nothing.
+ * @throws {UsageError} for a tablespace without a place, or a mapping without a tablespace.
+ * @throws {StateError} when a place is not empty, or source and output overlap.
+ */
+export function planOutput(fs: FileSystem, source: Datadir, options: OutputOptions): OutputPlan {
+  const { output, tablespaceMapping } = options;
+  const tablespaces = new Map<BytePath, BytePath>();
+  const unused = new Set(tablespaceMapping.keys());
+  for (const { path, linkTarget, realPath } of source.tablespaces) {
+    if (linkTarget === undefined) continue;
+    const old = tablespaceMapping.has(realPath) ? realPath : linkTarget;
+    const target = tablespaceMapping.get(old);
+    if (target === undefined) {
+      throw new UsageError(`tablespace "${displayPath(realPath)}" has no place in the output`, {
+        hint: "Give --tablespace-mapping OLD=NEW for it; a link to the old place would lead back into the source.",
+      });
+    }
+    if (!target.startsWith("/")) {
+      throw new UsageError(
+        `the new place of a tablespace must be absolute: "${displayPath(target)}"`,
+      );
+    }
+    unused.delete(old);
+    tablespaces.set(path, target);
+  }
+  for (const old of unused) {
+    throw new UsageError(
+      `"${displayPath(old)}" in --tablespace-mapping is no tablespace of the source`,
+    );
+  }
+  const places = [output, ...tablespaces.values()];
+  const sources = [
+    source.realRoot,
+    ...source.tablespaces.map(({ realPath }) => realPath),
+    source.walTarget ?? source.realRoot,
+  ];
+  for (const [i, place] of places.entries()) {
+    const real = futureRealPath(fs, place);
+    const others = places.slice(0, i).map((other) => futureRealPath(fs, other));
+    if ([...sources, ...others].some((other) => overlap(real, other))) {
+      throw new StateError(
+        `"${displayPath(place)}" overlaps the source or another part of the output`,
+        {
+          hint: "Choose a directory outside of it.",
+        },
+      );
+    }
+    assertEmpty(fs, place);
+  }
+  return { output, tablespaces };
+}
+
+/** Makes the output directory itself, so that it can be locked. */
+export function makeOutputRoot(fs: FileSystem, { output }: OutputPlan): void {
+  if (fs.statFollowing(output) === undefined) fs.makeDirectory(output, 0o700);
+}
+
+/** Makes every folder and link of the source. pg_wal becomes a folder wherever it was. */
+export function makeFolders(fs: FileSystem, source: Datadir, plan: OutputPlan): void {
+  for (const { path, kind, classification } of walkDatadir(fs, source.root, source)) {
+    const target = joinPath(plan.output, path);
+    const tablespace = plan.tablespaces.get(path);
+    if (classification.class === "directory" || path === "pg_wal") {
+      fs.makeDirectory(target, 0o700);
+    } else if (tablespace !== undefined) {
+      if (fs.statFollowing(tablespace) === undefined) fs.makeDirectory(tablespace, 0o700);
+      fs.makeLink(tablespace, target);
+    } else if (classification.class === "link") {
+      fs.makeLink(fs.readLink(joinPath(source.root, path)), target);
+    }
+    if (kind !== "link" || path === "pg_wal") continue;
+    const stat = fs.stat(joinPath(source.root, path));
+    if (stat !== undefined) fs.setLinkOwner(target, stat.uid, stat.gid);
+  }
+}
+
+/** Gives every folder its owner, mode and times, and makes all names durable. */
+export function finishFolders(fs: FileSystem, source: Datadir, plan: OutputPlan): void {
+  const folders: BytePath[] = [...walkDatadir(fs, source.root, source)]
+    .filter(
+      ({ path, classification }) =>
+        classification.class === "directory" || path === "pg_wal" || plan.tablespaces.has(path),
+    )
+    .map(({ path }) => path);
+  // The deepest first: setting up a folder changes the times of the one above it.
+  for (const path of ["" as BytePath, ...folders].toReversed()) {
+    const target = joinPath(plan.output, path);
+    const stat = fs.statFollowing(joinPath(source.root, path));
+    if (stat !== undefined) fs.setAttributes(target, stat);
+    fs.syncDirectory(target);
+  }
+  for (const tablespace of plan.tablespaces.values()) fs.syncDirectory(parentOf(tablespace));
+  fs.syncDirectory(parentOf(plan.output));
+}
+
+/**
+ * Empties an output whose run did not come to its end. The journal goes last: until then the undoing itself can be
+ * taken up again.
+ */
+export function undoOutput(
+  fs: FileSystem,
+  output: BytePath,
+  tablespaces: readonly BytePath[],
+): void {
+  const tablespaceRoot = joinPath(output, "pg_tblspc");
+  if (fs.stat(tablespaceRoot)?.kind === "directory") {
+    for (const { name, kind } of fs.readDirectory(tablespaceRoot)) {
+      if (kind === "link") fs.remove(joinPath(tablespaceRoot, name));
+    }
+  }
+  for (const tablespace of tablespaces) {
+    if (fs.statFollowing(tablespace)?.kind === "directory") emptyDirectory(fs, tablespace, []);
+  }
+  emptyDirectory(fs, output, [JOURNAL_NAME, OWN_FILES.lock]);
+  fs.syncDirectory(output);
+  removeJournal(fs, output);
+}
+
+/** The tablespaces' new places, as the journal keeps them: paths as bytes in hex. */
+export function tablespacesToJson(plan: OutputPlan): string[] {
+  return [...plan.tablespaces.values()].map((path) => Buffer.from(path, "latin1").toString("hex"));
+}
+
+export function tablespacesFromJson(hex: readonly string[]): BytePath[] {
+  return hex.map((path) => Buffer.from(path, "hex").toString("latin1") as BytePath);
+}
+
+function emptyDirectory(fs: FileSystem, directory: BytePath, keep: readonly BytePath[]): void {
+  for (const { name, kind } of fs.readDirectory(directory)) {
+    if (keep.includes(name)) continue;
+    const path = joinPath(directory, name);
+    if (kind === "directory") {
+      emptyDirectory(fs, path, []);
+      fs.removeDirectory(path);
+    } else {
+      fs.remove(path);
+    }
+  }
+}
+
+/** A place may exist, but must hold nothing: what a run is undone by deleting must be all its own. */
+function assertEmpty(fs: FileSystem, place: BytePath): void {
+  const stat = fs.statFollowing(place);
+  if (stat === undefined) return;
+  const litter: readonly string[] = [OWN_FILES.lock, NEW_JOURNAL_NAME];
+  const names =
+    stat.kind === "directory"
+      ? fs.readDirectory(place).filter(({ name }) => !litter.includes(name))
+      : [];
+  if (stat.kind === "directory" && names.length === 0) return;
+  throw new StateError(`"${displayPath(place)}" exists and is not an empty directory`, {
+    hint: "Choose a new directory; nothing that exists is overwritten.",
+  });
+}
+
+/** The absolute path of a directory that may not exist yet, its existing part without links. */
+function futureRealPath(fs: FileSystem, path: BytePath): BytePath {
+  if (fs.statFollowing(path) !== undefined) return fs.realPath(path);
+  const parent = parentOf(path);
+  if (fs.statFollowing(parent)?.kind !== "directory") {
+    throw new StateError(`"${displayPath(parent)}" is not a directory`, {
+      hint: "Make the parent of the output directory first.",
+    });
+  }
+  return joinPath(fs.realPath(parent), path.slice(path.lastIndexOf("/") + 1));
+}
+
+function parentOf(path: BytePath): BytePath {
+  const trimmed = path.replace(/\/+$/, "");
+  const slash = trimmed.lastIndexOf("/");
+  return (slash < 0 ? "." : slash === 0 ? "/" : trimmed.slice(0, slash)) as BytePath;
+}
+
+function overlap(a: BytePath, b: BytePath): boolean {
+  return `${a}/`.startsWith(`${b}/`) || `${b}/`.startsWith(`${a}/`);
+}

@@ -1,0 +1,97 @@
+/**
+ * Brings an interrupted run to a defined end: an encryption or decryption in place is finished, a new directory that
+ * was being filled is emptied again.
+ */
+import { type BytePath, joinPath } from "../bytes/byte-path.ts";
+import { openDatadir } from "../datadir/datadir.ts";
+import { assertNotInUse } from "../datadir/in-use.ts";
+import type { FileSystem } from "../storage/file-system.ts";
+import {
+  JOURNAL_NAME,
+  type JournalOperation,
+  readJournalHeader,
+  removeUnbornJournal,
+} from "../storage/journal.ts";
+import type { EngineContext, KeyContext } from "./context.ts";
+import { lockDatadir, unfinishedRun } from "./datadir-lock.ts";
+import { resumeDecryption } from "./decrypt-datadir.ts";
+import { DirectoryRun } from "./directory-run.ts";
+import { resumeEncryption } from "./encrypt-datadir.ts";
+import { tablespacesFromJson, undoOutput } from "./output-directory.ts";
+
+export type RecoveryOutcome =
+  | "nothing-to-do"
+  | "encryption-finished"
+  | "decryption-finished"
+  | "output-finished"
+  | "output-emptied";
+
+/** @throws {StateError} when a server or another tde uses the directory. @throws as the run that is finished. */
+export async function recoverDatadir(
+  engine: EngineContext,
+  keyContext: KeyContext,
+  root: BytePath,
+): Promise<RecoveryOutcome> {
+  const { fs } = engine;
+  if (readJournalHeader(fs, root) === undefined) {
+    removeUnbornJournal(fs, root);
+    return "nothing-to-do";
+  }
+  const lock = lockDatadir(fs, root, engine.command);
+  try {
+    const header = readJournalHeader(fs, root);
+    switch (header?.operation) {
+      case undefined:
+        return "nothing-to-do";
+      case "encrypt":
+      case "decrypt": {
+        const datadir = openDatadir(fs, root);
+        assertNotInUse(fs, datadir, { assumeStopped: true });
+        if (header.operation === "encrypt") {
+          await resumeEncryption(engine, keyContext, datadir, header);
+          return "encryption-finished";
+        }
+        await resumeDecryption(engine, keyContext, datadir, header);
+        return "decryption-finished";
+      }
+      case "encryptOutput":
+      case "decryptOutput":
+        return endOutput(fs, keyContext, root);
+    }
+  } finally {
+    lock.release();
+  }
+}
+
+/** Before a run fills `output` anew: ends what an interrupted run of the same kind left there, one way or the other. */
+export function undoUnfinishedOutput(
+  engine: EngineContext,
+  keyContext: KeyContext,
+  output: BytePath,
+  operation: JournalOperation,
+): RecoveryOutcome {
+  const { fs } = engine;
+  if (fs.stat(joinPath(output, JOURNAL_NAME)) === undefined) return "nothing-to-do";
+  unfinishedRun(fs, output, operation);
+  const lock = lockDatadir(fs, output, engine.command);
+  try {
+    return endOutput(fs, keyContext, output);
+  } finally {
+    lock.release();
+  }
+}
+
+/** A new directory whose last entry is durable is whole; any other is emptied. */
+function endOutput(fs: FileSystem, { keys }: KeyContext, output: BytePath): RecoveryOutcome {
+  const header = readJournalHeader(fs, output);
+  if (header === undefined) return "nothing-to-do";
+  const { run, content } = DirectoryRun.resume(fs, output, keys, header);
+  if (content.committed) {
+    run.end();
+    return "output-finished";
+  }
+  run.leave();
+  const { tablespaces } = JSON.parse(content.plan) as { tablespaces: string[] };
+  undoOutput(fs, output, tablespacesFromJson(tablespaces));
+  return "output-emptied";
+}
