@@ -6,7 +6,13 @@ import type { BytePath } from "../bytes/byte-path.ts";
 import { splitRange, wholeRange } from "../datadir/relation-job.ts";
 import type { Problem } from "../format/problem.ts";
 import { runInOrder, type TaskRunner } from "../workers/runner.ts";
-import { type Item, type ItemResult, MAX_PROBLEMS_PER_FILE, type RelationItem, type Task } from "../workers/tasks.ts";
+import {
+  type Item,
+  type ItemResult,
+  MAX_PROBLEMS_PER_FILE,
+  type RelationItem,
+  type Task,
+} from "../workers/tasks.ts";
 
 const BATCH_FILES = 128;
 const BATCH_BYTES = 2 ** 25;
@@ -64,7 +70,8 @@ export async function runBatches<E>(
         continue;
       }
       const result = results[next++];
-      const joined = unfinished === undefined || result === undefined ? result : join(unfinished, result);
+      const joined =
+        unfinished === undefined || result === undefined ? result : join(unfinished, result);
       unfinished = partial ? joined : undefined;
       if (!partial) done.push({ extra, result: joined });
     }
@@ -105,7 +112,8 @@ function* cut<E>(
       items.push(item);
       bytes += sizeOf(item);
     }
-    if (items.length >= BATCH_FILES || bytes >= BATCH_BYTES || members.length >= 8 * BATCH_FILES) yield batch();
+    if (items.length >= BATCH_FILES || bytes >= BATCH_BYTES || members.length >= 8 * BATCH_FILES)
+      yield batch();
   }
   if (members.length > 0) yield batch();
 }

@@ -26,7 +26,11 @@ export type EpochVerdict = "unknown" | "newer" | "same" | "older" | "forked";
 /** What is remembered of a directory beside the keyring, to know an older copy when it comes back. */
 export interface DirectoryMemory {
   /** How an epoch and root compare with the newest that were seen. */
-  judge(directoryId: string, epoch: bigint, root: string): { verdict: EpochVerdict; lastEpoch: bigint; lastSeen: string };
+  judge(
+    directoryId: string,
+    epoch: bigint,
+    root: string,
+  ): { verdict: EpochVerdict; lastEpoch: bigint; lastSeen: string };
   /** Remembers the newest state of a directory, durably. @param pagesByKey - empty once it is decrypted. */
   remember(seen: {
     directoryId: string;

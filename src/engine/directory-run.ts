@@ -31,8 +31,20 @@ export class DirectoryRun {
     this.header = header;
   }
 
-  static begin(fs: FileSystem, root: BytePath, keys: DataKeys, header: JournalHeader, plan: object): DirectoryRun {
-    const journal = Journal.create(fs, root, journalKey(keys, header), header, JSON.stringify(plan));
+  static begin(
+    fs: FileSystem,
+    root: BytePath,
+    keys: DataKeys,
+    header: JournalHeader,
+    plan: object,
+  ): DirectoryRun {
+    const journal = Journal.create(
+      fs,
+      root,
+      journalKey(keys, header),
+      header,
+      JSON.stringify(plan),
+    );
     return new DirectoryRun(fs, root, journal, header);
   }
 
@@ -51,7 +63,9 @@ export class DirectoryRun {
   /** Lets new files, synced under their working names, take their places. */
   commit(steps: readonly DueStep[]): void {
     if (steps.length === 0) return;
-    const created = new Set(steps.flatMap((step) => (step.action === "rename" ? [directoryOf(step.from)] : [])));
+    const created = new Set(
+      steps.flatMap((step) => (step.action === "rename" ? [directoryOf(step.from)] : [])),
+    );
     for (const directory of created) this.fs.syncDirectory(joinPath(this.root, directory));
     this.journal.due(steps);
     carryOut(this.fs, this.root, steps);

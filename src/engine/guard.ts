@@ -98,7 +98,9 @@ export function removeGuard(fs: FileSystem, root: BytePath, original: OriginalAu
     fs.remove(working);
     if (original.kind === "file") {
       const { content } = original;
-      writeDurably(fs, root, AUTO_CONF, stat, (file) => writeAll(file, content, 0, content.length, 0));
+      writeDurably(fs, root, AUTO_CONF, stat, (file) =>
+        writeAll(file, content, 0, content.length, 0),
+      );
     } else if (original.kind === "link") {
       fs.makeLink(original.target, working);
       fs.rename(working, path);
