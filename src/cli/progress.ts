@@ -11,9 +11,7 @@ export interface ProgressOptions {
 
 /** A bar under -P/--progress, else nothing. */
 export async function openProgress(options: ProgressOptions): Promise<ProgressSink> {
-  if (options.progress !== true || options.quiet === true || !process.stderr.isTTY) {
-    return silentProgress;
-  }
+  if (options.progress !== true || !canDraw(options)) return silentProgress;
   const { default: cliProgress } = await import("cli-progress");
   const bar = new cliProgress.SingleBar({
     stream: process.stderr,
@@ -60,7 +58,7 @@ export async function withSpinner<T>(
   options: ProgressOptions,
   wait: () => Promise<T>,
 ): Promise<T> {
-  if (options.quiet === true || !process.stderr.isTTY) return await wait();
+  if (!canDraw(options)) return await wait();
   const { default: ora } = await import("ora");
   // Standard input is left alone: a passphrase may come from there.
   const spinner = ora({ text, stream: process.stderr, discardStdin: false }).start();
@@ -69,6 +67,11 @@ export async function withSpinner<T>(
   } finally {
     spinner.stop();
   }
+}
+
+/** A pseudo-terminal whose size nobody set has 0 columns; ora divides by them and never returns. */
+function canDraw(options: ProgressOptions): boolean {
+  return options.quiet !== true && process.stderr.isTTY && process.stderr.columns > 0;
 }
 
 export function formatBytes(bytes: number): string {

@@ -1,0 +1,146 @@
+import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { hostname } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { bytePath } from "../../src/bytes/byte-path.ts";
+import { StateError } from "../../src/errors.ts";
+import { acquireLock } from "../../src/storage/lock.ts";
+import { NodeFileSystem } from "../../src/storage/node-file-system.ts";
+import { type ProcessFate, realProcesses } from "../../src/storage/process-table.ts";
+import { scratchFolder } from "../support/scratch.ts";
+import { Stopped, StoppingFileSystem } from "../support/stopping-file-system.ts";
+
+const fs = new NodeFileSystem();
+const purpose = { what: 'keyring "k"', command: "tde test" };
+const racer = fileURLToPath(new URL("./lock-racer.js", import.meta.url));
+
+/** A lock as another process would have left it. */
+function foreignLock(changes: Readonly<Record<string, unknown>>): string {
+  const record = {
+    ...realProcesses.self(),
+    token: "00",
+    command: "tde rotate",
+    since: "2026-11-20T10:00:00.000Z",
+    ...changes,
+  };
+  return `${JSON.stringify(record)}\n`;
+}
+
+/** The id of a process that has ended. */
+function deadPid(): number {
+  return spawnSync(process.execPath, ["-e", ""]).pid;
+}
+
+test("a lock is exclusive until it is released", (t) => {
+  const path = bytePath(join(scratchFolder(t), "lock"));
+  const lock = acquireLock(fs, path, purpose);
+  assert.throws(() => acquireLock(fs, path, purpose), StateError);
+  lock.release();
+  lock.release();
+  assert.equal(fs.stat(path), undefined);
+  acquireLock(fs, path, purpose).release();
+});
+
+test("the lock of a running process is refused with who holds it and since when", (t) => {
+  const path = join(scratchFolder(t), "lock");
+  writeFileSync(path, foreignLock({ pid: 1 }));
+  const alive = { self: realProcesses.self, judge: (): ProcessFate => "alive" };
+  assert.throws(() => acquireLock(fs, bytePath(path), purpose, alive), {
+    name: "StateError",
+    message:
+      'another tde (pid 1, tde rotate, since 2026-11-20T10:00:00.000Z) is working on keyring "k"',
+  });
+  assert.ok(existsSync(path));
+});
+
+test("the lock of a dead process, of one with the same id, or of another boot is taken over", (t) => {
+  const folder = scratchFolder(t);
+  const path = join(folder, "lock");
+  const left = [{ pid: deadPid() }, { pid: process.pid, start: "1" }, { pid: 1, boot: "another" }];
+  for (const changes of left) {
+    writeFileSync(path, foreignLock(changes));
+    const lock = acquireLock(fs, bytePath(path), purpose);
+    assert.equal(JSON.parse(readFileSync(path, "utf8")).pid, process.pid);
+    lock.release();
+    assert.deepEqual(readdirSync(folder), []);
+  }
+});
+
+test("the lock of another host or container is refused, and the hint names the file to remove", (t) => {
+  const path = join(scratchFolder(t), "lock");
+  for (const changes of [{ host: `${hostname()}-2` }, { namespace: "pid:[1]" }]) {
+    writeFileSync(path, foreignLock(changes));
+    assert.throws(
+      () => acquireLock(fs, bytePath(path), purpose),
+      (error) => error instanceof StateError && error.hint?.includes(`remove "${path}"`) === true,
+    );
+  }
+});
+
+test("an empty or cut lock file is dead after a while, a foreign one is never removed", (t) => {
+  const folder = scratchFolder(t);
+  const path = join(folder, "lock");
+  const whole = foreignLock({ pid: 1 });
+  for (const content of ["", whole.slice(0, 40), "\0".repeat(100)]) {
+    writeFileSync(path, content);
+    acquireLock(fs, bytePath(path), purpose).release();
+    assert.deepEqual(readdirSync(folder), []);
+  }
+  for (const content of ["something else\n", '{"pid":-1}\n', "x".repeat(5000)]) {
+    writeFileSync(path, content);
+    assert.throws(() => acquireLock(fs, bytePath(path), purpose), StateError);
+    assert.equal(readFileSync(path, "utf8"), content);
+  }
+});
+
+test("no message shows control characters of a lock file", (t) => {
+  const path = join(scratchFolder(t), "lock");
+  writeFileSync(path, foreignLock({ host: "h\u001b[2J" }));
+  assert.throws(
+    () => acquireLock(fs, bytePath(path), purpose),
+    (error) => error instanceof StateError && !error.message.includes("\u001b"),
+  );
+});
+
+test("a taking or takeover stopped anywhere leaves a lock that the next one gets", (t) => {
+  const folder = scratchFolder(t);
+  const path = join(folder, "lock");
+  for (const before of [undefined, foreignLock({ pid: deadPid() })]) {
+    for (let stopAt = 1, done = false; !done; stopAt++) {
+      if (before !== undefined) writeFileSync(path, before);
+      try {
+        acquireLock(new StoppingFileSystem(stopAt), bytePath(path), purpose).release();
+        done = true;
+      } catch (error) {
+        assert.ok(error instanceof Stopped);
+      }
+      acquireLock(fs, bytePath(path), purpose).release();
+      assert.deepEqual(readdirSync(folder), [], `stopped at ${stopAt}`);
+    }
+  }
+});
+
+/** Starts a process that counts up a number in a file, under the lock; resolves to its output. */
+function race(folder: string, rounds: number): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, [racer, folder, String(rounds)]);
+    let output = "";
+    child.stdout.on("data", (chunk: Buffer) => (output += chunk.toString()));
+    child.stderr.on("data", (chunk: Buffer) => (output += chunk.toString()));
+    child.on("error", reject);
+    child.on("close", () => resolve(output));
+  });
+}
+
+test("of several processes that find a dead lock exactly one at a time gets it", async (t) => {
+  const folder = scratchFolder(t);
+  writeFileSync(join(folder, "counter"), "0");
+  const rounds = 40;
+  const outputs = await Promise.all([1, 2, 3].map(() => race(folder, rounds)));
+  assert.deepEqual(outputs, ["", "", ""]);
+  assert.equal(readFileSync(join(folder, "counter"), "utf8"), String(3 * rounds));
+  assert.deepEqual(readdirSync(folder).sort(), ["counter", "lock"]);
+});
