@@ -64,6 +64,7 @@ export interface Cluster {
 }
 
 let folder: TemporaryFolder | undefined;
+const homes = new Map<number, ServerHome>();
 const built = new Map<string, Promise<string>>();
 
 /** A stopped cluster that belongs to the caller. */
@@ -81,9 +82,13 @@ export function temporaryPath(name: string): string {
 
 /** Where PostgreSQL's programs of one major are, who runs them, and where. */
 export function serverHome(major: number): ServerHome {
+  const known = homes.get(major);
+  if (known !== undefined) return known;
   const user = serverUser();
   const programs = findPostgres(major, { user, scratch: temporary().path });
-  return { programs, user, folder: temporary() };
+  const home = { programs, user, folder: temporary() };
+  homes.set(major, home);
+  return home;
 }
 
 /** Starts a server on any data directory that the server's user owns. */

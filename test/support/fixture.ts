@@ -2,11 +2,11 @@
  * The data directories of fixtures/datadir: made by real servers of 13 to 19, cleanly stopped. See the README
  * there for what they hold.
  */
-import { readFileSync, utimesSync } from "node:fs";
+import { utimesSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { brotliDecompressSync, constants } from "node:zlib";
 import { extract, type ReadEntry } from "tar";
+import { readFixture } from "./fixtures.ts";
 
 export const FIXTURE_MAJORS = [13, 14, 15, 16, 17, 18, 19] as const;
 export type FixtureMajor = (typeof FIXTURE_MAJORS)[number];
@@ -18,20 +18,12 @@ export interface FixtureCluster {
   readonly tablespaces: readonly string[];
 }
 
-/** Compiled, this file lies in dist/test/support; as TypeScript, in test/support. */
-const FIXTURES = fileURLToPath(
-  new URL(
-    import.meta.url.endsWith(".js") ? "../../../fixtures/" : "../../fixtures/",
-    import.meta.url,
-  ),
-);
-
 /**
  * Unpacks a data directory, 45 MB, with the modes and times that the server left; it belongs to this user.
  * @param destination - an existing folder; `data` and `ts_ext` appear in it.
  */
 export function unpackFixture(major: FixtureMajor, destination: string): FixtureCluster {
-  const packed = readFileSync(join(FIXTURES, "datadir", String(major), "data.tar.br"));
+  const packed = readFixture(`datadir/${major}/data.tar.br`);
   const unpacked = brotliDecompressSync(packed, {
     params: { [constants.BROTLI_DECODER_PARAM_LARGE_WINDOW]: 1 },
   });
@@ -57,5 +49,5 @@ export function fixtureTruth(
   major: FixtureMajor,
   name: "pg_checksums.txt" | "pg_controldata.txt",
 ): string {
-  return readFileSync(join(FIXTURES, "datadir", String(major), name), "utf8");
+  return readFixture(`datadir/${major}/${name}`).toString("utf8");
 }

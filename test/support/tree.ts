@@ -31,6 +31,12 @@ export interface TreeEntry {
   readonly linkTarget: string;
 }
 
+/**
+ * Node sets times as seconds in a double and cuts them to microseconds: a file that is encrypted and decrypted
+ * loses a microsecond or two. 10 allow for that and for nothing else.
+ */
+const TIME_TOLERANCE_MS = 0.01;
+
 export type Tree = ReadonlyMap<string, TreeEntry>;
 
 /** Everything below a folder, sorted by path; "." is the folder itself. */
@@ -83,7 +89,11 @@ function compare(path: string, is: TreeEntry, was: TreeEntry, directoryTimes: bo
   const times = was.kind === "file" || (was.kind === "directory" && directoryTimes);
   return (Object.keys(was) as (keyof TreeEntry)[])
     .filter((field) => field !== "mtimeMs" || times)
-    .filter((field) => is[field] !== was[field])
+    .filter((field) =>
+      field === "mtimeMs"
+        ? Math.abs(is.mtimeMs - was.mtimeMs) > TIME_TOLERANCE_MS
+        : is[field] !== was[field],
+    )
     .map((field) => `${path}: ${field} is ${is[field]}, was ${was[field]}`);
 }
 
@@ -103,8 +113,7 @@ function visit(path: Buffer, name: string, tree: Map<string, TreeEntry>): void {
     mode: stat.mode & 0o7777,
     uid: stat.uid,
     gid: stat.gid,
-    // The interface through which tde sets times has seconds as doubles: exact to a microsecond or so.
-    mtimeMs: Math.round(stat.mtimeMs),
+    mtimeMs: stat.mtimeMs,
     linkTarget: kind === "link" ? readlinkSync(path, { encoding: "latin1" }) : "",
   });
   const followed = kind === "link" && /^\.\/(pg_wal|pg_tblspc\/\d+)$/.test(name);

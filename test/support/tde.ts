@@ -1,0 +1,38 @@
+/**
+ * Runs `bin/tde.js` as a process, as a user would. The caller's own TDE_ and PG variables do not reach it.
+ */
+import { spawnSync } from "node:child_process";
+import { fileURLToPath } from "node:url";
+
+export interface TdeResult {
+  /** Exit code; null when a signal ended it. */
+  readonly status: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface TdeOptions {
+  readonly cwd?: string;
+  readonly env?: Readonly<Record<string, string>>;
+  /** Standard input; empty by default. */
+  readonly input?: string;
+}
+
+const LAUNCHER = fileURLToPath(
+  new URL(
+    import.meta.url.endsWith(".js") ? "../../../bin/tde.js" : "../../bin/tde.js",
+    import.meta.url,
+  ),
+);
+
+export function runTde(args: readonly string[], options: TdeOptions = {}): TdeResult {
+  const kept = Object.entries(process.env).filter(([name]) => !/^(TDE_|PG)/.test(name));
+  const { status, stdout, stderr } = spawnSync(process.execPath, [LAUNCHER, ...args], {
+    cwd: options.cwd,
+    encoding: "utf8",
+    env: { ...Object.fromEntries(kept), ...options.env },
+    input: options.input ?? "",
+    maxBuffer: 1 << 26,
+  });
+  return { status, stdout, stderr };
+}
