@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { TdeError, UsageError } from "../errors.ts";
 import { decryptDatadirCommand } from "./commands/decrypt-datadir.ts";
+import { demoCommand } from "./commands/demo.ts";
 import { encryptDatadirCommand } from "./commands/encrypt-datadir.ts";
 import { keyringCommand } from "./commands/keyring.ts";
 import { recoverCommand } from "./commands/recover.ts";
@@ -22,6 +23,7 @@ const commands: readonly (() => Command)[] = [
   verifyCommand,
   recoverCommand,
   keyringCommand,
+  demoCommand,
 ];
 
 /** @param argv - process.argv. Sets process.exitCode and returns when the command has ended. */

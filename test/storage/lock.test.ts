@@ -47,7 +47,7 @@ test("a lock is exclusive until it is released", (t) => {
 test("the lock of a running process is refused with who holds it and since when", (t) => {
   const path = join(scratchFolder(t), "lock");
   writeFileSync(path, foreignLock({ pid: 1 }));
-  const alive = { self: realProcesses.self, judge: (): ProcessFate => "alive" };
+  const alive = { self: () => realProcesses.self(), judge: (): ProcessFate => "alive" };
   assert.throws(() => acquireLock(fs, bytePath(path), purpose, alive), {
     name: "StateError",
     message:
