@@ -123,15 +123,26 @@ function relationAction(
     });
   }
   if (hasSidecar) return { do: "nothing" };
-  if (beginsSealed(fs, datadir, path, file)) {
-    throw new StateError(`"${displayPath(path)}" is sealed already, but its sidecar is missing`, {
-      hint: "Restore the file together with its sidecar (_tde) from a backup; nothing is ever encrypted twice.",
-    });
-  }
+  assertNotSealed(fs, datadir, path, file);
   return { do: "seal-relation", file };
 }
 
-/** Whether the file's first page bears the mark of sealed pages and a valid checksum; every page is looked at again before it is sealed. */
+/**
+ * Looks at the first page of a file without a sidecar; sealing looks at every page again.
+ * @throws {StateError} when it bears the mark of sealed pages and a valid checksum.
+ */
+export function assertNotSealed(
+  fs: FileSystem,
+  datadir: Datadir,
+  path: BytePath,
+  file: RelationFile,
+): void {
+  if (!beginsSealed(fs, datadir, path, file)) return;
+  throw new StateError(`"${displayPath(path)}" is sealed already, but its sidecar is missing`, {
+    hint: "Restore the file together with its sidecar (_tde) from a backup; nothing is ever encrypted twice.",
+  });
+}
+
 function beginsSealed(
   fs: FileSystem,
   datadir: Datadir,

@@ -1,7 +1,7 @@
 /**
  * Opens every sealed file that a manifest names and that is still sealed, in place or into a new directory.
  */
-import { type BytePath, joinPath } from "../bytes/byte-path.ts";
+import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { AUTO_CONF, BACKUP_MANIFEST, OWN_FILES } from "../datadir/classify.ts";
 import type { Datadir } from "../datadir/datadir.ts";
 import { parseRelationPath, sidecarName } from "../datadir/relation-path.ts";
@@ -17,6 +17,7 @@ import type { TaskRunner } from "../workers/runner.ts";
 import type { RelationItem } from "../workers/tasks.ts";
 import { type Planned, runBatches, sizeOf } from "./batches.ts";
 import type { EngineContext } from "./context.ts";
+import { assertNotSealed } from "./inventory.ts";
 import {
   contentItem,
   identityOf,
@@ -91,17 +92,25 @@ function openRelation(
   fs: FileSystem,
   datadir: Datadir,
   places: Places,
-  { path, sizeBytes }: ManifestEntry,
+  { path, sizeBytes, expendable }: ManifestEntry,
 ): PlannedOpening | undefined {
   const sidecar = sidecarName(path);
-  if (fs.stat(joinPath(datadir.root, path)) === undefined) return undefined;
-  // Empty, or plain already: a run that goes on has done it before.
-  if (sizeBytes === 0 || fs.stat(joinPath(datadir.root, sidecar)) === undefined) {
-    return copyPlain(places, path, sizeBytes);
+  if (fs.stat(joinPath(datadir.root, path)) === undefined) {
+    if (expendable) return undefined;
+    throw new IntegrityError(`"${displayPath(path)}" is missing`, {
+      hint: "Restore it with its sidecar from a backup, then run the same command again.",
+    });
   }
   const file = parseRelationPath(path, datadir);
-  if (file === undefined)
+  if (file === undefined) {
     throw new IntegrityError("the manifest names a relation file that cannot be one");
+  }
+  if (sizeBytes === 0) return copyPlain(places, path, sizeBytes);
+  if (fs.stat(joinPath(datadir.root, sidecar)) === undefined) {
+    // A run that goes on has opened it before; but ciphertext that lost its sidecar must not pass for that.
+    assertNotSealed(fs, datadir, path, file);
+    return undefined;
+  }
   // The sidecar last: ciphertext without one must never exist.
   const steps = stepsFor(places, path);
   if (places.output === undefined) steps.push({ action: "remove", path: sidecar });
