@@ -5,8 +5,7 @@ import { parentPort, workerData } from "node:worker_threads";
 import { serializeError } from "../errors.ts";
 import { NodeFileSystem } from "../storage/node-file-system.ts";
 import { type RunContext, TaskPerformer } from "./perform.ts";
-import type { Task } from "./tasks.ts";
-import type { WorkerMessage } from "./thread-runner.ts";
+import type { WorkerMessage, WorkerRequest } from "./thread-runner.ts";
 
 /** A message for each chunk would cost more than it tells. */
 const REPORT_BYTES = 2 ** 24;
@@ -21,12 +20,12 @@ const performer = new TaskPerformer(new NodeFileSystem(), workerData as RunConte
   if (unreported >= REPORT_BYTES) reportBytes();
 });
 
-port.on("message", (task: Task) => {
+port.on("message", ({ id, task }: WorkerRequest) => {
   performer
     .perform(task)
     .then(
-      (results): WorkerMessage => ({ kind: "done", results }),
-      (error: unknown): WorkerMessage => ({ kind: "failed", error: serializeError(error) }),
+      (results): WorkerMessage => ({ kind: "done", id, results }),
+      (error: unknown): WorkerMessage => ({ kind: "failed", id, error: serializeError(error) }),
     )
     .then((message) => {
       reportBytes();

@@ -19,7 +19,8 @@ import type { Problem } from "../format/problem.ts";
 import { FILE_SALT_BYTES } from "../format/sidecar-page.ts";
 import { type DataKeys } from "../keyring/data-keys.ts";
 import { readExactly, withFile, writeAll } from "../storage/file-io.ts";
-import type { FileStat, FileSystem, OpenFile } from "../storage/file-system.ts";
+import type { FileSystem } from "../storage/file-system.ts";
+import { NewFiles } from "./new-files.ts";
 import { ProblemCollector } from "./problem-collector.ts";
 import type { OnBytes } from "./runner.ts";
 import type {
@@ -44,9 +45,6 @@ export class TaskPerformer {
   private readonly context: RunContext;
   private readonly onBytes: OnBytes;
   private readonly chunk: Chunk;
-  /** New files with the one that each takes owner, mode and times from. */
-  private readonly newFiles: Map<OpenFile, FileStat> = new Map();
-
   constructor(fs: FileSystem, context: RunContext, onBytes: OnBytes) {
     this.fs = fs;
     this.context = context;
@@ -54,29 +52,37 @@ export class TaskPerformer {
     this.chunk = new Chunk(context.blockSizeBytes);
   }
 
-  /** @throws {TdeError} the first that an item of a writing task meets; checks report problems instead. */
+  /**
+   * Tasks may overlap: while the new files of one are synced, the next one's pages are worked on.
+   * @throws {TdeError} the first that an item of a writing task meets; checks report problems instead.
+   */
   async perform(task: Task): Promise<ItemResult[]> {
     const results: ItemResult[] = [];
+    const newFiles = new NewFiles(this.fs);
     try {
       for (const item of task.items) {
-        results.push(this.performItem(task, item));
-        if (this.newFiles.size >= SYNC_GROUP) await this.syncNewFiles();
+        results.push(this.performItem(task, item, newFiles));
+        if (newFiles.count >= SYNC_GROUP) await newFiles.sync();
       }
-      await this.syncNewFiles();
+      await newFiles.sync();
     } finally {
-      this.closeNewFiles();
+      newFiles.close();
     }
     return results;
   }
 
-  private performItem(task: Task, item: Item): ItemResult {
+  private performItem(task: Task, item: Item, newFiles: NewFiles): ItemResult {
     switch (task.kind) {
       case "seal":
-        if (item.kind === "relation") return this.sealRelation(item);
-        return item.kind === "content" ? this.sealContent(item) : this.copy(item);
+        if (item.kind === "relation") return this.sealRelation(item, newFiles);
+        return item.kind === "content"
+          ? this.sealContent(item, newFiles)
+          : this.copy(item, newFiles);
       case "open":
-        if (item.kind === "relation") return this.openRelation(item);
-        return item.kind === "content" ? this.openContent(item) : this.copy(item);
+        if (item.kind === "relation") return this.openRelation(item, newFiles);
+        return item.kind === "content"
+          ? this.openContent(item, newFiles)
+          : this.copy(item, newFiles);
       case "check":
       case "digest": {
         const depth = task.kind === "check" ? task.depth : undefined;
@@ -90,13 +96,13 @@ export class TaskPerformer {
     }
   }
 
-  private sealRelation({ files, fileSalt, range }: RelationItem): ItemResult {
+  private sealRelation({ files, fileSalt, range }: RelationItem, newFiles: NewFiles): ItemResult {
     return withFile(this.fs, files.plain, (source) => {
       const whole = range === undefined;
       const target = {
         source,
-        sealed: this.output(files.sealed, whole, source, files.sizeBytes),
-        sidecar: this.output(files.sidecar, whole, source),
+        sealed: newFiles.open(files.sealed, whole, source, files.sizeBytes),
+        sidecar: newFiles.open(files.sidecar, whole, source),
         fileSalt: fileSalt === undefined ? randomBytes(FILE_SALT_BYTES) : Buffer.from(fileSalt),
       };
       const part = range ?? this.whole(files);
@@ -105,10 +111,10 @@ export class TaskPerformer {
     });
   }
 
-  private openRelation({ files, range }: RelationItem): ItemResult {
+  private openRelation({ files, range }: RelationItem, newFiles: NewFiles): ItemResult {
     return withFile(this.fs, files.sealed, (sealed) =>
       withFile(this.fs, files.sidecar, (sidecar) => {
-        const plain = this.output(files.plain, range === undefined, sealed, files.sizeBytes);
+        const plain = newFiles.open(files.plain, range === undefined, sealed, files.sizeBytes);
         const part = range ?? this.whole(files);
         const source = { sealed, sidecar, plain };
         const { chunk, context, onBytes } = this;
@@ -149,10 +155,10 @@ export class TaskPerformer {
     });
   }
 
-  private sealContent(item: ContentItem): ItemResult {
+  private sealContent(item: ContentItem, newFiles: NewFiles): ItemResult {
     const { systemIdentifier } = this.context;
     withFile(this.fs, item.plain, (source) => {
-      const sealed = this.output(item.sealed, true, source);
+      const sealed = newFiles.open(item.sealed, true, source);
       const options = { keys: this.keys(), systemIdentifier, context: item.context };
       sealFile(this.fs, item.plain, sealed, options);
     });
@@ -160,9 +166,9 @@ export class TaskPerformer {
     return { path: item.path };
   }
 
-  private openContent(item: ContentItem): ItemResult {
+  private openContent(item: ContentItem, newFiles: NewFiles): ItemResult {
     withFile(this.fs, item.sealed, (source) => {
-      const plain = this.output(item.plain, true, source);
+      const plain = newFiles.open(item.plain, true, source);
       unsealFile(this.fs, item.sealed, plain, this.openingOptions(item));
     });
     this.onBytes(item.sizeBytes);
@@ -188,9 +194,9 @@ export class TaskPerformer {
     return { path: item.path, digest: hash.digest().toString("hex"), sizeBytes };
   }
 
-  private copy(item: ReadableItem): ItemResult {
+  private copy(item: ReadableItem, newFiles: NewFiles): ItemResult {
     return withFile(this.fs, item.from, (source) => {
-      const target = this.output(item.to, true, source);
+      const target = newFiles.open(item.to, true, source);
       const sizeBytes = this.readThrough(item.from, (bytes, position) =>
         writeAll(target, bytes, 0, bytes.length, position),
       );
@@ -228,29 +234,6 @@ export class TaskPerformer {
   } {
     const { systemIdentifier } = this.context;
     return { keys: this.keys(), systemIdentifier, context: item.context };
-  }
-
-  /**
-   * A file to write: created, or of a range opened.
-   * @param sizeBytes - set at once where known, so that what is never written stays a hole.
-   */
-  private output(path: BytePath, create: boolean, like: OpenFile, sizeBytes?: number): OpenFile {
-    const file = create ? this.fs.create(path, 0o600) : this.fs.openForWriting(path);
-    this.newFiles.set(file, like.stat());
-    if (create && sizeBytes !== undefined) file.truncate(sizeBytes);
-    return file;
-  }
-
-  private async syncNewFiles(): Promise<void> {
-    for (const [file, like] of this.newFiles) file.setAttributes(like);
-    await this.fs.syncFiles([...this.newFiles.keys()]);
-    this.closeNewFiles();
-  }
-
-  private closeNewFiles(): void {
-    const files = [...this.newFiles.keys()];
-    this.newFiles.clear();
-    for (const file of files) file.close();
   }
 }
 

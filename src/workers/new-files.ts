@@ -1,0 +1,48 @@
+/**
+ * The files that one task makes: each takes owner, mode and times of another, and is synced before it is closed.
+ */
+import type { BytePath } from "../bytes/byte-path.ts";
+import type { FileStat, FileSystem, OpenFile } from "../storage/file-system.ts";
+
+export class NewFiles {
+  private readonly fs: FileSystem;
+  /** Each with the one that it takes its attributes from. */
+  private files: Map<OpenFile, FileStat> = new Map();
+
+  constructor(fs: FileSystem) {
+    this.fs = fs;
+  }
+
+  get count(): number {
+    return this.files.size;
+  }
+
+  /**
+   * A file to write: created, or of a range opened.
+   * @param sizeBytes - set at once where known, so that what is never written stays a hole.
+   */
+  open(path: BytePath, create: boolean, like: OpenFile, sizeBytes?: number): OpenFile {
+    const file = create ? this.fs.create(path, 0o600) : this.fs.openForWriting(path);
+    this.files.set(file, like.stat());
+    if (create && sizeBytes !== undefined) file.truncate(sizeBytes);
+    return file;
+  }
+
+  /** Makes them durable, and closes them. Other work may go on meanwhile. */
+  async sync(): Promise<void> {
+    const { files } = this;
+    this.files = new Map();
+    try {
+      for (const [file, like] of files) file.setAttributes(like);
+      await this.fs.syncFiles([...files.keys()]);
+    } finally {
+      for (const file of files.keys()) file.close();
+    }
+  }
+
+  /** After an error: what was made is not worth a sync. */
+  close(): void {
+    for (const file of this.files.keys()) file.close();
+    this.files.clear();
+  }
+}
