@@ -316,12 +316,32 @@ function parse(
     position = bodyEnd + MAC_BYTES;
     lastMac = mac;
   }
-  if (plan === undefined) throw altered(JOURNAL_HEADER_BYTES);
+  if (plan === undefined || endsInRecord(bytes, position, key)) throw altered(position);
   return {
     content: { header, plan, due, committed },
     end: position,
     lastMac: Buffer.from(lastMac),
   };
+}
+
+/**
+ * Whether the file ends in a record that authenticates, somewhere behind the broken one at `start`: then that one
+ * was whole once, for no record is begun before the one before it is durable, and it was no torn write that broke
+ * its length.
+ */
+function endsInRecord(bytes: Buffer, start: number, key: KeyObject): boolean {
+  // What was made up to keep us busy is no torn write either.
+  let hashedBytes = 0;
+  for (let at = start + 1; at + 5 + MAC_BYTES <= bytes.length; at++) {
+    const bodyEnd = bytes.length - MAC_BYTES;
+    if (at + 4 + bytes.readUInt32LE(at) !== bodyEnd) continue;
+    hashedBytes += bodyEnd - at;
+    if (hashedBytes > 2 * MAX_JOURNAL_BYTES) return true;
+    const previousMac = bytes.subarray(at - MAC_BYTES, at);
+    const mac = macOf(key, previousMac, bytes.subarray(at, bodyEnd));
+    if (equalInConstantTime(mac, bytes.subarray(bodyEnd))) return true;
+  }
+  return false;
 }
 
 function altered(offset: number): IntegrityError {
