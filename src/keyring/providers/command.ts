@@ -107,6 +107,7 @@ export class CommandProvider implements KeyProvider {
       const output = await runShell(verb, filled, input, timeoutMs);
       if (verb === "unwrap") return requireLength(verb, output);
       output.fill(0);
+      if (this.#fs.stat(bytePath(path)) === undefined) return requireLength(verb, Buffer.alloc(0));
       return requireLength(verb, readWholeFile(this.#fs, bytePath(path), MAX_WRAPPED_BYTES + 1));
     });
   }

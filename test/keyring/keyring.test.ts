@@ -1,0 +1,315 @@
+import assert from "node:assert/strict";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { test, type TestContext } from "node:test";
+import { bytePath } from "../../src/bytes/byte-path.ts";
+import { exportKey, sha256 } from "../../src/crypto/primitives.ts";
+import { FormatError, IntegrityError, KeyError, StateError, UsageError } from "../../src/errors.ts";
+import type { KeyProvider } from "../../src/keyring/key-provider.ts";
+import {
+  createKeyring,
+  type Keyring,
+  type KeyringPlace,
+  openKeyring,
+} from "../../src/keyring/keyring.ts";
+import { createKeyFile, KeyFileProvider } from "../../src/keyring/providers/key-file.ts";
+import { PassphraseProvider } from "../../src/keyring/providers/passphrase.ts";
+import { loadState, rememberDirectory, type State, updateState } from "../../src/keyring/state.ts";
+import { NodeFileSystem } from "../../src/storage/node-file-system.ts";
+import { scratchFolder } from "../support/scratch.ts";
+import { Stopped, StoppingFileSystem } from "../support/stopping-file-system.ts";
+
+const fs = new NodeFileSystem();
+
+interface Setup {
+  readonly folder: string;
+  readonly path: string;
+  readonly place: KeyringPlace;
+  readonly key: KeyProvider;
+  readonly keyring: Keyring;
+}
+
+function newKeyFile(folder: string, name: string): KeyProvider {
+  const path = bytePath(join(folder, name));
+  createKeyFile(fs, path);
+  return new KeyFileProvider(fs, path);
+}
+
+/** Cheap to open; the format allows no less work. */
+function passphrase(text: string): KeyProvider {
+  return new PassphraseProvider(Buffer.from(text), "the passphrase", 14);
+}
+
+async function setup(t: TestContext): Promise<Setup> {
+  const folder = scratchFolder(t);
+  const path = join(folder, "k");
+  const place = { fs, path: bytePath(path), command: "tde test" };
+  const key = newKeyFile(folder, "kek");
+  return { folder, path, place, key, keyring: await createKeyring(place, key, "first") };
+}
+
+function noState(keyring: Keyring): State {
+  return loadState(fs, bytePath("/nonexistent/state"), keyring.dataKeys());
+}
+
+function dekBytes(keyring: Keyring): Record<number, string | undefined> {
+  const entries = [...keyring.dataKeys().keys].map(([id, { dek }]) => [
+    id,
+    dek && exportKey(dek).toString("hex"),
+  ]);
+  return Object.fromEntries(entries);
+}
+
+/** The file with some lines changed and its sum made anew, as someone without a key can do. */
+function forge(path: string, change: (text: string) => string): void {
+  const text = change(readFileSync(path, "latin1").replace(/sum .*\n$/, ""));
+  const sum = sha256(Buffer.from(text, "latin1")).toString("hex");
+  writeFileSync(path, `${text}sum ${sum}\n`, "latin1");
+}
+
+test("a new keyring opens again with the same keys and is readable by its owner alone", async (t) => {
+  const { place, key, keyring, path } = await setup(t);
+  assert.deepEqual(dekBytes(await openKeyring(place, [key])), dekBytes(keyring));
+  assert.equal(statSync(path).mode & 0o777, 0o600);
+  await assert.rejects(createKeyring(place, key, ""), StateError);
+});
+
+test("a wrong key, another keyring's key and no key are KeyErrors that name who can open it", async (t) => {
+  const { place, folder } = await setup(t);
+  const other = newKeyFile(folder, "other");
+  for (const providers of [[other], [passphrase("x")], []]) {
+    await assert.rejects(openKeyring(place, providers), (error) => {
+      assert.ok(error instanceof KeyError);
+      assert.match(error.hint ?? "", /recipient 1 \(key-file, "first"\)/);
+      return true;
+    });
+  }
+});
+
+test("every flipped bit of the file is detected, with its sum as it was or made anew", async (t) => {
+  const { place, key, path } = await setup(t);
+  const whole = readFileSync(path);
+  const sumStart = whole.length - 69;
+  for (let bit = 0; bit < whole.length * 8; bit++) {
+    const damaged = Buffer.from(whole);
+    damaged.writeUInt8(damaged.readUInt8(bit >> 3) ^ (1 << (bit & 7)), bit >> 3);
+    writeFileSync(path, damaged);
+    await assert.rejects(openKeyring(place, [key]), FormatError);
+    if (bit >= sumStart * 8) continue;
+    damaged.write(sha256(damaged.subarray(0, sumStart)).toString("hex"), sumStart + 4);
+    writeFileSync(path, damaged);
+    await assert.rejects(
+      openKeyring(place, [key]),
+      (error) =>
+        error instanceof FormatError ||
+        error instanceof KeyError ||
+        error instanceof IntegrityError,
+      `bit ${bit}`,
+    );
+  }
+});
+
+test("a keyring altered by someone without a key is an IntegrityError", async (t) => {
+  const { place, key, path, keyring } = await setup(t);
+  keyring.newKey(noState(keyring));
+  const good = readFileSync(path, "latin1");
+  const alterations: ((text: string) => string)[] = [
+    (text) => text.replace("label=first", "label=other"),
+    (text) => text.replace("generation 2", "generation 3"),
+    (text) => text.replace("state=readable", "state=retired"),
+    (text) =>
+      text
+        .replace("key 1 state=readable", "key 1 state=current")
+        .replace("key 2 state=current", "key 2 state=readable"),
+    (text) => text.replace(/^key 2 .*\n/m, "").replace("state=readable", "state=current"),
+    (text) => text.replace(/(recipient 1 .*)\n/, "$1\nrecipient 2 command wrapped=AAAA label=\n"),
+    (text) => text.replace(/mac .*/, `mac ${"00".repeat(32)}`),
+  ];
+  for (const alter of alterations) {
+    writeFileSync(path, good, "latin1");
+    forge(path, alter);
+    await assert.rejects(openKeyring(place, [key]), IntegrityError);
+  }
+});
+
+test("a keyring that others can read is refused with the command that mends it", async (t) => {
+  const { place, key, path } = await setup(t);
+  for (const mode of [0o640, 0o604, 0o644, 0o660]) {
+    chmodSync(path, mode);
+    await assert.rejects(
+      openKeyring(place, [key]),
+      (error) => error instanceof KeyError && error.hint?.includes(`chmod 600 ${path}`) === true,
+    );
+  }
+});
+
+test("a new key becomes current and the old one stays readable", async (t) => {
+  const { place, key, keyring } = await setup(t);
+  const next = keyring.newKey(noState(keyring));
+  const { keys, currentKeyId } = (await openKeyring(place, [key])).dataKeys();
+  assert.equal(currentKeyId, 2);
+  assert.deepEqual(
+    [...keys].map(([id, { state }]) => [id, state]),
+    [
+      [1, "readable"],
+      [2, "current"],
+    ],
+  );
+  assert.equal(dekBytes(next)[1], dekBytes(keyring)[1]);
+  assert.equal(next.file.generation, 2);
+});
+
+test("any recipient opens the keyring, and data keys stay the same", async (t) => {
+  const { place, key, keyring } = await setup(t);
+  const word = passphrase("correct horse");
+  const next = await keyring.addRecipient(word, "Büro");
+  assert.equal((await openKeyring(place, [word])).openedBy, 2);
+  assert.equal((await openKeyring(place, [key])).openedBy, 1);
+  assert.equal((await openKeyring(place, [passphrase("wrong"), word])).openedBy, 2);
+  assert.deepEqual(dekBytes(next), dekBytes(keyring));
+});
+
+test("removing a recipient needs the secrets of all that stay and draws a new keyring key", async (t) => {
+  const { folder, place, key, keyring } = await setup(t);
+  const [second, third] = [newKeyFile(folder, "2"), newKeyFile(folder, "3")];
+  const all = await (await keyring.addRecipient(second, "second")).addRecipient(third, "third");
+  await assert.rejects(
+    all.removeRecipients([3], [key]),
+    (error) =>
+      error instanceof KeyError && error.message.includes('recipient 2 (key-file, "second")'),
+  );
+  await assert.rejects(all.removeRecipients([1, 2, 3], [key]), StateError);
+  await assert.rejects(all.removeRecipients([9], [key]), UsageError);
+  const next = await all.removeRecipients([3], [second, key]);
+  assert.deepEqual(
+    next.file.recipients.map(({ number }) => number),
+    [1, 2],
+  );
+  await assert.rejects(openKeyring(place, [third]), KeyError);
+  assert.deepEqual(dekBytes(await openKeyring(place, [second])), dekBytes(keyring));
+  for (const [i, { wrapped }] of next.file.keys.entries()) {
+    assert.notDeepEqual(wrapped, keyring.file.keys[i]?.wrapped);
+  }
+});
+
+test("rewrap changes the secret of one recipient and no data key", async (t) => {
+  const { folder, place, key, keyring } = await setup(t);
+  const other = newKeyFile(folder, "other");
+  await keyring.rewrap(1, other);
+  await assert.rejects(openKeyring(place, [key]), KeyError);
+  const opened = await openKeyring(place, [other]);
+  assert.equal(opened.file.recipients[0]?.label, "first");
+  assert.deepEqual(dekBytes(opened), dekBytes(keyring));
+});
+
+test("a destroyed key is gone, its record stays, and the current key cannot be destroyed", async (t) => {
+  const { place, key, keyring } = await setup(t);
+  const state = noState(keyring);
+  await assert.rejects(keyring.destroyKey(1, state, [key]), StateError);
+  const two = keyring.newKey(state);
+  await assert.rejects(two.destroyKey(1, state, []), KeyError);
+  const next = await two.destroyKey(1, state, [key]);
+  assert.equal(next.file.keys[0]?.state, "destroyed");
+  const opened = await openKeyring(place, [key]);
+  assert.equal(opened.dataKeys().keys.get(1)?.dek, undefined);
+  assert.equal(dekBytes(opened)[2], dekBytes(two)[2]);
+  await assert.rejects(opened.destroyKey(1, state, [key]), StateError);
+  assert.notEqual(next.file.keys[1]?.wrapped, two.file.keys[1]?.wrapped);
+});
+
+test("a key is not destroyed while a directory that the state knows uses it, were it for a MAC alone", async (t) => {
+  const { folder, key, keyring } = await setup(t);
+  const two = keyring.newKey(noState(keyring));
+  const place = { fs, path: bytePath(join(folder, "k.state")), command: "tde test" };
+  const memory = {
+    id: "ab".repeat(16),
+    epoch: 1n,
+    root: "cd".repeat(32),
+    time: "2026-11-20T11:28:31Z",
+    path: bytePath("/srv/pg"),
+    pages: new Map([
+      [1, 0],
+      [2, 5],
+    ]),
+  };
+  const state = updateState(place, two.dataKeys(), 2, (content) =>
+    rememberDirectory(content, memory),
+  );
+  await assert.rejects(
+    two.destroyKey(1, state, [key]),
+    /key 1 is used by directory abab.*\/srv\/pg/,
+  );
+});
+
+test("only a readable key can be retired, and it still decrypts", async (t) => {
+  const { keyring } = await setup(t);
+  assert.throws(() => keyring.retire(1), StateError);
+  const next = keyring.newKey(noState(keyring)).retire(1);
+  assert.equal(next.dataKeys().keys.get(1)?.state, "retired");
+  assert.ok(next.dataKeys().keys.get(1)?.dek);
+  assert.throws(() => next.retire(1), StateError);
+  assert.throws(() => next.retire(9), UsageError);
+});
+
+test("a keyring that was changed meanwhile is not overwritten", async (t) => {
+  const { place, key, keyring } = await setup(t);
+  const other = await openKeyring(place, [key]);
+  other.newKey(noState(other));
+  assert.throws(() => keyring.newKey(noState(keyring)), StateError);
+  assert.equal((await openKeyring(place, [key])).currentKeyId, 2);
+});
+
+test("an old copy of the keyring gets no second key of the same id", async (t) => {
+  const { folder, path, place, key, keyring } = await setup(t);
+  const old = readFileSync(path);
+  const statePlace = { fs, path: bytePath(join(folder, "k.state")), command: "tde test" };
+  const two = keyring.newKey(noState(keyring));
+  updateState(statePlace, two.dataKeys(), 2, (content) => content);
+  writeFileSync(path, old);
+  // The state is under key 2, which the old copy lacks.
+  const restored = await openKeyring(place, [key]);
+  const state = loadState(fs, statePlace.path, restored.dataKeys());
+  assert.equal(state.status, "newer-keyring");
+  assert.throws(() => restored.newKey(state), StateError);
+  // A generation without a new key, such as a recipient that was removed, counts as well.
+  const remembered = { ...noState(restored), highestGeneration: 2 };
+  assert.throws(() => restored.newKey(remembered), /generation 1, but generation 2/);
+});
+
+test("an operation stopped anywhere leaves the old keyring or the new one", async (t) => {
+  const { folder, path, place, key } = await setup(t);
+  const before = readFileSync(path);
+  for (let stopAt = 1, done = false; !done; stopAt++) {
+    writeFileSync(path, before);
+    const stopping = await openKeyring({ ...place, fs: new StoppingFileSystem(stopAt) }, [key]);
+    try {
+      stopping.newKey(noState(stopping));
+      done = true;
+    } catch (error) {
+      assert.ok(error instanceof Stopped);
+    }
+    const found = await openKeyring(place, [key]);
+    assert.equal(found.currentKeyId, found.file.generation);
+    found.newKey(noState(found));
+    assert.deepEqual(readdirSync(folder).sort(), ["k", "kek"]);
+  }
+});
+
+test("nothing is left where a keyring could not be made", async (t) => {
+  const folder = scratchFolder(t);
+  mkdirSync(join(folder, "in"));
+  for (let stopAt = 1; stopAt < 4; stopAt++) {
+    const path = join(folder, "in", "k");
+    const place = { fs: new StoppingFileSystem(stopAt), path: bytePath(path), command: "tde test" };
+    await assert.rejects(createKeyring(place, passphrase("x"), ""), Stopped);
+    assert.ok(!existsSync(path));
+  }
+});

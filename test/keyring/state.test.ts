@@ -1,0 +1,242 @@
+import assert from "node:assert/strict";
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test, type TestContext } from "node:test";
+import fc from "fast-check";
+import { type BytePath, bytePath } from "../../src/bytes/byte-path.ts";
+import { sha256 } from "../../src/crypto/primitives.ts";
+import { FormatError, IntegrityError, TdeError } from "../../src/errors.ts";
+import {
+  addKeyLoad,
+  directoriesUsing,
+  type DirectoryMemory,
+  judgeEpoch,
+  loadState,
+  rememberDirectory,
+  requireNotRolledBack,
+  type StatePlace,
+  updateState,
+} from "../../src/keyring/state.ts";
+import { formatTime } from "../../src/keyring/keyring-file.ts";
+import { parseStateFile, serializeStateFile } from "../../src/keyring/state-file.ts";
+import { NodeFileSystem } from "../../src/storage/node-file-system.ts";
+import { testKeys } from "../support/keys.ts";
+import { assertProperty } from "../support/property.ts";
+import { scratchFolder } from "../support/scratch.ts";
+import { Stopped, StoppingFileSystem } from "../support/stopping-file-system.ts";
+
+const fs = new NodeFileSystem();
+const ID = "ab".repeat(16);
+const ROOT = "cd".repeat(32);
+
+const memory: DirectoryMemory = {
+  id: ID,
+  epoch: 6n,
+  root: ROOT,
+  time: "2026-11-12T08:00:00Z",
+  path: "/srv/pg \xff" as BytePath,
+  pages: new Map([
+    [1, 100],
+    [2, 0],
+  ]),
+};
+
+function placeIn(t: TestContext): StatePlace {
+  return { fs, path: bytePath(join(scratchFolder(t), "k.state")), command: "tde test" };
+}
+
+const hex = (bytes: number): fc.Arbitrary<string> =>
+  fc
+    .uint8Array({ minLength: bytes, maxLength: bytes })
+    .map((array) => Buffer.from(array).toString("hex"));
+const count = fc.integer({ min: 0, max: Number.MAX_SAFE_INTEGER });
+const counts = fc
+  .array(fc.tuple(fc.integer({ min: 1, max: 0xffffffff }), count), { maxLength: 4 })
+  .map((pairs) => new Map([...pairs].sort(([a], [b]) => a - b)));
+const directory: fc.Arbitrary<DirectoryMemory> = fc
+  .tuple(hex(16), count, hex(32), fc.uint8Array({ maxLength: 30 }), counts)
+  .map(([id, epoch, root, path, pages]) => ({
+    id,
+    epoch: BigInt(epoch),
+    root,
+    time: formatTime(new Date(epoch % 4e12)),
+    path: Buffer.from(path).toString("latin1") as BytePath,
+    pages,
+  }));
+
+test("what is written reads back the same", () => {
+  const file = fc.tuple(
+    fc.integer({ min: 1, max: 0xffffffff }),
+    hex(8),
+    count,
+    fc.array(directory, { maxLength: 4 }),
+    counts,
+    hex(32),
+  );
+  assertProperty(
+    fc.property(file, ([keyId, keyringId, highestGeneration, list, keyLoad, mac]) => {
+      const sorted = [...list].sort((a, b) => (a.id < b.id ? -1 : 1));
+      const directories = new Map(sorted.map((one) => [one.id, one]));
+      const content = { keyringId, highestGeneration, directories, keyLoad };
+      const state = { keyId, content, mac: Buffer.from(mac, "hex") };
+      const bytes = serializeStateFile(state);
+      assert.deepEqual(parseStateFile(bytes), state);
+    }),
+  );
+});
+
+test("what was remembered is there in the next run, under another current key too", (t) => {
+  const place = placeIn(t);
+  updateState(place, testKeys(2), 3, (content) =>
+    addKeyLoad(addKeyLoad(rememberDirectory(content, memory), 1, 60), 1, 40),
+  );
+  const state = loadState(fs, place.path, testKeys(3));
+  assert.equal(state.status, "verified");
+  assert.deepEqual(state.directories.get(ID), memory);
+  assert.equal(state.keyLoad.get(1), 100);
+  assert.equal(state.highestGeneration, 3);
+  updateState(place, testKeys(3), 2, (content) => content);
+  assert.match(readFileSync(place.path, "utf8"), /^tde-state 1\nkey 3\n/);
+  assert.equal(loadState(fs, place.path, testKeys(3)).highestGeneration, 3);
+});
+
+test("without a file there is an empty state and no warning", (t) => {
+  const { status, warning, directories } = loadState(fs, placeIn(t).path, testKeys());
+  assert.deepEqual([status, warning, directories.size], ["absent", undefined, 0]);
+});
+
+test("every flipped bit and truncation leaves the state unused, with a warning", (t) => {
+  const place = placeIn(t);
+  updateState(place, testKeys(2), 3, (content) => rememberDirectory(content, memory));
+  const whole = readFileSync(place.path);
+  const check = (bytes: Buffer, what: string): void => {
+    writeFileSync(place.path, bytes);
+    const state = loadState(fs, place.path, testKeys(2));
+    assert.notEqual(state.status, "verified", what);
+    assert.equal(state.directories.size, 0);
+    assert.ok(state.warning);
+  };
+  for (let length = 0; length < whole.length; length++)
+    check(whole.subarray(0, length), `${length}`);
+  // A prime step meets every bit of a byte, and every second or third byte.
+  for (let bit = 0; bit < whole.length * 8; bit += 19) {
+    const damaged = Buffer.from(whole);
+    damaged.writeUInt8(damaged.readUInt8(bit >> 3) ^ (1 << (bit & 7)), bit >> 3);
+    check(damaged, `bit ${bit}`);
+    const sumStart = whole.length - 69;
+    if (bit >= sumStart * 8) continue;
+    damaged.write(sha256(damaged.subarray(0, sumStart)).toString("hex"), sumStart + 4);
+    check(damaged, `bit ${bit} with a new sum`);
+  }
+});
+
+test("nonsense between the heading and the sum is a FormatError", () => {
+  assertProperty(
+    fc.property(fc.string({ unit: "binary-ascii" }), fc.json(), (text, json) => {
+      for (const line of [text, json, `{"directory":${json}}`, `{"keyring":${json}}`]) {
+        const body = Buffer.from(`tde-state 1\nkey 1\n${line}\nmac ${"00".repeat(32)}\n`);
+        const bytes = Buffer.concat([body, Buffer.from(`sum ${sha256(body).toString("hex")}\n`)]);
+        assert.throws(
+          () => parseStateFile(bytes),
+          (error) => error instanceof TdeError,
+        );
+      }
+    }),
+  );
+});
+
+test("another keyring's state, and one under a retired or destroyed key, is not used", (t) => {
+  const place = placeIn(t);
+  updateState(place, testKeys(1), 1, (content) => rememberDirectory(content, memory));
+  const others = [
+    testKeys(1, { keyringId: "00000000000000ff" }),
+    testKeys(1, { fill: 9 }),
+    testKeys(2, {}, { 1: "retired" }),
+    testKeys(2, {}, { 1: "destroyed" }),
+  ];
+  for (const keys of others) {
+    const state = loadState(fs, place.path, keys);
+    assert.equal(state.status, "unusable");
+    assert.equal(state.directories.size, 0);
+  }
+});
+
+test("a damaged file is put aside, not overwritten; one of a newer keyring is left alone", (t) => {
+  const place = placeIn(t);
+  writeFileSync(place.path, "garbage");
+  updateState(place, testKeys(1), 1, (content) => content);
+  assert.equal(readFileSync(`${place.path}.damaged`, "utf8"), "garbage");
+  updateState(place, testKeys(2), 2, (content) => rememberDirectory(content, memory));
+  const before = readFileSync(place.path);
+  assert.equal(updateState(place, testKeys(1), 1, (content) => content).status, "newer-keyring");
+  assert.deepEqual(readFileSync(place.path), before);
+});
+
+test("an epoch is judged against the newest one seen", (t) => {
+  const state = updateState(placeIn(t), testKeys(), 1, (content) =>
+    rememberDirectory(content, memory),
+  );
+  const other = "ef".repeat(32);
+  const verdicts = [
+    judgeEpoch(state, "00".repeat(16), 1n, ROOT),
+    judgeEpoch(state, ID, 7n, other),
+    judgeEpoch(state, ID, 6n, ROOT),
+    judgeEpoch(state, ID, 5n, ROOT),
+    judgeEpoch(state, ID, 6n, other),
+  ];
+  assert.deepEqual(
+    verdicts.map(({ verdict }) => verdict),
+    ["unknown", "newer", "same", "older", "forked"],
+  );
+  for (const [i, judgement] of verdicts.entries()) {
+    const judge = (): void => requireNotRolledBack(judgement, "data directory");
+    if (i < 3) judge();
+    else assert.throws(judge, IntegrityError);
+  }
+  const older = judgeEpoch(state, ID, 5n, ROOT);
+  assert.throws(
+    () => requireNotRolledBack(older, "data directory"),
+    /at epoch 5, older than epoch 6 of 2026-11-12T08:00:00Z/,
+  );
+});
+
+test("a key that only authenticates a sidecar counts as used", (t) => {
+  const state = updateState(placeIn(t), testKeys(), 1, (content) =>
+    rememberDirectory(content, memory),
+  );
+  assert.deepEqual(
+    [1, 2, 3].map((keyId) => directoriesUsing(state, keyId).length),
+    [1, 1, 0],
+  );
+});
+
+test("an epoch that JSON cannot hold is refused", (t) => {
+  const change = { ...memory, epoch: 2n ** 53n };
+  const place = placeIn(t);
+  assert.throws(
+    () => updateState(place, testKeys(), 1, (content) => rememberDirectory(content, change)),
+    FormatError,
+  );
+  assert.ok(!existsSync(`${place.path}.lock`));
+});
+
+test("an update stopped anywhere leaves the old state or the new one", (t) => {
+  const place = placeIn(t);
+  updateState(place, testKeys(), 1, (content) => content);
+  const before = readFileSync(place.path);
+  for (let stopAt = 1, done = false; !done; stopAt++) {
+    writeFileSync(place.path, before);
+    // Taking over what the stop before left has its own tests.
+    rmSync(`${place.path}.lock`, { force: true });
+    try {
+      const stopping = { ...place, fs: new StoppingFileSystem(stopAt) };
+      updateState(stopping, testKeys(), 2, (content) => content);
+      done = true;
+    } catch (error) {
+      assert.ok(error instanceof Stopped);
+    }
+    const { status, highestGeneration } = loadState(fs, place.path, testKeys());
+    assert.equal(status, "verified");
+    assert.ok(highestGeneration === 2 || (!done && highestGeneration === 1));
+  }
+});
