@@ -3,10 +3,28 @@
  * memory of the checksum module, so that files are read and written without a copy and checksums take one call.
  */
 import { PageChecksummer } from "../postgres/page-checksum-wasm.ts";
-import { slotsPerPage } from "./sidecar-page.ts";
+import { KEY_BYTES, NONCE_BYTES, TAG_BYTES } from "../crypto/primitives.ts";
+import { MESSAGE_START } from "./page-message.ts";
+import { slotOffset, slotsPerPage } from "./sidecar-page.ts";
+import { SLOT } from "./slot.ts";
 
 /** About what one read or write moves; large enough that system calls do not count. */
 const CHUNK_TARGET_BYTES = 2 ** 20;
+
+/** Slots, and so blocks, in a chunk of pages of that size. */
+export function slotsPerChunk(blockSizeBytes: number): number {
+  const bytesPerSidecarPage = slotsPerPage(blockSizeBytes) * blockSizeBytes;
+  const sidecarPages = Math.max(1, Math.round(CHUNK_TARGET_BYTES / bytesPerSidecarPage));
+  return sidecarPages * slotsPerPage(blockSizeBytes);
+}
+
+export interface MessageViews {
+  /** Of a whole page: plaintext or ciphertext of its message, but for the two sealed bytes while it is ciphertext. */
+  readonly text: Buffer;
+  readonly nonce: Buffer;
+  readonly tag: Buffer;
+  readonly commitment: Buffer;
+}
 
 export class Chunk {
   readonly blockSizeBytes: number;
@@ -19,14 +37,18 @@ export class Chunk {
   /** What checksums and zeroes found, a value for each page. */
   readonly checksums: Uint16Array;
   readonly zero: Uint8Array;
+  /**
+   * What a page's message is made of, by block: views made once, because a new one for each page would cost as much
+   * as all the checks of its slot.
+   */
+  readonly views: readonly MessageViews[];
   private readonly checksummer: PageChecksummer;
 
   constructor(blockSizeBytes: number) {
     this.blockSizeBytes = blockSizeBytes;
     this.slotsPerPage = slotsPerPage(blockSizeBytes);
-    const bytesPerSidecarPage = this.slotsPerPage * blockSizeBytes;
-    const sidecarPages = Math.max(1, Math.round(CHUNK_TARGET_BYTES / bytesPerSidecarPage));
-    this.slotCapacity = sidecarPages * this.slotsPerPage;
+    this.slotCapacity = slotsPerChunk(blockSizeBytes);
+    const sidecarPages = this.slotCapacity / this.slotsPerPage;
     const dataBytes = this.slotCapacity * blockSizeBytes;
     const sidecarBytes = sidecarPages * blockSizeBytes;
     this.checksummer = new PageChecksummer(dataBytes + sidecarBytes);
@@ -34,6 +56,7 @@ export class Chunk {
     this.sidecar = this.checksummer.pages.subarray(dataBytes, dataBytes + sidecarBytes);
     this.checksums = new Uint16Array(this.slotCapacity);
     this.zero = new Uint8Array(this.slotCapacity);
+    this.views = Array.from({ length: this.slotCapacity }, (_, index) => this.viewsOf(index));
   }
 
   /** Fills `checksums` for the first `pageCount` pages. @param firstBlock - number of the first one in its fork. */
@@ -64,6 +87,19 @@ export class Chunk {
   /** Where the slot of the chunk's n-th block begins in `sidecar`. */
   slotAt(index: number): number {
     const page = Math.floor(index / this.slotsPerPage);
-    return page * this.blockSizeBytes + 24 + (index % this.slotsPerPage) * 128;
+    return page * this.blockSizeBytes + slotOffset(index % this.slotsPerPage);
+  }
+
+  private viewsOf(index: number): MessageViews {
+    const slotAt = this.slotAt(index);
+    const field = (offset: number, length: number): Buffer =>
+      this.sidecar.subarray(slotAt + offset, slotAt + offset + length);
+    const pageAt = index * this.blockSizeBytes;
+    return {
+      text: this.data.subarray(pageAt + MESSAGE_START, pageAt + this.blockSizeBytes),
+      nonce: field(SLOT.nonce, NONCE_BYTES),
+      tag: field(SLOT.tag, TAG_BYTES),
+      commitment: field(SLOT.commitment, KEY_BYTES),
+    };
   }
 }

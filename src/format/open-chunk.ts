@@ -3,10 +3,11 @@
  * under a key that the slot is not committed to, and no plaintext reaches the buffer before its tag holds.
  * docs/FORMAT.md, "Page message" and "A reader MUST reject".
  */
+import assert from "node:assert/strict";
 import { equalInConstantTime, gcmDecrypt, type KeyObject } from "../crypto/primitives.ts";
 import { formatLsn } from "../postgres/lsn.ts";
 import { PAGE_HEADER, PAGE_HEADER_BYTES, readPageLsn } from "../postgres/page.ts";
-import type { Chunk } from "./chunk.ts";
+import type { Chunk, MessageViews } from "./chunk.ts";
 import type { PageKey } from "./file-keys.ts";
 import { describeIdentity, sameIdentity } from "./identity.ts";
 import { MESSAGE_START, PageAad, SEALED_PAGE_MARK, wrongOnPurpose } from "./page-message.ts";
@@ -159,8 +160,7 @@ export class ChunkOpener {
       this.keyProblem(fields.keyId, pageKey);
       return true;
     }
-    const commitment = chunk.sidecar.subarray(slotAt + SLOT.commitment, slotAt + SLOT.sealedBytes);
-    if (!equalInConstantTime(commitment, pageKey.commitment)) {
+    if (!equalInConstantTime(this.viewOf(index).commitment, pageKey.commitment)) {
       this.problem(
         "key",
         block,
@@ -227,8 +227,7 @@ export class ChunkOpener {
     const { data, sidecar, blockSizeBytes } = this.chunk;
     const slotAt = this.chunk.slotAt(slotIndex);
     const pageAt = index * blockSizeBytes;
-    const nonce = sidecar.subarray(slotAt + SLOT.nonce, slotAt + SLOT.nonce + 12);
-    const tag = sidecar.subarray(slotAt + SLOT.tag, slotAt + SLOT.commitment);
+    const { nonce, tag } = this.viewOf(slotIndex);
     if (kind === SLOT_KIND.zeroPage) {
       return gcmDecrypt(key, nonce, this.aad.forZeroPage(block, sidecar, slotAt), NOTHING, tag);
     }
@@ -237,16 +236,16 @@ export class ChunkOpener {
       return gcmDecrypt(key, nonce, this.aad.forTail(block, sidecar, slotAt), ciphertext, tag);
     }
     const aad = this.aad.forPage(block, sidecar, slotAt, data, pageAt);
-    sidecar.copy(
-      data,
-      pageAt + MESSAGE_START,
-      slotAt + SLOT.sealedBytes,
-      slotAt + SLOT.sealedBytes + 2,
-    );
-    const ciphertext = data.subarray(pageAt + MESSAGE_START, pageAt + blockSizeBytes);
-    const plaintext = gcmDecrypt(key, nonce, aad, ciphertext, tag);
+    data.writeUInt16LE(sidecar.readUInt16LE(slotAt + SLOT.sealedBytes), pageAt + MESSAGE_START);
+    const plaintext = gcmDecrypt(key, nonce, aad, this.viewOf(index).text, tag);
     this.aad.restoreHeaderEnd(data, pageAt);
     return plaintext;
+  }
+
+  private viewOf(index: number): MessageViews {
+    const view = this.chunk.views[index];
+    assert(view !== undefined, "a chunk has a view of each of its blocks");
+    return view;
   }
 
   private putBack(plaintext: Buffer, index: number, kind: number, flags: number): void {
@@ -255,7 +254,7 @@ export class ChunkOpener {
     if (kind === SLOT_KIND.tail) {
       plaintext.copy(data, pageAt);
     } else if (kind === SLOT_KIND.page) {
-      plaintext.copy(data, pageAt + PAGE_HEADER.checksum, 0, 2);
+      data.writeUInt16LE(plaintext.readUInt16LE(0), pageAt + PAGE_HEADER.checksum);
       plaintext.copy(data, pageAt + PAGE_HEADER_BYTES, 2);
       if ((flags & SLOT_FLAG.originalMark) === 0) {
         const pdFlags = data.readUInt16LE(pageAt + PAGE_HEADER.flags);

@@ -3,6 +3,7 @@
  * docs/FORMAT.md, "Page message".
  */
 import { type FileIdentity, IDENTITY_BYTES, serializeIdentity } from "./identity.ts";
+import { copyWords } from "../bytes/copy-words.ts";
 import { PAGE_HEADER, PAGE_HEADER_BYTES } from "../postgres/page.ts";
 import { SLOT_AAD_BYTES } from "./slot.ts";
 
@@ -39,7 +40,7 @@ export class PageAad {
   /** @param block - the page's number within its file. @returns the AAD; valid until the next call. */
   forPage(block: number, slots: Buffer, slotAt: number, pages: Buffer, pageAt: number): Buffer {
     this.putSlot(block, slots, slotAt);
-    pages.copy(this.bytes, HEADER_PART, pageAt, pageAt + PAGE_HEADER_BYTES);
+    copyWords(pages, pageAt, this.bytes, HEADER_PART, PAGE_HEADER_BYTES);
     this.bytes[HEADER_PART + PAGE_HEADER.checksum] = 0;
     this.bytes[HEADER_PART + PAGE_HEADER.checksum + 1] = 0;
     return this.bytes;
@@ -60,17 +61,15 @@ export class PageAad {
 
   /** Puts back the two header bytes that the message's pd_checksum stood on. */
   restoreHeaderEnd(pages: Buffer, pageAt: number): void {
-    this.bytes.copy(
-      pages,
+    pages.writeUInt16LE(
+      this.bytes.readUInt16LE(HEADER_PART + MESSAGE_START),
       pageAt + MESSAGE_START,
-      HEADER_PART + MESSAGE_START,
-      HEADER_PART + PAGE_HEADER_BYTES,
     );
   }
 
   private putSlot(block: number, slots: Buffer, slotAt: number): void {
     this.bytes.writeUInt32LE(this.firstBlock + block, BLOCK);
-    slots.copy(this.bytes, SLOT_PART, slotAt, slotAt + SLOT_AAD_BYTES);
+    copyWords(slots, slotAt, this.bytes, SLOT_PART, SLOT_AAD_BYTES);
   }
 }
 

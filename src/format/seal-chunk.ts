@@ -3,10 +3,19 @@
  * tag over everything that identifies it; the stored checksum is then computed over what is stored, so that stock
  * tools accept it. docs/FORMAT.md, "Page message".
  */
-import { fillRandom, gcmEncrypt, type KeyObject, NONCE_BYTES } from "../crypto/primitives.ts";
+import assert from "node:assert/strict";
+import { copyWords } from "../bytes/copy-words.ts";
+import {
+  fillRandom,
+  gcmEncrypt,
+  KEY_BYTES,
+  type KeyObject,
+  NONCE_BYTES,
+  TAG_BYTES,
+} from "../crypto/primitives.ts";
 import { StateError } from "../errors.ts";
 import { PAGE_HEADER, PAGE_HEADER_BYTES } from "../postgres/page.ts";
-import type { Chunk } from "./chunk.ts";
+import type { Chunk, MessageViews } from "./chunk.ts";
 import type { PageKey } from "./file-keys.ts";
 import { MESSAGE_START, PageAad, SEALED_PAGE_MARK, wrongOnPurpose } from "./page-message.ts";
 import { finishSidecarPage, type SidecarHead } from "./sidecar-page.ts";
@@ -111,32 +120,27 @@ export class ChunkSealer {
       this.counts.wrongChecksums++;
     }
     if (marked) flags |= SLOT_FLAG.originalMark;
-    this.startSlot(index, SLOT_KIND.page, flags, chunk.blockSizeBytes);
+    const view = this.startSlot(index, SLOT_KIND.page, flags, chunk.blockSizeBytes);
 
     data.writeUInt16LE(pdFlags | SEALED_PAGE_MARK, pageAt + PAGE_HEADER.flags);
     const aad = this.aad.forPage(block, sidecar, slotAt, data, pageAt);
     data.writeUInt16LE(original, pageAt + MESSAGE_START);
-    const plaintext = data.subarray(pageAt + MESSAGE_START, pageAt + chunk.blockSizeBytes);
-    const { ciphertext, tag } = gcmEncrypt(
-      this.context.pageKey.key,
-      this.nonce(index),
-      aad,
-      plaintext,
-    );
-    ciphertext.copy(sidecar, slotAt + SLOT.sealedBytes, 0, 2);
+    const { key } = this.context.pageKey;
+    const { ciphertext, tag } = gcmEncrypt(key, view.nonce, aad, view.text);
+    sidecar.writeUInt16LE(ciphertext.readUInt16LE(0), slotAt + SLOT.sealedBytes);
     ciphertext.copy(data, pageAt + PAGE_HEADER_BYTES, 2);
     this.aad.restoreHeaderEnd(data, pageAt);
-    tag.copy(sidecar, slotAt + SLOT.tag);
+    copyWords(tag, 0, sidecar, slotAt + SLOT.tag, TAG_BYTES);
   }
 
   /** A zero page stays zero on disk, where tools take it for a new one and files stay sparse. */
   private sealZeroPage(index: number, block: number): void {
     const { chunk } = this;
     const slotAt = chunk.slotAt(index);
-    this.startSlot(index, SLOT_KIND.zeroPage, 0, chunk.blockSizeBytes);
+    const view = this.startSlot(index, SLOT_KIND.zeroPage, 0, chunk.blockSizeBytes);
     const aad = this.aad.forZeroPage(block, chunk.sidecar, slotAt);
-    const { tag } = gcmEncrypt(this.context.pageKey.key, this.nonce(index), aad, NOTHING);
-    tag.copy(chunk.sidecar, slotAt + SLOT.tag);
+    const { tag } = gcmEncrypt(this.context.pageKey.key, view.nonce, aad, NOTHING);
+    copyWords(tag, 0, chunk.sidecar, slotAt + SLOT.tag, TAG_BYTES);
     this.counts.zeroPages++;
   }
 
@@ -144,30 +148,27 @@ export class ChunkSealer {
     const { chunk } = this;
     const slotAt = chunk.slotAt(index);
     const tailAt = index * chunk.blockSizeBytes;
-    this.startSlot(index, SLOT_KIND.tail, 0, tailBytes);
+    const view = this.startSlot(index, SLOT_KIND.tail, 0, tailBytes);
     const aad = this.aad.forTail(block, chunk.sidecar, slotAt);
     const plaintext = chunk.data.subarray(tailAt, tailAt + tailBytes);
-    const { ciphertext, tag } = gcmEncrypt(
-      this.context.pageKey.key,
-      this.nonce(index),
-      aad,
-      plaintext,
-    );
+    const { key } = this.context.pageKey;
+    const { ciphertext, tag } = gcmEncrypt(key, view.nonce, aad, plaintext);
     ciphertext.copy(chunk.data, tailAt);
     tag.copy(chunk.sidecar, slotAt + SLOT.tag);
   }
 
-  private startSlot(index: number, kind: number, flags: number, lengthBytes: number): void {
-    const { sidecar } = this.chunk;
-    const slotAt = this.chunk.slotAt(index);
+  /** Fills in a slot but for its tag. */
+  private startSlot(index: number, kind: number, flags: number, lengthBytes: number): MessageViews {
+    const { chunk, nonces } = this;
+    const { sidecar } = chunk;
+    const slotAt = chunk.slotAt(index);
     const { keyId, epoch, pageKey } = this.context;
     writeSlotFields(sidecar, slotAt, { kind, flags, keyId, epoch, lengthBytes });
-    this.nonce(index).copy(sidecar, slotAt + SLOT.nonce);
-    pageKey.commitment.copy(sidecar, slotAt + SLOT.commitment);
-  }
-
-  private nonce(index: number): Buffer {
-    return this.nonces.subarray(index * NONCE_BYTES, (index + 1) * NONCE_BYTES);
+    copyWords(nonces, index * NONCE_BYTES, sidecar, slotAt + SLOT.nonce, NONCE_BYTES);
+    copyWords(pageKey.commitment, 0, sidecar, slotAt + SLOT.commitment, KEY_BYTES);
+    const view = chunk.views[index];
+    assert(view !== undefined, "a chunk has a view of each of its blocks");
+    return view;
   }
 
   private storeChecksum(index: number): void {

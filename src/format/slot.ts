@@ -68,10 +68,11 @@ export function readSlotFields(page: Buffer, offset: number): SlotFields {
   };
 }
 
-const ZEROS = Buffer.alloc(SLOT_BYTES);
-
+/** Whether bytes [start, end) of a slot's page are zero; both are multiples of two. */
 function isZero(page: Buffer, start: number, end: number): boolean {
-  return page.compare(ZEROS, 0, end - start, start, end) === 0;
+  let at = start;
+  for (; at + 4 <= end; at += 4) if (page.readInt32LE(at) !== 0) return false;
+  return at === end || page.readUInt16LE(at) === 0;
 }
 
 export function isUnusedSlot(page: Buffer, offset: number): boolean {
