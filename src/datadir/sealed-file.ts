@@ -98,6 +98,40 @@ export function unsealFile(
   );
 }
 
+/**
+ * The content of a container, in parts, each after its tag held. Only when the last has come is it known to be
+ * whole.
+ * @throws as unsealFile.
+ */
+export function* unsealedParts(
+  fs: FileSystem,
+  from: BytePath,
+  options: UnsealFileOptions,
+): Generator<Buffer, UnsealedFile> {
+  const source = fs.open(from);
+  try {
+    const opener = new ContainerOpener({ ...options, where: `"${displayPath(from)}"` });
+    let sizeBytes = 0;
+    const counted = (parts: Buffer[]): Buffer[] => {
+      for (const part of parts) sizeBytes += part.length;
+      return parts;
+    };
+    const buffer = Buffer.alloc(Math.min(READ_BYTES, source.stat().sizeBytes + 1));
+    for (let offset = 0; ;) {
+      const count = source.read(buffer, 0, buffer.length, offset);
+      if (count === 0) break;
+      yield* counted(opener.open(buffer.subarray(0, count)));
+      offset += count;
+    }
+    yield* counted(opener.finish());
+    const { header, digest } = opener;
+    assert(header !== undefined, "a finished container has a header");
+    return { header, sizeBytes, digest };
+  } finally {
+    source.close();
+  }
+}
+
 /** Checks every tag and writes nothing. */
 export function verifySealedFile(
   fs: FileSystem,
@@ -205,30 +239,13 @@ function unsealParts(
   options: UnsealFileOptions,
   take: (part: Buffer, position: number) => void,
 ): UnsealedFile {
-  const source = fs.open(from);
-  try {
-    const opener = new ContainerOpener({ ...options, where: `"${displayPath(from)}"` });
-    let position = 0;
-    const pass = (parts: Buffer[]): void => {
-      for (const part of parts) {
-        take(part, position);
-        position += part.length;
-      }
-    };
-    const { sizeBytes } = source.stat();
-    const buffer = Buffer.alloc(Math.min(READ_BYTES, sizeBytes + 1));
-    for (let offset = 0; ;) {
-      const count = source.read(buffer, 0, buffer.length, offset);
-      if (count === 0) break;
-      pass(opener.open(buffer.subarray(0, count)));
-      offset += count;
-    }
-    pass(opener.finish());
-    const { header, digest } = opener;
-    assert(header !== undefined, "a finished container has a header");
-    return { header, sizeBytes: position, digest };
-  } finally {
-    source.close();
+  const parts = unsealedParts(fs, from, options);
+  let position = 0;
+  for (;;) {
+    const next = parts.next();
+    if (next.done === true) return next.value;
+    take(next.value, position);
+    position += next.value.length;
   }
 }
 

@@ -8,22 +8,23 @@ import { randomBytes } from "../crypto/primitives.ts";
 import { OWN_FILES } from "../datadir/classify.ts";
 import { type Datadir, openDatadir } from "../datadir/datadir.ts";
 import { assertNotInUse } from "../datadir/in-use.ts";
-import { workingName } from "../datadir/relation-path.ts";
 import { IntegrityError, StateError, StorageError } from "../errors.ts";
 import type { ManifestHeader } from "../format/manifest-header.ts";
 import type { Manifest } from "../format/manifest.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { type JournalHeader, removeUnbornJournal } from "../storage/journal.ts";
 import type { RunContext } from "../workers/perform.ts";
+import { inspectBackupManifest, sealBackupManifest } from "./backup-manifest.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
 import { lockDatadir, unfinishedRun } from "./datadir-lock.ts";
 import { DirectoryRun } from "./directory-run.ts";
 import { AUTO_CONF, installGuard, readAutoConf } from "./guard.ts";
 import { type InventoryOptions, takeInventory } from "./inventory.ts";
 import { hasManifest, nextEpoch, openJudgedManifest } from "./open-manifest.ts";
-import { Proof, type ProofReport } from "./proof.ts";
+import type { ProofReport } from "./proof.ts";
 import { sealAll } from "./seal-all.ts";
 import { removeWorkingFiles } from "./working-files.ts";
+import { writeManifests } from "./write-manifests.ts";
 
 export interface EncryptOptions {
   readonly root: BytePath;
@@ -72,13 +73,16 @@ export async function encryptDatadir(
   const { fs } = engine;
   const { root } = options;
   const unlocked = openDatadir(fs, root);
-  const assumeStopped = options.assumeStopped || unfinishedRun(fs, root, "encrypt") !== undefined;
+  const unfinished = unfinishedRun(fs, root, "encrypt");
+  const assumeStopped = options.assumeStopped || unfinished !== undefined;
   assertNotInUse(fs, unlocked, { assumeStopped });
-  if (options.dryRun)
+  if (options.dryRun) {
+    inspectBackupManifest(fs, unlocked, hasManifest(fs, root) || unfinished !== undefined);
     return {
       outcome: "dry-run",
       survey: survey(fs, unlocked, inventoryOptions(options, keyContext), true),
     };
+  }
 
   const lock = lockDatadir(fs, root, engine.command);
   try {
@@ -121,7 +125,8 @@ async function begin(
   const plan: EncryptPlan = { wal: options.wal, sealConfig: options.sealConfig };
   const todo = survey(fs, datadir, inventoryOptions(plan, keyContext), false);
   assertManifestFits(datadir, manifest, todo);
-  if (manifest !== undefined && todo.relations + todo.contents === 0) {
+  const hasList = inspectBackupManifest(fs, datadir, manifest !== undefined);
+  if (manifest !== undefined && todo.relations + todo.contents === 0 && !hasList) {
     return { outcome: "already-encrypted", survey: todo };
   }
   assertRoom(fs, datadir, todo);
@@ -150,7 +155,7 @@ async function carryOn(
   run: DirectoryRun,
   plan: EncryptPlan,
 ): Promise<EncryptReport> {
-  const { fs, signal } = engine;
+  const { fs } = engine;
   const { keys, memory } = keyContext;
   const { root, control } = datadir;
   const { directoryId, epoch } = run.header;
@@ -168,6 +173,7 @@ async function carryOn(
       const places = { source: root, output: undefined };
       const inventory = takeInventory(fs, datadir, options, true);
       await sealAll(engine, runner, datadir, places, inventory, (steps) => run.commit(steps));
+      sealBackupManifest(fs, datadir, root, keys);
       engine.progress.end();
 
       const header: ManifestHeader = {
@@ -181,10 +187,9 @@ async function carryOn(
         control: datadir.controlBytes,
       };
       engine.progress.begin("proving", todo.bytes);
-      const proof = await new Proof(fs, datadir, { header, keys, signal }).writeManifest(runner);
-      run.commit([
-        { action: "rename", from: workingName(OWN_FILES.manifest), to: OWN_FILES.manifest },
-      ]);
+      const written = await writeManifests(engine, runner, datadir, { header, keys });
+      const { proof } = written;
+      run.commit(written.steps);
       run.end();
       memory.remember({
         directoryId,
@@ -288,7 +293,11 @@ export function survey(
 }
 
 /** Sealed files without a manifest, or with a changed pg_control: something else was here. */
-function assertManifestFits(datadir: Datadir, manifest: Manifest | undefined, found: Survey): void {
+export function assertManifestFits(
+  datadir: Datadir,
+  manifest: Manifest | undefined,
+  found: Survey,
+): void {
   if (manifest === undefined && found.sealedAlready > 0) {
     throw new IntegrityError(
       `"${displayPath(datadir.root)}" has ${found.sealedAlready} sealed files, but no manifest and no unfinished run`,

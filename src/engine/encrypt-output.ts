@@ -3,16 +3,16 @@
  * manifest is in place, and a guard from the first moment on.
  */
 import { randomBytes } from "../crypto/primitives.ts";
-import { OWN_FILES } from "../datadir/classify.ts";
 import { openDatadir } from "../datadir/datadir.ts";
 import { assertNotInUse } from "../datadir/in-use.ts";
-import { workingName } from "../datadir/relation-path.ts";
 import { StateError } from "../errors.ts";
 import type { Lock } from "../storage/lock.ts";
+import { inspectBackupManifest, sealBackupManifest } from "./backup-manifest.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
 import { lockDatadir, unfinishedRun } from "./datadir-lock.ts";
 import { DirectoryRun } from "./directory-run.ts";
 import {
+  assertManifestFits,
   type EncryptOptions,
   type EncryptReport,
   installGuardFrom,
@@ -30,9 +30,9 @@ import {
   planOutput,
   tablespacesToJson,
 } from "./output-directory.ts";
-import { Proof } from "./proof.ts";
 import { undoUnfinishedOutput } from "./recover.ts";
 import { sealAll } from "./seal-all.ts";
+import { writeManifests } from "./write-manifests.ts";
 
 /** @throws as encryptDatadir; {UsageError} for tablespaces without a place. The source is never changed. */
 export async function encryptIntoOutput(
@@ -53,6 +53,8 @@ export async function encryptIntoOutput(
   }
   const inventory = inventoryOptions(options, keyContext);
   const todo = survey(fs, source, inventory, false);
+  assertManifestFits(source, undefined, todo);
+  inspectBackupManifest(fs, source, false);
   const { output } = outputOptions;
   if (options.dryRun) {
     planOutput(fs, source, outputOptions);
@@ -101,6 +103,7 @@ export async function encryptIntoOutput(
         takeInventory(fs, source, inventory, false),
         () => {},
       );
+      sealBackupManifest(fs, source, plan.output, keys);
       finishFolders(fs, source, plan);
       const datadir = openDatadir(fs, plan.output);
       const header = {
@@ -115,14 +118,9 @@ export async function encryptIntoOutput(
       } as const;
       engine.progress.end();
       engine.progress.begin("proving", todo.bytes);
-      const proof = await new Proof(fs, datadir, {
-        header,
-        keys,
-        signal: engine.signal,
-      }).writeManifest(runner);
-      run.commitLast([
-        { action: "rename", from: workingName(OWN_FILES.manifest), to: OWN_FILES.manifest },
-      ]);
+      const written = await writeManifests(engine, runner, datadir, { header, keys });
+      const { proof } = written;
+      run.commitLast(written.steps);
       run.end();
       memory.remember({
         directoryId,

@@ -82,7 +82,7 @@ function actionFor(
     case "relation":
       return relationAction(fs, datadir, entry.path, classification.file, sizeBytes);
     case "sidecar":
-      assertHasOwner(fs, datadir, entry.path, classification.of);
+      if (!classification.expendable) assertHasOwner(fs, datadir, entry.path, classification.of);
       return PASS;
     case "wal":
       if (options.wal === "skip") return { do: "keep", plaintext: true };

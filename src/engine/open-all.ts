@@ -96,7 +96,7 @@ function openRelation(
 ): PlannedOpening | undefined {
   const sidecar = sidecarName(path);
   if (fs.stat(joinPath(datadir.root, path)) === undefined) {
-    if (expendable) return undefined;
+    if (expendable) return removeLeftSidecar(fs, datadir, places, sidecar);
     throw new IntegrityError(`"${displayPath(path)}" is missing`, {
       hint: "Restore it with its sidecar from a backup, then run the same command again.",
     });
@@ -118,6 +118,18 @@ function openRelation(
     item: openRelationItem(places, path, identityOf(datadir, file), sizeBytes),
     extra: steps,
   };
+}
+
+/** A tool that leaves out what is expendable kept the sidecar, whose name it does not know. */
+function removeLeftSidecar(
+  fs: FileSystem,
+  datadir: Datadir,
+  places: Places,
+  sidecar: BytePath,
+): PlannedOpening | undefined {
+  if (places.output !== undefined || fs.stat(joinPath(datadir.root, sidecar)) === undefined)
+    return undefined;
+  return { item: undefined, extra: [{ action: "remove", path: sidecar }] };
 }
 
 function openContent(

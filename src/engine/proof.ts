@@ -9,7 +9,6 @@ import { OWN_FILES } from "../datadir/classify.ts";
 import type { Datadir } from "../datadir/datadir.ts";
 import { containerHeaderOf } from "../datadir/sealed-file.ts";
 import { walkDatadir, type WalkEntry } from "../datadir/walk.ts";
-import { workingName } from "../datadir/relation-path.ts";
 import { IntegrityError, KeyError, StateError } from "../errors.ts";
 import { fileContext } from "../format/container.ts";
 import { Chunk } from "../format/chunk.ts";
@@ -22,6 +21,7 @@ import type { FileSystem } from "../storage/file-system.ts";
 import type { TaskRunner } from "../workers/runner.ts";
 import type { Item, ItemResult } from "../workers/tasks.ts";
 import { runBatches, type Planned } from "./batches.ts";
+import { hasSealedBackupManifest } from "./backup-manifest.ts";
 import { ABSENT_CONTEXT, contexts as autoConfContexts } from "./guard.ts";
 import { secretsIn } from "./inventory.ts";
 import {
@@ -94,12 +94,13 @@ export class Proof {
   }
 
   /**
-   * Writes the manifest under its working name, durably; the caller lets it take its place.
+   * Writes the manifest under a working name, durably; the caller lets it take its place. A rewritten backup_manifest
+   * has no entry in it: that is of this manifest's size, and comes later.
    * @throws {IntegrityError} when something is not sealed as it should be.
    */
-  async writeManifest(runner: TaskRunner): Promise<ProofReport> {
+  async writeManifest(runner: TaskRunner, name: BytePath): Promise<ProofReport> {
     const { header, keys } = this.options;
-    const path = joinPath(this.datadir.root, workingName(OWN_FILES.manifest));
+    const path = joinPath(this.datadir.root, name);
     const like = this.fs.stat(joinPath(this.datadir.root, "PG_VERSION"));
     if (like === undefined) throw new StateError('"PG_VERSION" is gone');
     this.fs.remove(path);
@@ -185,7 +186,9 @@ export class Proof {
       case "auto-conf":
         return this.planGuard(entry, sizeBytes);
       case "backup-manifest":
-        return readable("R", "list of the backup's files, rewritten for pg_verifybackup");
+        // What takes its place comes later; the plain original must not be what stays.
+        if (hasSealedBackupManifest(this.fs, this.datadir.root)) return undefined;
+        throw new IntegrityError(`"${displayPath(path)}" is there, but its original is not sealed`);
       case "own":
         return this.planOwnFile(entry, sizeBytes);
       case "directory":

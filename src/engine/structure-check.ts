@@ -104,6 +104,8 @@ function* carried(fs: FileSystem, datadir: Datadir, problems: FirstProblem): Gen
         throw new StateError(`cannot decrypt: ${displayPath(path)}: ${classification.why}`);
       case "sidecar": {
         const owner = fs.stat(joinPath(datadir.root, classification.of));
+        // A tool that leaves out what is expendable keeps the sidecar, whose name it does not know.
+        if (owner === undefined && classification.expendable) break;
         if (owner === undefined || owner.sizeBytes === 0) {
           problems.add({
             kind: "extra",

@@ -84,6 +84,26 @@ export function readWholeFile(fs: FileSystem, path: BytePath, limitBytes: number
   }
 }
 
+const PART_BYTES = 2 ** 18;
+
+/** A file's bytes from the beginning, read anew for each pass; a part is valid until the next one is taken. */
+export function fileParts(fs: FileSystem, path: BytePath): () => Generator<Uint8Array> {
+  return function* read(): Generator<Uint8Array> {
+    const file = fs.open(path);
+    try {
+      const buffer = Buffer.alloc(PART_BYTES);
+      for (let position = 0; ;) {
+        const count = file.read(buffer, 0, buffer.length, position);
+        if (count === 0) return;
+        yield buffer.subarray(0, count);
+        position += count;
+      }
+    } finally {
+      file.close();
+    }
+  };
+}
+
 /** Opens a file for reading, hands it over, and closes it whatever happens. */
 export function withFile<T>(fs: FileSystem, path: BytePath, use: (file: OpenFile) => T): T {
   const file = fs.open(path);

@@ -2,6 +2,7 @@
  * Carries out one task over a file system: opens and creates files, lets datadir/ do the work chunk by chunk, and
  * syncs what it made. Runs in a worker thread, or in the engine's own thread.
  */
+import assert from "node:assert/strict";
 import { type BytePath, displayPath } from "../bytes/byte-path.ts";
 import { randomBytes, runningSha256 } from "../crypto/primitives.ts";
 import { digestSidecar, openRange } from "../datadir/open-relation.ts";
@@ -14,6 +15,7 @@ import {
   verifySealedFile,
 } from "../datadir/sealed-file.ts";
 import { IntegrityError, KeyError } from "../errors.ts";
+import { BackupChecksum } from "../format/backup-manifest-file.ts";
 import { Chunk } from "../format/chunk.ts";
 import type { Problem } from "../format/problem.ts";
 import { FILE_SALT_BYTES } from "../format/sidecar-page.ts";
@@ -83,6 +85,9 @@ export class TaskPerformer {
         return item.kind === "content"
           ? this.openContent(item, newFiles)
           : this.copy(item, newFiles);
+      case "checksum":
+        assert(item.kind === "readable", "backup_manifest lists stored files as they are");
+        return this.checksum(item);
       case "check":
       case "digest": {
         const depth = task.kind === "check" ? task.depth : undefined;
@@ -192,6 +197,12 @@ export class TaskPerformer {
     const hash = runningSha256();
     const sizeBytes = this.readThrough(item.from, (bytes) => hash.update(bytes));
     return { path: item.path, digest: hash.digest().toString("hex"), sizeBytes };
+  }
+
+  private checksum({ path, from, algorithm }: ReadableItem): ItemResult {
+    const sum = new BackupChecksum(algorithm ?? "NONE");
+    const sizeBytes = this.readThrough(from, (bytes) => sum.update(bytes));
+    return { path, backupChecksum: sum.finish(), sizeBytes };
   }
 
   private copy(item: ReadableItem, newFiles: NewFiles): ItemResult {

@@ -4,6 +4,7 @@
  */
 import type { BytePath } from "../bytes/byte-path.ts";
 import type { RelationFiles, SlotRange } from "../datadir/relation-job.ts";
+import type { ChecksumAlgorithm } from "../format/backup-manifest-file.ts";
 import type { Problem } from "../format/problem.ts";
 
 /** A relation file, or a range of it. Without a range the whole file: its new files are created, too. */
@@ -34,6 +35,8 @@ export interface ReadableItem {
   readonly from: BytePath;
   readonly to: BytePath;
   readonly sizeBytes: number;
+  /** Of a task that lists files for backup_manifest. */
+  readonly algorithm?: ChecksumAlgorithm | undefined;
 }
 
 export type Item = RelationItem | ContentItem | ReadableItem;
@@ -51,7 +54,9 @@ export type Task =
   | { readonly kind: "open"; readonly items: readonly Item[] }
   | { readonly kind: "check"; readonly depth: CheckDepth; readonly items: readonly Item[] }
   /** What the manifest keeps of each file, without reading its pages. */
-  | { readonly kind: "digest"; readonly items: readonly Item[] };
+  | { readonly kind: "digest"; readonly items: readonly Item[] }
+  /** What backup_manifest keeps of each file: a checksum over its stored bytes. */
+  | { readonly kind: "checksum"; readonly items: readonly Item[] };
 
 /** What came of one item. Fields that its task does not find are absent. */
 export interface ItemResult {
@@ -60,6 +65,8 @@ export interface ItemResult {
   readonly keys?: ReadonlyMap<number, number> | undefined;
   /** The manifest's digest, 64 hex digits; undefined for an empty relation file. */
   readonly digest?: string | undefined;
+  /** As backup_manifest writes it. */
+  readonly backupChecksum?: string | undefined;
   /** Size of the stored file. */
   readonly sizeBytes?: number | undefined;
   readonly pages?: number | undefined;

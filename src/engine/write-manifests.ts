@@ -1,0 +1,221 @@
+/**
+ * The end of an encryption: the proof, and the manifests that come of it. Where the directory is a base backup, two
+ * manifests list each other: tde.manifest digests the rewritten backup_manifest, and that one lists tde.manifest by its
+ * size alone, which the digest does not change. So first comes tde.manifest without it, a draft from which the size is
+ * known; then backup_manifest; then tde.manifest with it.
+ */
+import assert from "node:assert/strict";
+import { type BytePath, joinPath } from "../bytes/byte-path.ts";
+import { runningSha256 } from "../crypto/primitives.ts";
+import { BACKUP_MANIFEST, OWN_FILES } from "../datadir/classify.ts";
+import type { Datadir } from "../datadir/datadir.ts";
+import { workingName } from "../datadir/relation-path.ts";
+import { StateError } from "../errors.ts";
+import { type BackupManifest, mutualSizes } from "../format/backup-manifest.ts";
+import { type ManifestEntry, serializeEntry } from "../format/manifest-entry.ts";
+import type { ManifestHeader } from "../format/manifest-header.ts";
+import { type Manifest, ManifestWriter, openManifest } from "../format/manifest.ts";
+import { type DataKeys, dekFor } from "../keyring/data-keys.ts";
+import { fileParts, writeAll } from "../storage/file-io.ts";
+import type { FileStat, FileSystem } from "../storage/file-system.ts";
+import type { DueStep } from "../storage/journal.ts";
+import type { TaskRunner } from "../workers/runner.ts";
+import {
+  filesToSum,
+  hasSealedBackupManifest,
+  openSealedBackupManifest,
+} from "./backup-manifest.ts";
+import type { EngineContext } from "./context.ts";
+import { writeNewFile } from "./guard.ts";
+import { Proof, type ProofReport } from "./proof.ts";
+import { type StoredFacts, StoredFactsFile } from "./stored-facts.ts";
+
+export interface ManifestOptions {
+  readonly header: ManifestHeader;
+  readonly keys: DataKeys;
+}
+
+export interface WrittenManifests {
+  readonly proof: ProofReport;
+  /** What lets the new files, which are synced, take their places: all of them in one entry of the journal. */
+  readonly steps: readonly DueStep[];
+}
+
+/** Not a file of its own: only as a working name, which tells what is left of an unfinished run. */
+const DRAFT = workingName("tde.draft.manifest" as BytePath);
+const MANIFEST = workingName(OWN_FILES.manifest);
+const REWRITTEN = workingName(BACKUP_MANIFEST);
+const MANIFEST_STEP: DueStep = { action: "rename", from: MANIFEST, to: OWN_FILES.manifest };
+const REWRITTEN_STEP: DueStep = { action: "rename", from: REWRITTEN, to: BACKUP_MANIFEST };
+
+/**
+ * Proves what lies on disk and writes tde.manifest and, where its original is sealed, backup_manifest under their
+ * working names, durably.
+ * @throws {IntegrityError} when something is not sealed as it should be. @throws {KeyError} {StorageError}.
+ */
+export async function writeManifests(
+  engine: EngineContext,
+  runner: TaskRunner,
+  datadir: Datadir,
+  options: ManifestOptions,
+): Promise<WrittenManifests> {
+  const { fs, signal } = engine;
+  const proof = new Proof(fs, datadir, { ...options, signal });
+  if (!hasSealedBackupManifest(fs, datadir.root)) {
+    return { proof: await proof.writeManifest(runner, MANIFEST), steps: [MANIFEST_STEP] };
+  }
+  const report = await proof.writeManifest(runner, DRAFT);
+  const draft = openDraft(fs, datadir, options);
+  const original = openSealedBackupManifest(fs, datadir, options.keys);
+
+  engine.progress.end();
+  engine.progress.begin("checksumming", storedBytes(draft));
+  const facts = new StoredFactsFile(fs, datadir.root);
+  await facts.fill(runner, datadir, filesToSum(fs, datadir, original), signal);
+
+  const entry = writeBackupManifest(fs, datadir, { draft, original, facts });
+  const root = writeFinalManifest(fs, datadir, options, draft, entry);
+  facts.remove();
+  fs.remove(joinPath(datadir.root, DRAFT));
+  const listed = {
+    why: "list of the backup's files, rewritten for pg_verifybackup",
+    exposed: false,
+    files: 1,
+    bytes: entry.sizeBytes,
+    example: BACKUP_MANIFEST,
+  };
+  return {
+    proof: { ...report, root, plaintext: [...report.plaintext, listed] },
+    steps: [REWRITTEN_STEP, MANIFEST_STEP],
+  };
+}
+
+interface Sources {
+  readonly draft: Manifest;
+  readonly original: BackupManifest;
+  readonly facts: StoredFactsFile;
+}
+
+/** @returns its entry in tde.manifest. */
+function writeBackupManifest(fs: FileSystem, datadir: Datadir, sources: Sources): ManifestEntry {
+  const { root } = datadir;
+  const like = attributesOf(fs, root, OWN_FILES["backup-manifest"]);
+  const { modifyTime } = attributesOf(fs, root, "PG_VERSION");
+  // Both sizes without the digits of the other's: one digit is there each time.
+  const count = { path: OWN_FILES.manifest, sizeBytes: 0, modifyTime } as const;
+  let withOneDigit = 0;
+  for (const part of rewritten(sources, count)) withOneDigit += part.length;
+  const sizes = mutualSizes(finalSize(sources.draft) - 1, withOneDigit - 1);
+
+  const hash = runningSha256();
+  let sizeBytes = 0;
+  fs.remove(joinPath(root, REWRITTEN));
+  writeNewFile(fs, joinPath(root, REWRITTEN), like, (file) => {
+    for (const part of rewritten(sources, { ...count, sizeBytes: sizes.manifestBytes })) {
+      hash.update(part);
+      writeAll(file, part, 0, part.length, sizeBytes);
+      sizeBytes += part.length;
+    }
+  });
+  assert(
+    sizeBytes === sizes.backupManifestBytes,
+    "backup_manifest has another size than worked out",
+  );
+  return entryOf(sizeBytes, hash.digest().toString("hex"));
+}
+
+/** The new text of backup_manifest. */
+function* rewritten(
+  { original, facts }: Sources,
+  manifest: { readonly path: BytePath; readonly sizeBytes: number; readonly modifyTime: number },
+): Generator<Buffer> {
+  const found = facts.read();
+  let next = found.next();
+  const take = (): StoredFacts => {
+    assert(next.done !== true);
+    const facts = next.value;
+    next = found.next();
+    return facts;
+  };
+  const added = function* (): Generator<StoredFacts> {
+    while (next.done !== true) yield take();
+    // Its checksum would depend on this file's: the format allows a size alone.
+    yield { ...manifest, algorithm: "NONE", checksum: undefined };
+  };
+  try {
+    yield* original.rewrite({
+      // The facts come in the order of the original: what they do not name has not changed.
+      changeOf: ({ path }) => (next.done !== true && next.value.path === path ? take() : "keep"),
+      added: added(),
+    });
+  } finally {
+    found.return(undefined);
+  }
+}
+
+/** @returns the root, 64 hex digits. */
+function writeFinalManifest(
+  fs: FileSystem,
+  { root }: Datadir,
+  { header, keys }: ManifestOptions,
+  draft: Manifest,
+  added: ManifestEntry,
+): string {
+  const dek = dekFor(keys, header.keyringId, header.keyId, OWN_FILES.manifest);
+  const like = attributesOf(fs, root, "PG_VERSION");
+  let rootDigest = "";
+  fs.remove(joinPath(root, MANIFEST));
+  writeNewFile(fs, joinPath(root, MANIFEST), like, (file) => {
+    let position = 0;
+    const writer = new ManifestWriter(header, dek, (text) => {
+      writeAll(file, text, 0, text.length, position);
+      position += text.length;
+    });
+    let isAdded = false;
+    for (const entry of draft.entries()) {
+      if (!isAdded && entry.path > added.path) {
+        writer.add(added);
+        isAdded = true;
+      }
+      writer.add(entry);
+    }
+    if (!isAdded) writer.add(added);
+    const summary = writer.finish();
+    assert(
+      summary.sizeBytes === finalSize(draft) - 1 + String(added.sizeBytes).length,
+      "tde.manifest has another size than worked out",
+    );
+    rootDigest = summary.root.toString("hex");
+  });
+  return rootDigest;
+}
+
+/** The size of tde.manifest with an entry of backup_manifest whose size has one digit. */
+function finalSize({ sizeBytes, entryCount }: Manifest): number {
+  const line = serializeEntry(entryOf(0, "0".repeat(64))).length;
+  return sizeBytes + line + String(entryCount + 1).length - String(entryCount).length;
+}
+
+/** Backup tools leave it out, as they do the one of a restored cluster. */
+function entryOf(sizeBytes: number, digest: string): ManifestEntry {
+  const path = BACKUP_MANIFEST;
+  return { path, class: "R", expendable: true, added: false, sizeBytes, keys: [], digest };
+}
+
+function openDraft(fs: FileSystem, { root }: Datadir, { keys }: ManifestOptions): Manifest {
+  return openManifest(fileParts(fs, joinPath(root, DRAFT)), keys, DRAFT);
+}
+
+function storedBytes(draft: Manifest): number {
+  let bytes = 0;
+  for (const entry of draft.entries()) {
+    if (entry.class !== "R" && entry.class !== "O") bytes += entry.sizeBytes;
+  }
+  return bytes;
+}
+
+function attributesOf(fs: FileSystem, root: BytePath, name: string): FileStat {
+  const stat = fs.stat(joinPath(root, name));
+  if (stat === undefined) throw new StateError(`"${name}" is gone`);
+  return stat;
+}
