@@ -91,6 +91,7 @@ test("an empty passphrase and one over 1024 bytes are refused; one line end is n
       KeyError,
     );
   }
+  assert.throws(() => new PassphraseProvider(Buffer.from("a\0"), "the passphrase"), /NUL/);
   const cases = [
     ["a", "a"],
     ["a\n", "a"],

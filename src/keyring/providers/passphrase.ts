@@ -45,7 +45,7 @@ export class PassphraseProvider implements KeyProvider {
   /**
    * @param passphrase - its bytes without a line end; copied, so the caller wipes its own.
    * @param logN - the work factor for wrapping; unwrapping takes the recipient's.
-   * @throws {KeyError} when it is empty or too long.
+   * @throws {KeyError} when it is empty, too long, or has a NUL byte.
    */
   constructor(passphrase: Uint8Array, description: string, logN: number = DEFAULT_LOG_N) {
     if (passphrase.length === 0) {
@@ -54,6 +54,12 @@ export class PassphraseProvider implements KeyProvider {
     if (passphrase.length > MAX_PASSPHRASE_BYTES) {
       throw new KeyError(`${description} is longer than ${MAX_PASSPHRASE_BYTES} bytes`, {
         hint: "Is this the right file? A passphrase is one line of text.",
+      });
+    }
+    // scrypt begins with HMAC, which pads its key with zeros: "x" and "x\0" would open the same recipient.
+    if (passphrase.includes(0)) {
+      throw new KeyError(`${description} has a NUL byte in it`, {
+        hint: "A passphrase is one line of text. For random bytes use --key-file.",
       });
     }
     this.#passphrase = Buffer.from(passphrase);
