@@ -23,13 +23,17 @@ import {
   type SecretFlags,
   secretsFrom,
 } from "./options.ts";
+import { assertKeyUnused } from "../engine/key-use.ts";
 import { createOutput, type Output } from "./output.ts";
 import { withSpinner } from "./progress.ts";
 import { newProviderFrom, type NewProvider } from "./secrets.ts";
 
 type BaseFlags = KeyringFlags & OutputFlags & SecretFlags;
 type CreateFlags = BaseFlags & { readonly newKeyFile?: boolean; readonly label: string };
-type DestroyFlags = BaseFlags & { readonly dryRun?: boolean };
+type DestroyFlags = BaseFlags & {
+  readonly dryRun?: boolean;
+  readonly pgdata?: readonly BytePath[];
+};
 
 interface TargetFlags {
   readonly toKeyFile?: readonly BytePath[];
@@ -187,7 +191,9 @@ export async function destroyKey(keyId: number, flags: DestroyFlags): Promise<vo
   await withOpenKeyring(flags, command, output, fs, all, async (opened, providers) => {
     const { keyring, state, statePath } = opened;
     keyring.requireDestroyable(keyId, state);
-    await output.warn(asked(state, statePath, keyId));
+    const named = flags.pgdata ?? [];
+    for (const root of named) assertKeyUnused(fs, root, opened.dataKeys, keyId);
+    await output.warn(asked(state, statePath, keyId, named));
     if (flags.dryRun === true) {
       return output.result(`key ${keyId} of ${keyring.name} would be destroyed`);
     }
@@ -276,10 +282,17 @@ function report(flags: OutputFlags, output: Output, keyring: Keyring, text: stri
   else output.result(text);
 }
 
-function asked(state: State, statePath: BytePath, keyId: number): string {
+function asked(
+  state: State,
+  statePath: BytePath,
+  keyId: number,
+  named: readonly BytePath[],
+): string {
   const known = state.directories.size;
   const which = known === 1 ? "1 directory" : `${known} directories`;
-  return `only the ${which} known to state file "${displayPath(statePath)}" ${known === 1 ? "was" : "were"} asked whether key ${keyId} is in use; any other copy under it becomes unreadable`;
+  const others = named.map((root) => ` and "${displayPath(root)}"`).join("");
+  const were = known + named.length === 1 ? "was" : "were";
+  return `only the ${which} known to state file "${displayPath(statePath)}"${others} ${were} asked whether key ${keyId} is in use; any other copy under it becomes unreadable`;
 }
 
 function destructionSteps(keyring: Keyring): string {

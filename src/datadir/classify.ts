@@ -72,6 +72,9 @@ export const OWN_FILES: Readonly<Record<OwnFile, BytePath>> = {
 export const AUTO_CONF: BytePath = "postgresql.auto.conf" as BytePath;
 export const BACKUP_MANIFEST: BytePath = "backup_manifest" as BytePath;
 
+/** Stands for a moment while the lock of a dead process is taken over: storage/lock.ts. */
+const LOCK_CLAIM = /^tde\.lock\.[0-9a-f]{16}$/;
+
 const OWN_BY_PATH: ReadonlyMap<string, OwnFile> = new Map(
   Object.entries(OWN_FILES).map(([file, path]) => [path, file as OwnFile]),
 );
@@ -90,7 +93,7 @@ export function classify(path: BytePath, kind: FileKind, context: ClassifyContex
   }
   const foreign = whyForeign(path, context);
   if (foreign !== undefined) return { class: "foreign", why: foreign };
-  const own = OWN_BY_PATH.get(path);
+  const own = OWN_BY_PATH.get(path) ?? (LOCK_CLAIM.test(path) ? "lock" : undefined);
   if (own !== undefined) {
     return kind === "file"
       ? { class: "own", file: own }

@@ -108,6 +108,11 @@ function destroyKey(): Command {
   return addSecretOptions(new Command("destroy-key"))
     .description("drop a key for ever; needs the secrets of all recipients")
     .argument("<key-id>", "the key's id (see show)", parseCount)
+    .option(
+      "-D, --pgdata <directory>",
+      "ask this encrypted directory, too, whether it uses the key (may be repeated)",
+      collectPaths,
+    )
     .option("-n, --dry-run", DRY_RUN)
     .action(async (keyId: number, flags) =>
       (await import("../keyring-actions.ts")).destroyKey(keyId, flags),
