@@ -177,6 +177,20 @@ test("every flipped bit of page, zero page, tail and sidecar is reported", () =>
   }
 });
 
+test("every flipped bit of a sidecar page is found by its MAC, the checksum being made anew", () => {
+  const { stored, sidecar } = bytesOf(sealedFile(2, { tailBytes: 20 }));
+  for (let bit = 0; bit < 8 * BLOCK; bit++) {
+    const at = bit >> 3;
+    if (at === 8 || at === 9) continue;
+    const flipped = Buffer.from(sidecar);
+    flipped[at] = (flipped[at] ?? 0) ^ (1 << (bit & 7));
+    const changed = { stored, sidecar: withChecksum(flipped, 0) };
+    const { problems } = openBytes(factsWith(), fileIdentity(IDENTITY), changed, "macs");
+    const found = problems.some(({ kind }) => kind === "sidecar" || kind === "key");
+    assert.ok(found, `bit ${bit & 7} of byte ${at}`);
+  }
+});
+
 test("a flipped bit of a slot is found by the tag or the slot's form, the MAC being made anew", () => {
   const sealed = sealedFile(1);
   const [block] = sealed.blocks;
