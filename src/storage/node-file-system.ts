@@ -14,7 +14,7 @@ import type {
   OpenFile,
 } from "./file-system.ts";
 
-const { O_RDONLY, O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW } = fs.constants;
+const { O_RDONLY, O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK } = fs.constants;
 const fsync = promisify(fs.fsync);
 
 export class NodeFileSystem implements FileSystem {
@@ -47,7 +47,16 @@ export class NodeFileSystem implements FileSystem {
   }
 
   open(path: BytePath): OpenFile {
-    return openNode(path, O_RDONLY, 0);
+    // To open a pipe waits for its other end, for ever in a directory that nobody writes to; without blocking it is
+    // only refused.
+    const file = openNode(path, O_RDONLY | O_NONBLOCK, 0);
+    const refused = attemptOrClose(file, () => file.stat().kind === "other");
+    if (!refused) return file;
+    file.close();
+    throw new StorageError(
+      `could not open "${displayPath(path)}": it is a socket, pipe or device where a file should be`,
+      { hint: "Nothing of PostgreSQL's makes such a file here. Restore the file, or remove it." },
+    );
   }
 
   openForWriting(path: BytePath): OpenFile {
@@ -198,6 +207,15 @@ function openNode(path: BytePath, flags: number, mode: number): OpenFile {
     path,
     () => new NodeFile(path, fs.openSync(toNativePath(path), flags, mode)),
   );
+}
+
+function attemptOrClose<T>(file: OpenFile, action: () => T): T {
+  try {
+    return action();
+  } catch (error) {
+    file.close();
+    throw error;
+  }
 }
 
 function attempt<T>(what: string, path: BytePath, action: () => T): T {
