@@ -1,8 +1,8 @@
 /**
  * PostgreSQL's backup_manifest of a base backup that is encrypted: its original, which holds digests of plaintext, is
  * sealed as tde.backup_manifest, and a rewritten one with the facts of what now lies on disk takes its name, so that
- * stock pg_verifybackup passes. It goes on saying what it said before of files that were missing, added or changed
- * before encryption.
+ * stock pg_verifybackup passes. Of readable, missing and unlisted files it goes on saying what it said before; of sealed
+ * files it says what is stored, whatever their plaintext was.
  *
  * Order: the sealed original is durable before anything else happens to backup_manifest; from then on it alone is the
  * original. The rewritten one is made from it, never from what stands under the name, and takes its place in one journal

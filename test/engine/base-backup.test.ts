@@ -136,7 +136,7 @@ test("pg_verifybackup and verify find one changed byte in every kind of file of 
   }
 });
 
-test("what pg_verifybackup said of a damaged backup it still says of the encrypted one", async (t) => {
+test("what pg_verifybackup said of missing, unlisted and readable files it still says of the encrypted backup", async (t) => {
   const tools = requireStockTools(t);
   if (tools === undefined) return;
   const cluster = await clusterWithKeys(tools);
