@@ -30,7 +30,7 @@ import {
   writeDurably,
 } from "./guard.ts";
 import { countToOpen, openAll } from "./open-all.ts";
-import { openJudgedManifest } from "./open-manifest.ts";
+import { manifestIsMissing, openJudgedManifest, openManifestOfRun } from "./open-manifest.ts";
 import { assertIntact } from "./structure-check.ts";
 import { assertEncrypted } from "./verify-datadir.ts";
 import { removeWorkingFiles } from "./working-files.ts";
@@ -144,13 +144,14 @@ export async function resumeDecryption(
   unproved: JournalHeader,
 ): Promise<DecryptReport> {
   const { fs } = engine;
+  // The epoch was judged when the run began.
+  const manifest = openManifestOfRun(fs, datadir.root, keyContext.keys, unproved);
   const { run, content } = DirectoryRun.resume(fs, datadir.root, keyContext.keys, unproved);
   const plan = JSON.parse(content.plan) as DecryptPlan;
   removeWorkingFiles(fs, datadir);
   if (content.committed)
     return finish(engine, keyContext, datadir, run, plan, { files: 0, bytes: 0 }, false);
-  // The epoch was judged when the run began.
-  const manifest = openJudgedManifest(fs, datadir.root, keyContext, { acceptOlder: true });
+  if (manifest === undefined) throw manifestIsMissing(datadir.root);
   const runner = startRunner(engine, datadir, keyContext, manifest);
   try {
     return await carryOn(engine, keyContext, datadir, manifest, runner, run, plan);

@@ -35,8 +35,8 @@ import {
   makeFolders,
   makeOutputRoot,
   type OutputOptions,
+  outputPlanToJson,
   planOutput,
-  tablespacesToJson,
 } from "./output-directory.ts";
 import { undoUnfinishedOutput } from "./recover.ts";
 import { assertIntact } from "./structure-check.ts";
@@ -95,7 +95,7 @@ export async function decryptIntoOutput(
           operation: "decryptOutput",
           epoch,
         },
-        { tablespaces: tablespacesToJson(plan) },
+        outputPlanToJson(fs, plan),
       );
       try {
         const like = fs.stat(joinPath(source.root, AUTO_CONF));

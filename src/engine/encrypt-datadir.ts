@@ -20,7 +20,8 @@ import { lockDatadir, unfinishedRun } from "./datadir-lock.ts";
 import { DirectoryRun } from "./directory-run.ts";
 import { AUTO_CONF, installGuard, readAutoConf } from "./guard.ts";
 import { type InventoryOptions, takeInventory } from "./inventory.ts";
-import { hasManifest, nextEpoch, openJudgedManifest } from "./open-manifest.ts";
+import { hasManifest, nextEpoch, openJudgedManifest, openManifestOfRun } from "./open-manifest.ts";
+import { assertIntact } from "./structure-check.ts";
 import type { ProofReport } from "./proof.ts";
 import { sealAll } from "./seal-all.ts";
 import { removeWorkingFiles } from "./working-files.ts";
@@ -104,10 +105,37 @@ export async function resumeEncryption(
   unproved: JournalHeader,
 ): Promise<EncryptReport> {
   const { fs } = engine;
+  openManifestOfRun(fs, datadir.root, keyContext.keys, unproved);
   const { run, content } = DirectoryRun.resume(fs, datadir.root, keyContext.keys, unproved);
   const plan = JSON.parse(content.plan) as EncryptPlan;
   removeWorkingFiles(fs, datadir);
+  // The manifest came last: where it is this run's own, every file is sealed, and none may be sealed any more.
+  const manifest = openManifestOfRun(fs, datadir.root, keyContext.keys, run.header);
+  if (manifest?.header.epoch === run.header.epoch)
+    return finishEncryption(engine, keyContext, datadir, run, plan, manifest);
   return carryOn(engine, keyContext, datadir, run, plan);
+}
+
+/** All files and the manifest are in their places: what is left is to end the run. */
+function finishEncryption(
+  { fs }: EngineContext,
+  keyContext: KeyContext,
+  datadir: Datadir,
+  run: DirectoryRun,
+  plan: EncryptPlan,
+  manifest: Manifest,
+): EncryptReport {
+  const { directoryId, epoch, keyId } = manifest.header;
+  const pagesByKey = new Map<number, number>();
+  for (const entry of manifest.entries()) {
+    for (const use of entry.keys)
+      pagesByKey.set(use.keyId, (pagesByKey.get(use.keyId) ?? 0) + use.count);
+  }
+  const done = survey(fs, datadir, inventoryOptions(plan, keyContext), true);
+  run.end();
+  const root = manifest.root.toString("hex");
+  keyContext.memory.remember({ directoryId, epoch, root, path: datadir.realRoot, pagesByKey });
+  return { outcome: "already-encrypted", survey: done, directoryId, epoch, keyId };
 }
 
 async function begin(
@@ -130,6 +158,7 @@ async function begin(
     return { outcome: "already-encrypted", survey: todo };
   }
   assertRoom(fs, datadir, todo);
+  if (manifest !== undefined) await assertNothingChanged(engine, keyContext, datadir, manifest);
   const run = DirectoryRun.begin(
     fs,
     datadir.root,
@@ -290,6 +319,25 @@ export function survey(
     }
   }
   return found;
+}
+
+/**
+ * A new manifest vouches for everything that it finds. So what the old one names must be what it names: someone's own
+ * plain file in the place of a sealed one, or an older one, must not be sealed or named as if all were well.
+ */
+async function assertNothingChanged(
+  engine: EngineContext,
+  keyContext: KeyContext,
+  datadir: Datadir,
+  manifest: Manifest,
+): Promise<void> {
+  const context = runContextOf(datadir, keyContext, manifest.header.epoch);
+  const runner = engine.startRunner(context, () => {});
+  try {
+    await assertIntact(engine, runner, datadir, manifest, { allowAdded: true });
+  } finally {
+    await runner.close();
+  }
 }
 
 /** Sealed files without a manifest, or with a changed pg_control: something else was here. */

@@ -27,8 +27,8 @@ import {
   makeFolders,
   makeOutputRoot,
   type OutputOptions,
+  outputPlanToJson,
   planOutput,
-  tablespacesToJson,
 } from "./output-directory.ts";
 import { undoUnfinishedOutput } from "./recover.ts";
 import { sealAll } from "./seal-all.ts";
@@ -85,7 +85,7 @@ export async function encryptIntoOutput(
         operation: "encryptOutput",
         epoch,
       },
-      { tablespaces: tablespacesToJson(plan) },
+      outputPlanToJson(fs, plan),
     );
     installGuardFrom(fs, source, plan.output, keyContext);
     makeFolders(fs, source, plan);

@@ -6,8 +6,10 @@ import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { OWN_FILES } from "../datadir/classify.ts";
 import { IntegrityError } from "../errors.ts";
 import { type Manifest, type ManifestSource, openManifest } from "../format/manifest.ts";
+import type { DataKeys } from "../keyring/data-keys.ts";
 import { withFile } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
+import type { JournalHeader } from "../storage/journal.ts";
 import type { DirectoryMemory, KeyContext } from "./context.ts";
 
 const READ_BYTES = 2 ** 18;
@@ -45,11 +47,7 @@ export function openJudgedManifest(
   { keys, memory }: KeyContext,
   options: JudgeOptions,
 ): Manifest {
-  if (!hasManifest(fs, root)) {
-    throw new IntegrityError(`"${OWN_FILES.manifest}" is missing in "${displayPath(root)}"`, {
-      hint: "Without it nothing shows that files are missing or old. Restore it from a backup.",
-    });
-  }
+  if (!hasManifest(fs, root)) throw manifestIsMissing(root);
   const manifest = openManifest(manifestSource(fs, root), keys, OWN_FILES.manifest);
   const problem = options.acceptOlder ? undefined : whyNotCurrent(manifest, memory);
   if (problem !== undefined) {
@@ -58,6 +56,12 @@ export function openJudgedManifest(
     });
   }
   return manifest;
+}
+
+export function manifestIsMissing(root: BytePath): IntegrityError {
+  return new IntegrityError(`"${OWN_FILES.manifest}" is missing in "${displayPath(root)}"`, {
+    hint: "Without it nothing shows that files are missing or old. Restore it from a backup.",
+  });
 }
 
 /** Why a manifest that authenticates may still not be the newest; undefined when all is well. */
@@ -81,6 +85,31 @@ export function whyNotCurrent(manifest: Manifest, memory: DirectoryMemory): stri
     case "same":
       return undefined;
   }
+}
+
+/**
+ * The manifest of a directory whose interrupted run is to be taken up; undefined where there is none. A journal says
+ * that what has no sidecar is plain already, or still to be sealed: with one of another directory, anybody's files
+ * would pass. Nothing was changed when this throws.
+ * @param header - of the journal, unproved; its MAC is checked when the run is taken up.
+ * @throws {IntegrityError} when journal and manifest do not belong together. @throws {KeyError} {FormatError}.
+ */
+export function openManifestOfRun(
+  fs: FileSystem,
+  root: BytePath,
+  keys: DataKeys,
+  header: JournalHeader,
+): Manifest | undefined {
+  if (!hasManifest(fs, root)) return undefined;
+  const manifest = openManifest(manifestSource(fs, root), keys, OWN_FILES.manifest);
+  const { directoryId, epoch } = manifest.header;
+  // An encryption raises the epoch, a decryption keeps it.
+  const sameEpoch = header.operation === "encrypt" ? epoch <= header.epoch : epoch === header.epoch;
+  if (directoryId === header.directoryId && sameEpoch) return manifest;
+  throw new IntegrityError(
+    `"${OWN_FILES.journal}" in "${displayPath(root)}" is of another directory or run than "${OWN_FILES.manifest}"`,
+    { hint: "Nothing was changed. Restore the directory as a whole from a backup." },
+  );
 }
 
 /** The epoch of a run: above the manifest's and above all that is remembered. */

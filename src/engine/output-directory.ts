@@ -142,9 +142,19 @@ export function undoOutput(
   removeJournal(fs, output);
 }
 
-/** The tablespaces' new places, as the journal keeps them: paths as bytes in hex. */
-export function tablespacesToJson(plan: OutputPlan): string[] {
-  return [...plan.tablespaces.values()].map((path) => Buffer.from(path, "latin1").toString("hex"));
+/** What the journal keeps of an output that exists: its path and its tablespaces', as bytes in hex. */
+export function outputPlanToJson(
+  fs: FileSystem,
+  plan: OutputPlan,
+): { output: string; tablespaces: string[] } {
+  return {
+    output: pathToHex(fs.realPath(plan.output)),
+    tablespaces: [...plan.tablespaces.values()].map(pathToHex),
+  };
+}
+
+export function pathToHex(path: BytePath): string {
+  return Buffer.from(path, "latin1").toString("hex");
 }
 
 export function tablespacesFromJson(hex: readonly string[]): BytePath[] {

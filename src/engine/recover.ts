@@ -2,9 +2,10 @@
  * Brings an interrupted run to a defined end: an encryption or decryption in place is finished, a new directory that
  * was being filled is emptied again.
  */
-import { type BytePath, joinPath } from "../bytes/byte-path.ts";
+import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { openDatadir } from "../datadir/datadir.ts";
 import { assertNotInUse } from "../datadir/in-use.ts";
+import { StateError } from "../errors.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import {
   JOURNAL_NAME,
@@ -17,7 +18,7 @@ import { lockDatadir, unfinishedRun } from "./datadir-lock.ts";
 import { resumeDecryption } from "./decrypt-datadir.ts";
 import { DirectoryRun } from "./directory-run.ts";
 import { resumeEncryption } from "./encrypt-datadir.ts";
-import { tablespacesFromJson, undoOutput } from "./output-directory.ts";
+import { pathToHex, tablespacesFromJson, undoOutput } from "./output-directory.ts";
 
 export type RecoveryOutcome =
   | "nothing-to-do"
@@ -34,6 +35,10 @@ export async function recoverDatadir(
 ): Promise<RecoveryOutcome> {
   const { fs } = engine;
   if (readJournalHeader(fs, root) === undefined) {
+    // A new directory that was emptied again is none yet.
+    const isEmpty =
+      fs.statFollowing(root)?.kind === "directory" && fs.readDirectory(root).length === 0;
+    if (!isEmpty) openDatadir(fs, root);
     removeUnbornJournal(fs, root);
     return "nothing-to-do";
   }
@@ -91,7 +96,14 @@ function endOutput(fs: FileSystem, { keys }: KeyContext, output: BytePath): Reco
     return "output-finished";
   }
   run.leave();
-  const { tablespaces } = JSON.parse(content.plan) as { tablespaces: string[] };
+  const plan = JSON.parse(content.plan) as { output?: string; tablespaces: string[] };
+  const { tablespaces } = plan;
+  // What is emptied lies outside of the directory, too: a copy of an unfinished one must not reach the original's.
+  if (plan.output !== undefined && plan.output !== pathToHex(fs.realPath(output))) {
+    throw new StateError(`"${displayPath(output)}" was moved or copied while it was unfinished`, {
+      hint: "It holds nothing that its source does not hold: delete it, and its tablespaces if they are of no use.",
+    });
+  }
   undoOutput(fs, output, tablespacesFromJson(tablespaces));
   return "output-emptied";
 }

@@ -30,12 +30,18 @@ export interface Intact {
   readonly addedSignals: readonly string[];
 }
 
+export interface IntactOptions {
+  /** Files that the manifest does not name are no problem. */
+  readonly allowAdded: boolean;
+}
+
 /** @throws {IntegrityError} that names the first problem and how many there are. Nothing was changed. */
 export async function assertIntact(
   engine: EngineContext,
   runner: TaskRunner,
   datadir: Datadir,
   manifest: Manifest,
+  { allowAdded }: IntactOptions = { allowAdded: false },
 ): Promise<Intact> {
   const { fs } = engine;
   const addedSignals: string[] = [];
@@ -43,7 +49,7 @@ export async function assertIntact(
   const { blockSizeBytes } = datadir.control;
   await runBatches<ManifestEntry>(
     runner,
-    plan(fs, datadir, manifest, problems, addedSignals),
+    plan(fs, datadir, manifest, problems, addedSignals, allowAdded),
     {
       blockSizeBytes,
       slotsPerChunk: new Chunk(blockSizeBytes).slotCapacity,
@@ -70,6 +76,7 @@ function* plan(
   manifest: Manifest,
   problems: FirstProblem,
   addedSignals: string[],
+  allowAdded: boolean,
 ): Generator<Planned<ManifestEntry>> {
   for (const { path, entry, found } of joinByPath(
     manifest.entries(),
@@ -77,7 +84,7 @@ function* plan(
   )) {
     if (entry === undefined) {
       if (RECOVERY_SIGNALS.includes(path)) addedSignals.push(path);
-      else
+      else if (!allowAdded)
         problems.add({
           kind: "extra",
           path: displayPath(path),
