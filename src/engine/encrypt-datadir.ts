@@ -105,9 +105,13 @@ export async function resumeEncryption(
 ): Promise<EncryptReport> {
   const { fs } = engine;
   const { run, content } = DirectoryRun.resume(fs, datadir.root, keyContext.keys, unproved);
-  const plan = JSON.parse(content.plan) as EncryptPlan;
-  removeWorkingFiles(fs, datadir);
-  return carryOn(engine, keyContext, datadir, run, plan);
+  try {
+    const plan = JSON.parse(content.plan) as EncryptPlan;
+    removeWorkingFiles(fs, datadir);
+    return await carryOn(engine, keyContext, datadir, run, plan);
+  } finally {
+    run.leave();
+  }
 }
 
 async function begin(

@@ -9,11 +9,12 @@ import type { FileSystem } from "../storage/file-system.ts";
 import {
   JOURNAL_NAME,
   type JournalOperation,
+  NEW_JOURNAL_NAME,
   readJournalHeader,
   removeUnbornJournal,
 } from "../storage/journal.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
-import { lockDatadir, unfinishedRun } from "./datadir-lock.ts";
+import { hasLock, lockDatadir, unfinishedRun } from "./datadir-lock.ts";
 import { resumeDecryption } from "./decrypt-datadir.ts";
 import { DirectoryRun } from "./directory-run.ts";
 import { resumeEncryption } from "./encrypt-datadir.ts";
@@ -33,15 +34,14 @@ export async function recoverDatadir(
   root: BytePath,
 ): Promise<RecoveryOutcome> {
   const { fs } = engine;
-  if (readJournalHeader(fs, root) === undefined) {
-    removeUnbornJournal(fs, root);
-    return "nothing-to-do";
-  }
+  if (!hasLitter(fs, root)) return "nothing-to-do";
+  // Under the lock: a journal that is not born yet may be one that another tde is writing.
   const lock = lockDatadir(fs, root, engine.command);
   try {
     const header = readJournalHeader(fs, root);
     switch (header?.operation) {
       case undefined:
+        removeUnbornJournal(fs, root);
         return "nothing-to-do";
       case "encrypt":
       case "decrypt": {
@@ -61,6 +61,13 @@ export async function recoverDatadir(
   } finally {
     lock.release();
   }
+}
+
+/** Whether anything of a run is there, be it alive or dead. */
+function hasLitter(fs: FileSystem, root: BytePath): boolean {
+  if (fs.statFollowing(root) === undefined) return false;
+  const has = (name: BytePath): boolean => fs.stat(joinPath(root, name)) !== undefined;
+  return has(JOURNAL_NAME) || has(NEW_JOURNAL_NAME) || hasLock(fs, root);
 }
 
 /** Before a run fills `output` anew: ends what an interrupted run of the same kind left there, one way or the other. */

@@ -111,7 +111,12 @@ export class Journal {
     plan: string,
   ): Journal {
     const journal = new Journal(fs, root, key, header, plan);
-    journal.begin([]);
+    try {
+      journal.begin([]);
+    } catch (error) {
+      journal.close();
+      throw error;
+    }
     return journal;
   }
 
@@ -150,8 +155,9 @@ export class Journal {
   }
 
   close(): void {
-    this.file?.close();
+    const { file } = this;
     this.file = undefined;
+    file?.close();
   }
 
   /** Writes a new journal with header, plan and these records, and puts it in the place of the old one. */
