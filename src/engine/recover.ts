@@ -78,7 +78,7 @@ export function undoUnfinishedOutput(
   operation: JournalOperation,
 ): RecoveryOutcome {
   const { fs } = engine;
-  if (fs.stat(joinPath(output, JOURNAL_NAME)) === undefined) return "nothing-to-do";
+  if (!hasLitter(fs, output)) return "nothing-to-do";
   unfinishedRun(fs, output, operation);
   const lock = lockDatadir(fs, output, engine.command);
   try {
