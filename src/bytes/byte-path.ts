@@ -28,7 +28,7 @@ export function joinPath(...parts: readonly string[]): BytePath {
   return kept
     .map((part, i) => (i === 0 ? part : part.replace(/^\/+/, "")))
     .join("/")
-    .replace(/(?<!^)\/{2,}/g, "/") as BytePath;
+    .replace(/\/{2,}/g, "/") as BytePath;
 }
 
 /** The part before the last slash; "." for a bare name, "/" for a name in the root. */

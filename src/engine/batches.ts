@@ -4,7 +4,7 @@
  */
 import { splitRange, wholeRange } from "../datadir/relation-job.ts";
 import type { Problem } from "../format/problem.ts";
-import { runInOrder, type TaskRunner } from "../workers/runner.ts";
+import { runInOrder, type TaskLimits, type TaskRunner } from "../workers/runner.ts";
 import {
   type Item,
   type ItemResult,
@@ -13,12 +13,12 @@ import {
   type Task,
 } from "../workers/tasks.ts";
 
-const BATCH_FILES = 128;
-const BATCH_BYTES = 2 ** 25;
-/** From this size on a relation file is spread over the workers. */
-const LARGE_FILE_BYTES = 2 ** 26;
-/** Ranges of a large file hold about this much. */
-const RANGE_BYTES = 2 ** 25;
+const DEFAULT_LIMITS: TaskLimits = {
+  files: 128,
+  bytes: 2 ** 25,
+  largeFileBytes: 2 ** 26,
+  rangeBytes: 2 ** 25,
+};
 
 /** A file to work on, or, without an item, something that only keeps its place in the order. */
 export interface Planned<E> {
@@ -62,27 +62,32 @@ export async function runBatches<E>(
   take: (done: readonly Done<E>[]) => void,
 ): Promise<void> {
   let unfinished: ItemResult | undefined;
-  await runInOrder(runner, cut(planned, options), (results, members) => {
-    const done: Done<E>[] = [];
-    let next = 0;
-    for (const { extra, hasItem, partial } of members) {
-      if (!hasItem) {
-        done.push({ extra, result: undefined });
-        continue;
+  await runInOrder(
+    runner,
+    cut(planned, options, runner.limits ?? DEFAULT_LIMITS),
+    (results, members) => {
+      const done: Done<E>[] = [];
+      let next = 0;
+      for (const { extra, hasItem, partial } of members) {
+        if (!hasItem) {
+          done.push({ extra, result: undefined });
+          continue;
+        }
+        const result = results[next++];
+        const joined =
+          unfinished === undefined || result === undefined ? result : join(unfinished, result);
+        unfinished = partial ? joined : undefined;
+        if (!partial) done.push({ extra, result: joined });
       }
-      const result = results[next++];
-      const joined =
-        unfinished === undefined || result === undefined ? result : join(unfinished, result);
-      unfinished = partial ? joined : undefined;
-      if (!partial) done.push({ extra, result: joined });
-    }
-    take(done);
-  });
+      take(done);
+    },
+  );
 }
 
 function* cut<E>(
   planned: Iterable<Planned<E>>,
   options: BatchOptions,
+  limits: TaskLimits,
 ): Generator<{ task: Task; context: Member<E>[] }> {
   const { blockSizeBytes, slotsPerChunk, signal } = options;
   let items: Item[] = [];
@@ -98,11 +103,12 @@ function* cut<E>(
     if (
       options.splitLarge &&
       item?.kind === "relation" &&
-      item.files.sizeBytes >= LARGE_FILE_BYTES
+      item.files.sizeBytes >= limits.largeFileBytes
     ) {
       if (members.length > 0) yield batch();
       const shared = options.prepareLarge?.(item) ?? item;
-      const slotsPerRange = Math.ceil(RANGE_BYTES / blockSizeBytes / slotsPerChunk) * slotsPerChunk;
+      const slotsPerRange =
+        Math.ceil(limits.rangeBytes / blockSizeBytes / slotsPerChunk) * slotsPerChunk;
       const ranges = splitRange(wholeRange(item.files.sizeBytes, blockSizeBytes), slotsPerRange);
       for (const [i, range] of ranges.entries()) {
         signal?.throwIfAborted();
@@ -117,7 +123,7 @@ function* cut<E>(
       items.push(item);
       bytes += sizeOf(item);
     }
-    if (items.length >= BATCH_FILES || bytes >= BATCH_BYTES || members.length >= 8 * BATCH_FILES)
+    if (items.length >= limits.files || bytes >= limits.bytes || members.length >= 8 * limits.files)
       yield batch();
   }
   if (members.length > 0) yield batch();

@@ -19,6 +19,15 @@ export function lockDatadir(fs: FileSystem, root: BytePath, command: string): Lo
   });
 }
 
+/** Whether a lock stands in the directory, or what a crash left of one that was being taken over. */
+export function hasLock(fs: FileSystem, root: BytePath): boolean {
+  return fs.readDirectory(root).some(({ name }) => isLockName(name));
+}
+
+export function isLockName(name: string): boolean {
+  return `${name}.`.startsWith(`${OWN_FILES.lock}.`);
+}
+
 const RUN_NAMES: Readonly<Record<JournalOperation, string>> = {
   encrypt: "encrypt-datadir",
   decrypt: "decrypt-datadir",

@@ -18,7 +18,7 @@ import { type JournalHeader, removeUnbornJournal } from "../storage/journal.ts";
 import type { RunContext } from "../workers/perform.ts";
 import type { TaskRunner } from "../workers/runner.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
-import { lockDatadir, unfinishedRun } from "./datadir-lock.ts";
+import { hasLock, lockDatadir, unfinishedRun } from "./datadir-lock.ts";
 import { DirectoryRun } from "./directory-run.ts";
 import {
   openOriginalAutoConf,
@@ -80,7 +80,9 @@ export async function decryptDatadir(
     unfinishedRun(fs, root, undefined);
     return begin(engine, keyContext, unlocked, options);
   }
-  if (unfinishedRun(fs, root, "decrypt") === undefined) assertEncrypted(fs, unlocked);
+  // A directory that is none of ours gets no lock, but one that a dead process left is taken away.
+  if (unfinishedRun(fs, root, "decrypt") === undefined && !hasLock(fs, root))
+    assertEncrypted(fs, unlocked);
   const lock = lockDatadir(fs, root, engine.command);
   try {
     const datadir = openDatadir(fs, root);
@@ -147,17 +149,21 @@ export async function resumeDecryption(
   // The epoch was judged when the run began.
   const manifest = openManifestOfRun(fs, datadir.root, keyContext.keys, unproved);
   const { run, content } = DirectoryRun.resume(fs, datadir.root, keyContext.keys, unproved);
-  const plan = JSON.parse(content.plan) as DecryptPlan;
-  removeWorkingFiles(fs, datadir);
-  if (content.committed)
-    return finish(engine, keyContext, datadir, run, plan, { files: 0, bytes: 0 }, false);
-  if (manifest === undefined) throw manifestIsMissing(datadir.root);
-  const runner = startRunner(engine, datadir, keyContext, manifest);
   try {
-    return await carryOn(engine, keyContext, datadir, manifest, runner, run, plan);
+    const plan = JSON.parse(content.plan) as DecryptPlan;
+    removeWorkingFiles(fs, datadir);
+    if (content.committed)
+      return finish(engine, keyContext, datadir, run, plan, { files: 0, bytes: 0 }, false);
+    if (manifest === undefined) throw manifestIsMissing(datadir.root);
+    const runner = startRunner(engine, datadir, keyContext, manifest);
+    try {
+      return await carryOn(engine, keyContext, datadir, manifest, runner, run, plan);
+    } finally {
+      engine.progress.end();
+      await runner.close();
+    }
   } finally {
-    engine.progress.end();
-    await runner.close();
+    run.leave();
   }
 }
 
@@ -215,8 +221,9 @@ function finish(
   }
   fs.remove(joinPath(root, SEALED_AUTO_CONF));
   fs.syncDirectory(root);
-  run.end();
+  // Before the end: afterwards no recovery would tell the state that the keys protect nothing here any more.
   memory.released(run.header.directoryId);
+  run.end();
   return {
     outcome: "decrypted",
     ...counted,

@@ -58,7 +58,12 @@ export class DirectoryRun {
     header: JournalHeader,
   ): { run: DirectoryRun; content: JournalContent } {
     const { journal, content } = Journal.resume(fs, root, journalKey(keys, header));
-    carryOut(fs, root, content.due);
+    try {
+      carryOut(fs, root, content.due);
+    } catch (error) {
+      journal.close();
+      throw error;
+    }
     return { run: new DirectoryRun(fs, root, journal, content.header), content };
   }
 
@@ -100,10 +105,10 @@ export class DirectoryRun {
    * are done may `cleanUp` remove what is left of other batches. Never throws: the first error matters more.
    */
   abandon(cleanUp: () => void): void {
-    this.journal.close();
-    // Nobody knows whether an entry that failed is durable: then both its old and its new files must stay.
-    if (this.state === "entering") return;
     try {
+      this.journal.close();
+      // Nobody knows whether an entry that failed is durable: then both its old and its new files must stay.
+      if (this.state === "entering") return;
       if (this.state !== "settled") carryOut(this.fs, this.root, this.state);
       cleanUp();
     } catch {

@@ -107,13 +107,18 @@ export async function resumeEncryption(
   const { fs } = engine;
   openManifestOfRun(fs, datadir.root, keyContext.keys, unproved);
   const { run, content } = DirectoryRun.resume(fs, datadir.root, keyContext.keys, unproved);
-  const plan = JSON.parse(content.plan) as EncryptPlan;
-  removeWorkingFiles(fs, datadir);
-  // The manifest came last: where it is this run's own, every file is sealed, and none may be sealed any more.
-  const manifest = openManifestOfRun(fs, datadir.root, keyContext.keys, run.header);
-  if (manifest?.header.epoch === run.header.epoch)
-    return finishEncryption(engine, keyContext, datadir, run, plan, manifest);
-  return carryOn(engine, keyContext, datadir, run, plan);
+  try {
+    const plan = JSON.parse(content.plan) as EncryptPlan;
+    removeWorkingFiles(fs, datadir);
+    // The manifest came last: where it is this run's own, every file is sealed, and none may be sealed any more.
+    const manifest = openManifestOfRun(fs, datadir.root, keyContext.keys, run.header);
+    if (manifest?.header.epoch === run.header.epoch) {
+      return finishEncryption(engine, keyContext, datadir, run, plan, manifest);
+    }
+    return await carryOn(engine, keyContext, datadir, run, plan);
+  } finally {
+    run.leave();
+  }
 }
 
 /** All files and the manifest are in their places: what is left is to end the run. */

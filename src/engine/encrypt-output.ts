@@ -87,13 +87,13 @@ export async function encryptIntoOutput(
       },
       outputPlanToJson(fs, plan),
     );
-    installGuardFrom(fs, source, plan.output, keyContext);
-    makeFolders(fs, source, plan);
-    engine.progress.begin("encrypting", todo.bytes);
     const runner = engine.startRunner(runContextOf(source, keyContext, epoch), (bytes) =>
       engine.progress.advance(bytes),
     );
     try {
+      installGuardFrom(fs, source, plan.output, keyContext);
+      makeFolders(fs, source, plan);
+      engine.progress.begin("encrypting", todo.bytes);
       const places = { source: source.root, output: plan.output };
       await sealAll(
         engine,

@@ -3,11 +3,12 @@
  * it counts for nothing: it was empty when the run began, so a crash is undone by emptying it again.
  */
 import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
-import { OWN_FILES } from "../datadir/classify.ts";
+import { AUTO_CONF, OWN_FILES } from "../datadir/classify.ts";
 import type { Datadir } from "../datadir/datadir.ts";
 import { walkDatadir } from "../datadir/walk.ts";
 import { StateError, UsageError } from "../errors.ts";
 import type { FileSystem } from "../storage/file-system.ts";
+import { isLockName } from "./datadir-lock.ts";
 import { JOURNAL_NAME, NEW_JOURNAL_NAME, removeJournal } from "../storage/journal.ts";
 
 export interface OutputOptions {
@@ -76,9 +77,14 @@ export function planOutput(fs: FileSystem, source: Datadir, options: OutputOptio
   return { output, tablespaces };
 }
 
-/** Makes the output directory itself, so that it can be locked. */
+/**
+ * Makes the output directory itself, so that it can be locked, durably: what comes to be in tablespaces must not
+ * outlive the journal that says what to do with it.
+ */
 export function makeOutputRoot(fs: FileSystem, { output }: OutputPlan): void {
-  if (fs.statFollowing(output) === undefined) fs.makeDirectory(output, 0o700);
+  if (fs.statFollowing(output) !== undefined) return;
+  fs.makeDirectory(output, 0o700);
+  fs.syncDirectory(parentOf(output));
 }
 
 /** Makes every folder and link of the source. pg_wal becomes a folder wherever it was. */
@@ -135,9 +141,14 @@ export function undoOutput(
     }
   }
   for (const tablespace of tablespaces) {
-    if (fs.statFollowing(tablespace)?.kind === "directory") emptyDirectory(fs, tablespace, []);
+    if (fs.statFollowing(tablespace)?.kind !== "directory") continue;
+    emptyDirectory(fs, tablespace, []);
+    fs.syncDirectory(tablespace);
   }
-  emptyDirectory(fs, output, [JOURNAL_NAME, OWN_FILES.lock]);
+  emptyDirectory(fs, output, [JOURNAL_NAME, OWN_FILES.lock, AUTO_CONF]);
+  fs.syncDirectory(output);
+  // The guard goes when there is nothing left that a server could start on.
+  fs.remove(joinPath(output, AUTO_CONF));
   fs.syncDirectory(output);
   removeJournal(fs, output);
 }
@@ -178,10 +189,9 @@ function emptyDirectory(fs: FileSystem, directory: BytePath, keep: readonly Byte
 function assertEmpty(fs: FileSystem, place: BytePath): void {
   const stat = fs.statFollowing(place);
   if (stat === undefined) return;
-  const litter: readonly string[] = [OWN_FILES.lock, NEW_JOURNAL_NAME];
   const names =
     stat.kind === "directory"
-      ? fs.readDirectory(place).filter(({ name }) => !litter.includes(name))
+      ? fs.readDirectory(place).filter(({ name }) => name !== NEW_JOURNAL_NAME && !isLockName(name))
       : [];
   if (stat.kind === "directory" && names.length === 0) return;
   throw new StateError(`"${displayPath(place)}" exists and is not an empty directory`, {

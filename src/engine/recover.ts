@@ -10,11 +10,12 @@ import type { FileSystem } from "../storage/file-system.ts";
 import {
   JOURNAL_NAME,
   type JournalOperation,
+  NEW_JOURNAL_NAME,
   readJournalHeader,
   removeUnbornJournal,
 } from "../storage/journal.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
-import { lockDatadir, unfinishedRun } from "./datadir-lock.ts";
+import { hasLock, lockDatadir, unfinishedRun } from "./datadir-lock.ts";
 import { resumeDecryption } from "./decrypt-datadir.ts";
 import { DirectoryRun } from "./directory-run.ts";
 import { resumeEncryption } from "./encrypt-datadir.ts";
@@ -34,19 +35,20 @@ export async function recoverDatadir(
   root: BytePath,
 ): Promise<RecoveryOutcome> {
   const { fs } = engine;
-  if (readJournalHeader(fs, root) === undefined) {
-    // A new directory that was emptied again is none yet.
+  if (!hasLitter(fs, root)) {
+    // A new directory that was emptied again is none yet; anything else must be a data directory.
     const isEmpty =
       fs.statFollowing(root)?.kind === "directory" && fs.readDirectory(root).length === 0;
     if (!isEmpty) openDatadir(fs, root);
-    removeUnbornJournal(fs, root);
     return "nothing-to-do";
   }
+  // Under the lock: a journal that is not born yet may be one that another tde is writing.
   const lock = lockDatadir(fs, root, engine.command);
   try {
     const header = readJournalHeader(fs, root);
     switch (header?.operation) {
       case undefined:
+        removeUnbornJournal(fs, root);
         return "nothing-to-do";
       case "encrypt":
       case "decrypt": {
@@ -68,6 +70,13 @@ export async function recoverDatadir(
   }
 }
 
+/** Whether anything of a run is there, be it alive or dead. */
+function hasLitter(fs: FileSystem, root: BytePath): boolean {
+  if (fs.statFollowing(root) === undefined) return false;
+  const has = (name: BytePath): boolean => fs.stat(joinPath(root, name)) !== undefined;
+  return has(JOURNAL_NAME) || has(NEW_JOURNAL_NAME) || hasLock(fs, root);
+}
+
 /** Before a run fills `output` anew: ends what an interrupted run of the same kind left there, one way or the other. */
 export function undoUnfinishedOutput(
   engine: EngineContext,
@@ -76,7 +85,7 @@ export function undoUnfinishedOutput(
   operation: JournalOperation,
 ): RecoveryOutcome {
   const { fs } = engine;
-  if (fs.stat(joinPath(output, JOURNAL_NAME)) === undefined) return "nothing-to-do";
+  if (!hasLitter(fs, output)) return "nothing-to-do";
   unfinishedRun(fs, output, operation);
   const lock = lockDatadir(fs, output, engine.command);
   try {

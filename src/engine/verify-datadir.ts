@@ -342,8 +342,8 @@ const CONTROL_PATH = "global/pg_control";
 /** @throws {StateError} when nothing in the directory is sealed: there is nothing to verify. */
 export function assertEncrypted(fs: FileSystem, datadir: Datadir): void {
   if (hasManifest(fs, datadir.root)) return;
-  for (const { path, classification } of walkDatadir(fs, datadir.root, datadir)) {
-    const own = classification.class === "own" && path !== OWN_FILES.lock;
+  for (const { classification } of walkDatadir(fs, datadir.root, datadir)) {
+    const own = classification.class === "own" && classification.file !== "lock";
     if (own || classification.class === "sidecar") return;
   }
   throw new StateError(`"${displayPath(datadir.root)}" is not encrypted`, {

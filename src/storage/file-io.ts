@@ -59,6 +59,9 @@ export function writeAll(
   }
 }
 
+/** What most small files fit into. */
+const SMALL_FILE_BYTES = 4095;
+
 /**
  * The whole content of a small file.
  * @throws {FormatError} when it is larger than `limitBytes`.
@@ -73,8 +76,12 @@ export function readWholeFile(fs: FileSystem, path: BytePath, limitBytes: number
       );
     }
     // One byte more than the size tells a file that grew, or one whose size the system does not know (/proc).
-    const buffer = Buffer.alloc(limitBytes + 1);
-    const count = readUpTo(file, buffer, 0, buffer.length, 0);
+    let buffer = Buffer.alloc(Math.min(limitBytes, Math.max(sizeBytes, SMALL_FILE_BYTES)) + 1);
+    let count = readUpTo(file, buffer, 0, buffer.length, 0);
+    while (count === buffer.length && count <= limitBytes) {
+      buffer = Buffer.concat([buffer], Math.min(limitBytes + 1, 2 * count));
+      count += readUpTo(file, buffer, count, buffer.length - count, count);
+    }
     if (count > limitBytes) {
       throw new FormatError(`file "${displayPath(path)}" has more than ${limitBytes} bytes`);
     }

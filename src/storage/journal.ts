@@ -111,7 +111,12 @@ export class Journal {
     plan: string,
   ): Journal {
     const journal = new Journal(fs, root, key, header, plan);
-    journal.begin([]);
+    try {
+      journal.begin([]);
+    } catch (error) {
+      journal.close();
+      throw error;
+    }
     return journal;
   }
 
@@ -123,7 +128,11 @@ export class Journal {
   ): { journal: Journal; content: JournalContent } {
     const file = fs.openForWriting(joinPath(root, JOURNAL_NAME));
     try {
-      const { content, end, lastMac } = parse(readAll(file), key);
+      const bytes = readAll(file);
+      const { content, end, lastMac } = parse(bytes, key);
+      // Written once more: after a sync that failed, the last record may be in the system's memory alone, and no later
+      // sync would write it. In place, because the disk may be full.
+      writeAll(file, bytes, 0, end, 0);
       file.truncate(end);
       file.sync();
       const journal = new Journal(fs, root, key, content.header, content.plan);
@@ -150,8 +159,9 @@ export class Journal {
   }
 
   close(): void {
-    this.file?.close();
+    const { file } = this;
     this.file = undefined;
+    file?.close();
   }
 
   /** Writes a new journal with header, plan and these records, and puts it in the place of the old one. */

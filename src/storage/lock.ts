@@ -19,7 +19,7 @@ import { type BytePath, directoryOf, displayPath, joinPath, nameOf } from "../by
 import { randomBytes, sha256 } from "../crypto/primitives.ts";
 import { StateError, StorageError } from "../errors.ts";
 import { readUpTo, writeAll } from "./file-io.ts";
-import type { FileSystem, OpenFile } from "./file-system.ts";
+import type { DirectoryEntry, FileSystem, OpenFile } from "./file-system.ts";
 import { type ProcessIdentity, type ProcessTable, realProcesses } from "./process-table.ts";
 
 export interface LockPurpose {
@@ -174,12 +174,22 @@ function removeDead(
  */
 function removeOldClaims(fs: FileSystem, path: BytePath): void {
   const prefix = `${nameOf(path)}.`;
-  for (const { name } of fs.readDirectory(directoryOf(path))) {
+  for (const { name } of listQuietly(fs, directoryOf(path))) {
     if (!name.startsWith(prefix)) continue;
     const suffix = name.slice(prefix.length);
     if (suffix.length === 2 * CLAIM_NAME_BYTES && /^[0-9a-f]+$/.test(suffix)) {
       attemptRemoval(fs, joinPath(directoryOf(path), name));
     }
+  }
+}
+
+/** For tidying up only: a lock that is held must not be lost because of it. */
+function listQuietly(fs: FileSystem, directory: BytePath): readonly DirectoryEntry[] {
+  try {
+    return fs.readDirectory(directory);
+  } catch (error) {
+    if (error instanceof StorageError) return [];
+    throw error;
   }
 }
 

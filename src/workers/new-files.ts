@@ -22,8 +22,9 @@ export class NewFiles {
    * @param sizeBytes - set at once where known, so that what is never written stays a hole.
    */
   open(path: BytePath, create: boolean, like: OpenFile, sizeBytes?: number): OpenFile {
+    const attributes = like.stat();
     const file = create ? this.fs.create(path, 0o600) : this.fs.openForWriting(path);
-    this.files.set(file, like.stat());
+    this.files.set(file, attributes);
     if (create && sizeBytes !== undefined) file.truncate(sizeBytes);
     return file;
   }
@@ -36,13 +37,27 @@ export class NewFiles {
       for (const [file, like] of files) file.setAttributes(like);
       await this.fs.syncFiles([...files.keys()]);
     } finally {
-      for (const file of files.keys()) file.close();
+      closeAll(files.keys());
     }
   }
 
   /** After an error: what was made is not worth a sync. */
   close(): void {
-    for (const file of this.files.keys()) file.close();
-    this.files.clear();
+    const { files } = this;
+    this.files = new Map();
+    closeAll(files.keys());
   }
+}
+
+/** Each of them, also after one whose close failed. */
+function closeAll(files: Iterable<OpenFile>): void {
+  const failures: unknown[] = [];
+  for (const file of files) {
+    try {
+      file.close();
+    } catch (error) {
+      failures.push(error);
+    }
+  }
+  if (failures.length > 0) throw failures[0];
 }

@@ -6,9 +6,20 @@ import type { ItemResult, Task } from "./tasks.ts";
 export interface TaskRunner {
   /** How many tasks are worth having under way. */
   readonly width: number;
+  /** How much a task holds, where it is not the usual: small tasks show what a crash between two of them leaves. */
+  readonly limits?: TaskLimits | undefined;
   /** Rejects with the TdeError that stopped the task. */
   run(task: Task): Promise<ItemResult[]>;
   close(): Promise<void>;
+}
+
+export interface TaskLimits {
+  readonly files: number;
+  readonly bytes: number;
+  /** From this size on a relation file is spread over several tasks. */
+  readonly largeFileBytes: number;
+  /** How much of a large file each of them holds, about. */
+  readonly rangeBytes: number;
 }
 
 export type OnBytes = (bytes: number) => void;

@@ -1,0 +1,189 @@
+/**
+ * Stops an operation everywhere. For power cuts: before every step of it, with each kind of survivors, followed by each
+ * way to go on, which is itself cut again and again. For errors: at every call of it, followed by the same. Whatever
+ * comes of it is held against what the operation promises.
+ */
+import assert from "node:assert/strict";
+import { TdeError } from "../../src/errors.ts";
+import { CrashDisk, type Faults, PowerCut } from "./crash-disk.ts";
+import { type Random, randomFrom, type Survivors } from "./crash-nodes.ts";
+import type { Operation, Repair } from "./crash-operations.ts";
+import { SimulatedTde } from "./simulated-tde.ts";
+
+const SURVIVORS: readonly Survivors[] = ["synced-only", "everything", "random"];
+const ERRNOS = ["ENOSPC", "EIO", "EACCES", "EMFILE", "EINTR"] as const;
+/** A repair is cut at most so often before it is let go. */
+const MAX_CUTS_OF_REPAIR = 3;
+
+export interface Figures {
+  /** Steps before which the power went, in the operation and in its repairs. */
+  cuts: number;
+  /** Disks that were repaired and held against the promise. */
+  recovered: number;
+  /** Calls that were made to fail. */
+  errors: number;
+}
+
+export interface Sampling {
+  /** Cut before every n-th step, fail every n-th call. 1: all of them, with every combination. */
+  readonly stride: number;
+  readonly seed: number;
+}
+
+// The lock waits a second for whoever may still be writing an incomplete one. On these disks nobody is.
+Atomics.wait = (): "timed-out" => "timed-out";
+
+/** Cuts the power before steps of `operation`. */
+export async function cutEverywhere(
+  operation: Operation,
+  { stride, seed }: Sampling,
+  figures: Figures,
+): Promise<void> {
+  const before = await operation.prepare();
+  const { steps } = await measure(operation, before);
+  const random = randomFrom(seed);
+  for (let step = firstOf(stride, random); step <= steps + 1; step += stride) {
+    const disk = before.copy({ crashAt: step });
+    await cutDown(() => operation.run(new SimulatedTde(disk)), step > steps);
+    figures.cuts++;
+    const where = `step ${step} of ${steps}: ${disk.struck ?? "after its end"}`;
+    for (const survivors of SURVIVORS) {
+      const rounds = stride === 1 && survivors === "random" ? 3 : 1;
+      for (let round = 0; round < rounds; round++) {
+        const diskSeed = Math.floor(random() * 2 ** 32);
+        const left = disk.reboot({ survivors, seed: diskSeed });
+        const repairs = stride === 1 ? operation.repairs : [pick(operation.repairs, random)];
+        for (const repair of repairs) {
+          const label = `${where}; ${survivors}, seed ${diskSeed}, then ${repair}`;
+          await labelled(label, async () => {
+            await operation.always(left.copy());
+            await repairUnderCuts(operation, repair, left, random, figures);
+          });
+        }
+      }
+    }
+  }
+}
+
+/** Makes calls of `operation` fail, once or from there on, and goes on after the trouble is over. */
+export async function failEverywhere(
+  operation: Operation,
+  { stride, seed }: Sampling,
+  figures: Figures,
+): Promise<void> {
+  const before = await operation.prepare();
+  const { calls } = await measure(operation, before);
+  const random = randomFrom(seed);
+  for (let call = firstOf(stride, random); call <= calls; call += stride) {
+    const errnos = stride === 1 ? ERRNOS : [pick(ERRNOS, random)];
+    for (const errno of errnos) {
+      const failForEver = random() < 0.5;
+      const disk = before.copy({ failAt: call, errno, failForEver });
+      const label = `call ${call} of ${calls}: ${errno}${failForEver ? " from there on" : ""}`;
+      await labelled(label, async () => {
+        await failOrEnd(operation, disk);
+        figures.errors++;
+        assert.equal(disk.openFiles.size, 0, `${[...disk.openFiles][0]?.path} was left open`);
+        disk.heal();
+        // Without a restart, and with one: what could not be synced is then gone.
+        const survivors = pick(SURVIVORS, random);
+        const live = random() < 0.5 ? disk : disk.reboot({ survivors, seed: call });
+        await operation.always(live.copy());
+        await repairUnderCuts(operation, pick(operation.repairs, random), live, random, figures);
+      });
+    }
+  }
+}
+
+/** Runs the operation with faults that it must come through. */
+export async function passWith(operation: Operation, faults: Faults): Promise<void> {
+  const disk = (await operation.prepare()).copy(faults);
+  await operation.run(new SimulatedTde(disk));
+  assert.equal(disk.openFiles.size, 0);
+  disk.heal();
+  await operation.check(disk, true);
+}
+
+export async function measure(
+  operation: Operation,
+  before: CrashDisk,
+): Promise<{ steps: number; calls: number; reads: number }> {
+  const disk = before.copy();
+  await operation.run(new SimulatedTde(disk));
+  assert.equal(disk.openFiles.size, 0);
+  await operation.check(disk.copy(), true);
+  return disk;
+}
+
+/** Repairs, where the power may go again during the repair. */
+async function repairUnderCuts(
+  operation: Operation,
+  repair: Repair,
+  left: CrashDisk,
+  random: Random,
+  figures: Figures,
+): Promise<void> {
+  let disk = left.copy();
+  for (let cut = 0; cut < MAX_CUTS_OF_REPAIR && random() < 0.5; cut++) {
+    const trial = disk.copy();
+    await repairOnce(operation, repair, trial);
+    const crashAt = 1 + Math.floor(random() * (trial.steps + 1));
+    const stopped = disk.copy({ crashAt });
+    await cutDown(() => repairOnce(operation, repair, stopped), crashAt > trial.steps);
+    figures.cuts++;
+    disk = stopped.reboot({ survivors: pick(SURVIVORS, random), seed: crashAt });
+    await labelled(`cut again: ${stopped.struck ?? "after its end"}`, () =>
+      operation.always(disk.copy()),
+    );
+  }
+  await repairOnce(operation, repair, disk);
+  assert.equal(disk.openFiles.size, 0);
+  await operation.check(disk.copy(), repair === "again");
+  figures.recovered++;
+}
+
+async function repairOnce(operation: Operation, repair: Repair, disk: CrashDisk): Promise<void> {
+  const tde = new SimulatedTde(disk);
+  if (repair === "recover") await operation.recover?.(tde);
+  else await operation.run(tde);
+}
+
+/** The power cut must end it, unless the power goes only after its end. */
+async function cutDown(run: () => Promise<unknown>, afterEnd: boolean): Promise<void> {
+  try {
+    await run();
+  } catch (error) {
+    if (error instanceof PowerCut) return;
+    throw error;
+  }
+  assert.ok(afterEnd, "the run went on without power");
+}
+
+/** An error must be one that tells what happened, or be of no consequence. */
+async function failOrEnd(operation: Operation, disk: CrashDisk): Promise<void> {
+  try {
+    await operation.run(new SimulatedTde(disk));
+  } catch (error) {
+    assert.ok(error instanceof TdeError, `not an error that tde expects: ${String(error)}`);
+    assert.match(error.message, /simulated|"/);
+  }
+}
+
+async function labelled(label: string, action: () => Promise<void>): Promise<void> {
+  try {
+    await action();
+  } catch (error) {
+    if (error instanceof Error) error.message = `${label}\n${error.message}`;
+    throw error;
+  }
+}
+
+function firstOf(stride: number, random: Random): number {
+  return 1 + Math.floor(random() * stride);
+}
+
+function pick<T>(choices: readonly T[], random: Random): T {
+  const choice = choices[Math.floor(random() * choices.length)];
+  assert.ok(choice !== undefined);
+  return choice;
+}

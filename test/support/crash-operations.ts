@@ -1,0 +1,346 @@
+/**
+ * The operations that the crash harness stops everywhere, as a table: a new command joins by one entry. Each says how
+ * its disk looks before, what the command does, how it is repaired afterwards, and what must then be true.
+ */
+import assert from "node:assert/strict";
+import { type BytePath, joinPath } from "../../src/bytes/byte-path.ts";
+import { readAutoConf } from "../../src/engine/guard.ts";
+import { SEALED_PAGE_MARK } from "../../src/format/page-message.ts";
+import { StateError, TdeError } from "../../src/errors.ts";
+import { PAGE_HEADER } from "../../src/postgres/page.ts";
+import { readWholeFile } from "../../src/storage/file-io.ts";
+import { sidecarName } from "../../src/datadir/relation-path.ts";
+import { JOURNAL_NAME } from "../../src/storage/journal.ts";
+import { KeyFileProvider } from "../../src/keyring/providers/key-file.ts";
+import { crashCluster, RELATIONS, ROOT, TABLESPACE } from "./crash-cluster.ts";
+import type { CrashDisk } from "./crash-disk.ts";
+import { KEY_FILE, KEYRING, OTHER_KEY_FILE, SimulatedTde } from "./simulated-tde.ts";
+import { assertSameFiles, type DiskTree, diskTree, litterIn } from "./disk-tree.ts";
+
+/** How a user goes on after a crash: `tde recover`, or the same command again. */
+export type Repair = "recover" | "again";
+
+export interface Operation {
+  readonly name: string;
+  readonly repairs: readonly Repair[];
+  /** The disk before it, all of it durable. */
+  readonly prepare: () => Promise<CrashDisk>;
+  readonly run: (tde: SimulatedTde) => Promise<void>;
+  readonly recover?: (tde: SimulatedTde) => Promise<unknown>;
+  /** What holds at every moment, also while nothing is repaired yet. */
+  readonly always: (disk: CrashDisk) => Promise<void>;
+  /** @param finished - whether it must have come to its end; otherwise it may also be as if it had never begun. */
+  readonly check: (disk: CrashDisk, finished: boolean) => Promise<void>;
+}
+
+const OUTPUT = "/srv/new" as BytePath;
+const INTO = {
+  output: OUTPUT,
+  tablespaceMapping: new Map([[TABLESPACE, "/srv/new_ts" as BytePath]]),
+};
+
+export const OPERATIONS: readonly Operation[] = [
+  inPlace("encrypt-datadir", plainDisk, encrypt, assertEncrypted),
+  inPlace("decrypt-datadir", encryptedDisk, decrypt, assertPlain),
+  inPlace(
+    "encrypt-datadir of what was added since",
+    partlyEncryptedDisk,
+    encrypt,
+    assertEncrypted,
+    async (disk) => {
+      await encrypt(new SimulatedTde(disk));
+      await assertEncrypted(disk);
+    },
+  ),
+  inPlace(
+    "recover of an encryption",
+    () => crashedDisk(plainDisk, encrypt),
+    recover,
+    assertEncrypted,
+  ),
+  inPlace(
+    "recover of a decryption",
+    () => crashedDisk(encryptedDisk, decrypt),
+    recover,
+    assertPlain,
+  ),
+  intoOutput("encrypt-datadir --output", plainDisk, (tde) => tde.encrypt(ROOT, INTO)),
+  intoOutput("decrypt-datadir --output", encryptedDisk, (tde) => tde.decrypt(ROOT, INTO)),
+  intoOutput("recover of encrypt-datadir --output", () =>
+    crashedDisk(plainDisk, (tde) => tde.encrypt(ROOT, INTO)),
+  ),
+  keyringChange("keyring create", diskWithKeyFile, (tde) => tde.createKeyring(), 0),
+  keyringChange("keyring new-key", plainDisk, (tde) =>
+    tde.changeKeyring(async (keyring, state) => keyring.newKey(state)),
+  ),
+  keyringChange("keyring rewrap", twoKeyFilesDisk, (tde) =>
+    tde.changeKeyring((keyring) =>
+      keyring.rewrap(1, new KeyFileProvider(tde.disk, OTHER_KEY_FILE)),
+    ),
+  ),
+  keyringChange("keyring remove-recipient", twoRecipientsDisk, (tde) =>
+    tde.changeKeyring((keyring) =>
+      keyring.removeRecipients([2], [new KeyFileProvider(tde.disk, KEY_FILE)]),
+    ),
+  ),
+];
+
+function inPlace(
+  name: string,
+  prepare: () => Promise<CrashDisk>,
+  command: (tde: SimulatedTde) => Promise<unknown>,
+  assertDone: (disk: CrashDisk) => Promise<void>,
+  assertNotBegun: (disk: CrashDisk) => Promise<void> = assertWhole,
+): Operation {
+  return {
+    name,
+    repairs: ["recover", "again"],
+    prepare,
+    run: async (tde) => void (await command(tde)),
+    recover: (tde) => tde.recover(ROOT),
+    always: (disk) => assertSafe(disk, ROOT),
+    async check(disk, finished): Promise<void> {
+      assert.deepEqual(litterIn(disk, "/srv" as BytePath), []);
+      if (finished) await assertDone(disk);
+      else await assertNotBegun(disk);
+    },
+  };
+}
+
+function intoOutput(
+  name: string,
+  prepare: () => Promise<CrashDisk>,
+  command?: (tde: SimulatedTde) => Promise<unknown>,
+): Operation {
+  let untouched: Promise<DiskTree> | undefined;
+  return {
+    name,
+    repairs: command === undefined ? ["recover"] : ["recover", "again"],
+    prepare,
+    async run(tde): Promise<void> {
+      try {
+        await (command?.(tde) ?? tde.recover(OUTPUT));
+      } catch (error) {
+        // Refused because it is done: then the check finds the whole of it there.
+        if (!(error instanceof StateError) || !error.message.includes("is not an empty directory"))
+          throw error;
+      }
+    },
+    recover: (tde) => tde.recover(OUTPUT),
+    async always(disk): Promise<void> {
+      untouched ??= prepare().then((before) => diskTree(before, ROOT));
+      assertSameFiles(diskTree(disk, ROOT), await untouched);
+      if (disk.stat(joinPath(OUTPUT, "PG_VERSION")) === undefined) return;
+      assertGuarded(disk, OUTPUT);
+      if (readAutoConf(disk.copy(), OUTPUT) === "guard") return;
+      // A server could start on it.
+      const ended = disk.copy();
+      await new SimulatedTde(ended).recover(OUTPUT);
+      await assertWhole(ended, OUTPUT);
+    },
+    async check(disk, finished): Promise<void> {
+      assert.deepEqual(litterIn(disk, "/srv" as BytePath), []);
+      const mustExist = finished && command !== undefined;
+      if (!mustExist && isEmptyOrAbsent(disk, OUTPUT)) {
+        assert.ok(isEmptyOrAbsent(disk, "/srv/new_ts" as BytePath), "the tablespace is not empty");
+      } else {
+        await assertWhole(disk, OUTPUT);
+      }
+    },
+  };
+}
+
+function keyringChange(
+  name: string,
+  prepare: () => Promise<CrashDisk>,
+  command: (tde: SimulatedTde) => Promise<unknown>,
+  keysBefore = 1,
+): Operation {
+  return {
+    name,
+    repairs: ["again"],
+    prepare,
+    async run(tde): Promise<void> {
+      try {
+        await command(tde);
+      } catch (error) {
+        // Done already: a keyring is not created twice, and a recipient not removed twice.
+        if (!(error instanceof TdeError) || !/exists already|has no recipient/.test(error.message))
+          throw error;
+      }
+    },
+    async always(disk): Promise<void> {
+      // Old or new, but whole, and the keys of old are in it.
+      if (disk.stat(KEYRING) === undefined) return assert.equal(keysBefore, 0);
+      const keyring = await new SimulatedTde(disk.copy()).openKeyring();
+      assert.ok(keyring.file.keys.length >= keysBefore);
+    },
+    async check(disk): Promise<void> {
+      const tde = new SimulatedTde(disk);
+      await tde.changeKeyring(async (keyring, state) => keyring.newKey(state));
+      assert.deepEqual(litterIn(disk, "/keys" as BytePath), []);
+      if (keysBefore > 0 && disk.stat(ROOT) !== undefined) {
+        await tde.encrypt(ROOT);
+        await assertEncrypted(disk);
+      }
+    },
+  };
+}
+
+async function encrypt(tde: SimulatedTde): Promise<void> {
+  await tde.encrypt(ROOT);
+}
+
+/** Decrypting twice is refused; that is as good as done. */
+async function decrypt(tde: SimulatedTde): Promise<void> {
+  try {
+    await tde.decrypt(ROOT);
+  } catch (error) {
+    if (!(error instanceof StateError) || !error.message.endsWith("is not encrypted")) throw error;
+  }
+}
+
+async function recover(tde: SimulatedTde): Promise<void> {
+  await tde.recover(ROOT);
+}
+
+async function diskWithKeyFile(): Promise<CrashDisk> {
+  const disk = crashCluster();
+  disk.makeDirectory("/keys" as BytePath, 0o700);
+  new SimulatedTde(disk).createKeyFile(KEY_FILE);
+  return disk.copy();
+}
+
+let plain: Promise<CrashDisk> | undefined;
+async function plainDisk(): Promise<CrashDisk> {
+  plain ??= makePlainDisk();
+  return (await plain).copy();
+}
+
+async function makePlainDisk(): Promise<CrashDisk> {
+  const disk = await diskWithKeyFile();
+  const tde = new SimulatedTde(disk);
+  await tde.createKeyring();
+  return disk.copy();
+}
+
+let encrypted: Promise<CrashDisk> | undefined;
+async function encryptedDisk(): Promise<CrashDisk> {
+  encrypted ??= makeEncryptedDisk();
+  return (await encrypted).copy();
+}
+
+async function makeEncryptedDisk(): Promise<CrashDisk> {
+  const disk = await plainDisk();
+  await encrypt(new SimulatedTde(disk));
+  return disk.copy();
+}
+
+/** Encrypted, and then a file was put back in plain. */
+async function partlyEncryptedDisk(): Promise<CrashDisk> {
+  const disk = await encryptedDisk();
+  const before = await plainDisk();
+  for (const path of [joinPath(ROOT, "base/5/1259"), joinPath(ROOT, "log/postgresql.log")]) {
+    disk.remove(path);
+    disk.remove(sidecarName(path));
+    const stat = before.stat(path);
+    const content = readWholeFile(before, path, 2 ** 24);
+    const file = disk.create(path, 0o600);
+    file.write(content, 0, content.length, 0);
+    if (stat !== undefined) file.setAttributes(stat);
+    file.close();
+  }
+  return disk.copy();
+}
+
+async function twoKeyFilesDisk(): Promise<CrashDisk> {
+  const disk = await plainDisk();
+  new SimulatedTde(disk).createKeyFile(OTHER_KEY_FILE);
+  return disk.copy();
+}
+
+async function twoRecipientsDisk(): Promise<CrashDisk> {
+  const disk = await twoKeyFilesDisk();
+  await new SimulatedTde(disk).changeKeyring((keyring) =>
+    keyring.addRecipient(new KeyFileProvider(disk, OTHER_KEY_FILE), "other"),
+  );
+  return disk.copy();
+}
+
+/** Stopped in the middle, with all that it had written. */
+async function crashedDisk(
+  prepare: () => Promise<CrashDisk>,
+  command: (tde: SimulatedTde) => Promise<unknown>,
+): Promise<CrashDisk> {
+  const before = await prepare();
+  const whole = before.copy();
+  await command(new SimulatedTde(whole));
+  const disk = before.copy({ crashAt: Math.floor(whole.steps * 0.6) });
+  await assert.rejects(command(new SimulatedTde(disk)));
+  return disk.copy();
+}
+
+/** A relation file is ciphertext only behind a guard, and with its sidecar, or a journal that brings it. */
+async function assertSafe(disk: CrashDisk, root: BytePath): Promise<void> {
+  assertGuarded(disk, root);
+  const copy = disk.copy();
+  let ok: boolean;
+  try {
+    ok = (await new SimulatedTde(copy).verify(root)).ok;
+  } catch (error) {
+    if (!(error instanceof TdeError)) throw error;
+    return;
+  }
+  // What verify accepts must be whole.
+  if (ok) await assertWhole(copy, root);
+}
+
+function assertGuarded(disk: CrashDisk, root: BytePath): void {
+  const look = disk.copy();
+  for (const path of RELATIONS) {
+    const here = path.replace(ROOT, root) as BytePath;
+    if (look.stat(here) === undefined || !isSealed(look, here)) continue;
+    assert.equal(readAutoConf(look, root), "guard", `${here} is sealed, and there is no guard`);
+    const hasSidecar = look.stat(sidecarName(here)) !== undefined;
+    const hasJournal = look.stat(joinPath(root, JOURNAL_NAME)) !== undefined;
+    assert.ok(hasSidecar || hasJournal, `${here} is sealed and has no sidecar`);
+  }
+}
+
+function isSealed(disk: CrashDisk, path: BytePath): boolean {
+  const content = readWholeFile(disk, path, 2 ** 24);
+  return (
+    content.length >= 8192 && (content.readUInt16LE(PAGE_HEADER.flags) & SEALED_PAGE_MARK) !== 0
+  );
+}
+
+/** Wholly encrypted or wholly plain. */
+async function assertWhole(disk: CrashDisk, root: BytePath = ROOT): Promise<void> {
+  const isEncrypted = disk.stat(joinPath(root, "tde.manifest")) !== undefined;
+  if (isEncrypted) await assertEncrypted(disk, root);
+  else await assertPlain(disk, root);
+}
+
+async function assertEncrypted(disk: CrashDisk, root: BytePath = ROOT): Promise<void> {
+  const copy = disk.copy();
+  const tde = new SimulatedTde(copy);
+  const report = await tde.verify(root);
+  assert.deepEqual(report.problems, []);
+  assert.ok(report.ok);
+  await tde.decrypt(root);
+  await assertPlain(copy, root);
+}
+
+async function assertPlain(disk: CrashDisk, root: BytePath = ROOT): Promise<void> {
+  assertSameFiles(diskTree(disk, root), await originalTree());
+}
+
+let original: Promise<DiskTree> | undefined;
+function originalTree(): Promise<DiskTree> {
+  original ??= plainDisk().then((disk) => diskTree(disk, ROOT));
+  return original;
+}
+
+function isEmptyOrAbsent(disk: CrashDisk, path: BytePath): boolean {
+  return disk.stat(path) === undefined || disk.readDirectory(path).length === 0;
+}

@@ -1,0 +1,139 @@
+/**
+ * tde's commands on a simulated disk: each one opens the keyring anew, as a new process would, and runs in this thread.
+ * The keyring, its key file and its state file are on the disk, too, so that a crash or an error can meet them.
+ */
+import type { BytePath } from "../../src/bytes/byte-path.ts";
+import { keyContext } from "../../src/cli/engine-context.ts";
+import type { OpenedKeyring } from "../../src/cli/open-keyring.ts";
+import type { Output } from "../../src/cli/output.ts";
+import type { EngineContext, KeyContext } from "../../src/engine/context.ts";
+import { decryptDatadir } from "../../src/engine/decrypt-datadir.ts";
+import { decryptIntoOutput } from "../../src/engine/decrypt-output.ts";
+import { encryptDatadir, type EncryptReport } from "../../src/engine/encrypt-datadir.ts";
+import { encryptIntoOutput } from "../../src/engine/encrypt-output.ts";
+import type { OutputOptions } from "../../src/engine/output-directory.ts";
+import { silentProgress } from "../../src/engine/progress-sink.ts";
+import { recoverDatadir, type RecoveryOutcome } from "../../src/engine/recover.ts";
+import { verifyDatadir } from "../../src/engine/verify-datadir.ts";
+import type { VerifyReport } from "../../src/engine/verify-report.ts";
+import { createKeyring, type Keyring, openKeyring } from "../../src/keyring/keyring.ts";
+import { createKeyFile, KeyFileProvider } from "../../src/keyring/providers/key-file.ts";
+import { loadState, type State, updateState } from "../../src/keyring/state.ts";
+import { InlineRunner } from "../../src/workers/inline-runner.ts";
+import type { TaskLimits } from "../../src/workers/runner.ts";
+import type { CrashDisk } from "./crash-disk.ts";
+
+export const KEYRING = "/keys/app.keyring" as BytePath;
+export const KEY_FILE = "/keys/kek.key" as BytePath;
+export const OTHER_KEY_FILE = "/keys/other.key" as BytePath;
+const STATE = "/keys/app.keyring.state" as BytePath;
+
+/** Small enough for several journal entries in a run, and for a file that is cut into ranges. */
+const LIMITS: TaskLimits = {
+  files: 5,
+  bytes: 2 ** 20,
+  largeFileBytes: 2 ** 20,
+  rangeBytes: 2 ** 18,
+};
+
+const quiet: Output = {
+  result(): void {},
+  json(): void {},
+  note(): void {},
+  detail(): void {},
+  warn: () => Promise.resolve(),
+};
+
+export class SimulatedTde {
+  readonly disk: CrashDisk;
+
+  constructor(disk: CrashDisk) {
+    this.disk = disk;
+  }
+
+  async encrypt(root: BytePath, output?: OutputOptions): Promise<EncryptReport> {
+    const options = {
+      root,
+      wal: "sealed",
+      assumeStopped: false,
+      sealConfig: false,
+      acceptOlder: false,
+      dryRun: false,
+    } as const;
+    const [engine, keys] = await this.contexts("tde encrypt-datadir");
+    return output === undefined
+      ? await encryptDatadir(engine, keys, options)
+      : await encryptIntoOutput(engine, keys, options, output);
+  }
+
+  async decrypt(root: BytePath, output?: OutputOptions): Promise<void> {
+    const options = {
+      root,
+      acceptOlder: false,
+      restoreControl: false,
+      keepRecoverySettings: false,
+      dryRun: false,
+    };
+    const [engine, keys] = await this.contexts("tde decrypt-datadir");
+    if (output === undefined) await decryptDatadir(engine, keys, options);
+    else await decryptIntoOutput(engine, keys, options, output);
+  }
+
+  async recover(root: BytePath): Promise<RecoveryOutcome> {
+    const [engine, keys] = await this.contexts("tde recover");
+    return await recoverDatadir(engine, keys, root);
+  }
+
+  async verify(root: BytePath): Promise<VerifyReport> {
+    const [engine, keys] = await this.contexts("tde verify");
+    return await verifyDatadir(engine, keys, { root, expectRoot: undefined, acceptOlder: false });
+  }
+
+  async createKeyring(): Promise<void> {
+    await createKeyring(this.keyringPlace("create"), new KeyFileProvider(this.disk, KEY_FILE), "");
+  }
+
+  createKeyFile(path: BytePath): void {
+    createKeyFile(this.disk, path);
+  }
+
+  /** As the commands of `tde keyring` do: change the file, then remember its generation. */
+  async changeKeyring(
+    change: (keyring: Keyring, state: State) => Promise<Keyring>,
+  ): Promise<Keyring> {
+    const keyring = await this.openKeyring();
+    const next = await change(keyring, loadState(this.disk, STATE, keyring.dataKeys()));
+    const place = { fs: this.disk, path: STATE, command: "tde keyring" };
+    updateState(place, next.dataKeys(), next.file.generation, (content) => content);
+    return next;
+  }
+
+  async openKeyring(): Promise<Keyring> {
+    const providers = [KEY_FILE, OTHER_KEY_FILE]
+      .filter((path) => this.disk.stat(path) !== undefined)
+      .map((path) => new KeyFileProvider(this.disk, path));
+    return await openKeyring(this.keyringPlace("show"), providers);
+  }
+
+  private keyringPlace(command: string): { fs: CrashDisk; path: BytePath; command: string } {
+    return { fs: this.disk, path: KEYRING, command: `tde keyring ${command}` };
+  }
+
+  private async contexts(command: string): Promise<[EngineContext, KeyContext]> {
+    const { disk } = this;
+    const engine: EngineContext = {
+      fs: disk,
+      startRunner: (context, onBytes) =>
+        Object.assign(new InlineRunner(disk, context, onBytes), { limits: LIMITS }),
+      progress: silentProgress,
+      notice(): void {},
+      signal: undefined,
+      command,
+    };
+    const keyring = await this.openKeyring();
+    const dataKeys = keyring.dataKeys();
+    const state = loadState(disk, STATE, dataKeys);
+    const opened: OpenedKeyring = { keyring, dataKeys, state, statePath: STATE };
+    return [engine, keyContext(opened, engine, quiet)];
+  }
+}
