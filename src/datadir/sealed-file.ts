@@ -5,6 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { type BytePath, displayPath } from "../bytes/byte-path.ts";
+import { equalInConstantTime } from "../crypto/primitives.ts";
 import { FormatError, IntegrityError, StorageError } from "../errors.ts";
 import {
   containerDigest,
@@ -14,6 +15,7 @@ import {
 import {
   CONTAINER_HEADER_LIMIT_BYTES,
   type ContainerHeader,
+  deriveContainerKey,
   parseContainerHeader,
 } from "../format/container.ts";
 import { ContainerSealer } from "../format/container-sealer.ts";
@@ -202,6 +204,18 @@ export function containerHeaderOf(fs: FileSystem, path: BytePath): ContainerHead
       throw error;
     }
   });
+}
+
+/**
+ * Whether a container is sealed under another key than the keyring's of the same id: the commitment in its header
+ * tells, whatever else was altered around it. False also where it cannot be told.
+ */
+export function isUnderOtherKey(fs: FileSystem, path: BytePath, keys: DataKeys): boolean {
+  if (fs.stat(path)?.kind !== "file") return false;
+  const header = containerHeaderOf(fs, path);
+  const dek = header === undefined ? undefined : keys.keys.get(header.keyId)?.dek;
+  if (header?.keyringId !== keys.keyringId || dek === undefined) return false;
+  return !equalInConstantTime(deriveContainerKey(dek, header).commitment, header.commitment);
 }
 
 function sealParts(

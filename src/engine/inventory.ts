@@ -10,7 +10,7 @@ import { containerHeaderOf } from "../datadir/sealed-file.ts";
 import { walkDatadir, type WalkEntry } from "../datadir/walk.ts";
 import { StateError } from "../errors.ts";
 import { fileContext } from "../format/container.ts";
-import { SEALED_PAGE_MARK } from "../format/page-message.ts";
+import { isStoredChecksum, SEALED_PAGE_MARK } from "../format/page-message.ts";
 import { secretHbaOptions, type SecretSetting, secretSettings } from "../format/postgres-conf.ts";
 import { pageChecksum } from "../postgres/page-checksum.ts";
 import { PAGE_HEADER } from "../postgres/page.ts";
@@ -129,7 +129,7 @@ function relationAction(
 
 /**
  * Looks at the first page of a file without a sidecar; sealing looks at every page again.
- * @throws {StateError} when it bears the mark of sealed pages and a valid checksum.
+ * @throws {StateError} when it bears the mark of sealed pages, and a checksum as sealing stores it.
  */
 export function assertNotSealed(
   fs: FileSystem,
@@ -156,10 +156,8 @@ function beginsSealed(
   );
   if (count < blockSizeBytes || (page.readUInt16LE(PAGE_HEADER.flags) & SEALED_PAGE_MARK) === 0)
     return false;
-  return (
-    page.readUInt16LE(PAGE_HEADER.checksum) ===
-    pageChecksum(page, file.relationSegment * blocksPerSegment)
-  );
+  const checksum = pageChecksum(page, file.relationSegment * blocksPerSegment);
+  return isStoredChecksum(page.readUInt16LE(PAGE_HEADER.checksum), checksum);
 }
 
 function contentAction(

@@ -2,13 +2,11 @@
  * Whether an encrypted directory still needs a key: what stands between a key and its destruction.
  */
 import { type BytePath, displayPath } from "../bytes/byte-path.ts";
-import { OWN_FILES } from "../datadir/classify.ts";
 import { StateError } from "../errors.ts";
-import { openManifest } from "../format/manifest.ts";
 import type { DataKeys } from "../keyring/data-keys.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { unfinishedRun } from "./datadir-lock.ts";
-import { hasManifest, manifestSource } from "./open-manifest.ts";
+import { hasManifest, openAuthenticManifest } from "./open-manifest.ts";
 
 /**
  * @throws {StateError} when the directory uses the key, is not encrypted, or has an unfinished run, of which nobody
@@ -26,7 +24,7 @@ export function assertKeyUnused(
       hint: "Name encrypted directories with -D, or none.",
     });
   }
-  const manifest = openManifest(manifestSource(fs, root), keys, OWN_FILES.manifest);
+  const manifest = openAuthenticManifest(fs, root, keys);
   let files = manifest.header.keyId === keyId ? 1 : 0;
   for (const entry of manifest.entries()) {
     if (entry.keys.some((use) => use.keyId === keyId)) files++;

@@ -4,7 +4,8 @@
  */
 import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { OWN_FILES } from "../datadir/classify.ts";
-import { IntegrityError } from "../errors.ts";
+import { isUnderOtherKey } from "../datadir/sealed-file.ts";
+import { IntegrityError, KeyError } from "../errors.ts";
 import { type Manifest, type ManifestSource, openManifest } from "../format/manifest.ts";
 import type { DataKeys } from "../keyring/data-keys.ts";
 import { withFile } from "../storage/file-io.ts";
@@ -32,6 +33,27 @@ export function manifestSource(fs: FileSystem, root: BytePath): ManifestSource {
   };
 }
 
+/**
+ * The manifest with its MAC checked, whatever its epoch.
+ * @throws {KeyError} also when it is the keyring's key that differs: a sealed file beside it is committed to another.
+ * @throws {IntegrityError} when it was altered. @throws {FormatError}.
+ */
+export function openAuthenticManifest(fs: FileSystem, root: BytePath, keys: DataKeys): Manifest {
+  try {
+    return openManifest(manifestSource(fs, root), keys, OWN_FILES.manifest);
+  } catch (error) {
+    const sealed = joinPath(root, OWN_FILES["auto-conf"]);
+    if (!(error instanceof IntegrityError) || !isUnderOtherKey(fs, sealed, keys)) throw error;
+    throw new KeyError(
+      `"${displayPath(root)}" is sealed under other keys of keyring ${keys.keyringId} than yours holds under the same ids`,
+      {
+        cause: error,
+        hint: "The keyring was given new keys in two places. Give the copy that this directory was encrypted with.",
+      },
+    );
+  }
+}
+
 export interface JudgeOptions {
   /** A restore from backup brings an older state back: take it all the same. */
   readonly acceptOlder: boolean;
@@ -48,7 +70,7 @@ export function openJudgedManifest(
   options: JudgeOptions,
 ): Manifest {
   if (!hasManifest(fs, root)) throw manifestIsMissing(root);
-  const manifest = openManifest(manifestSource(fs, root), keys, OWN_FILES.manifest);
+  const manifest = openAuthenticManifest(fs, root, keys);
   const problem = options.acceptOlder ? undefined : whyNotCurrent(manifest, memory);
   if (problem !== undefined) {
     throw new IntegrityError(problem, {
@@ -101,7 +123,7 @@ export function openManifestOfRun(
   header: JournalHeader,
 ): Manifest | undefined {
   if (!hasManifest(fs, root)) return undefined;
-  const manifest = openManifest(manifestSource(fs, root), keys, OWN_FILES.manifest);
+  const manifest = openAuthenticManifest(fs, root, keys);
   const { directoryId, epoch } = manifest.header;
   // An encryption raises the epoch, a decryption keeps it.
   const sameEpoch = header.operation === "encrypt" ? epoch <= header.epoch : epoch === header.epoch;

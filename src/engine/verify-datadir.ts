@@ -11,7 +11,7 @@ import { StateError, TdeError } from "../errors.ts";
 import { Chunk } from "../format/chunk.ts";
 import type { ManifestClass, ManifestEntry } from "../format/manifest-entry.ts";
 import { joinByPath } from "../format/manifest-order.ts";
-import { type Manifest, openManifest, openManifestWithoutKey } from "../format/manifest.ts";
+import { type Manifest, openManifestWithoutKey } from "../format/manifest.ts";
 import type { Problem } from "../format/problem.ts";
 import { sameButForChecksums } from "../postgres/control-file.ts";
 import type { FileSystem } from "../storage/file-system.ts";
@@ -21,7 +21,12 @@ import type { EngineContext, KeyContext } from "./context.ts";
 import { unfinishedRun } from "./datadir-lock.ts";
 import { type Expectation, digestProblem, expectationOf } from "./expected-entry.ts";
 import { settingsAddedToGuard } from "./guard.ts";
-import { hasManifest, manifestSource, whyNotCurrent } from "./open-manifest.ts";
+import {
+  hasManifest,
+  manifestSource,
+  openAuthenticManifest,
+  whyNotCurrent,
+} from "./open-manifest.ts";
 import { RECOVERY_SIGNALS } from "./structure-check.ts";
 import { VerifyFindings, type VerifyReport } from "./verify-report.ts";
 
@@ -105,11 +110,10 @@ class Verification {
       );
       return undefined;
     }
-    const source = manifestSource(fs, datadir.root);
     try {
       return keyContext === undefined
-        ? openManifestWithoutKey(source, OWN_FILES.manifest)
-        : openManifest(source, keyContext.keys, OWN_FILES.manifest);
+        ? openManifestWithoutKey(manifestSource(fs, datadir.root), OWN_FILES.manifest)
+        : openAuthenticManifest(fs, datadir.root, keyContext.keys);
     } catch (error) {
       if (!(error instanceof TdeError)) throw error;
       this.problem(error.code === "key" ? "key" : "manifest", OWN_FILES.manifest, error.message);

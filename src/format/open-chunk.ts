@@ -46,6 +46,8 @@ export class ChunkOpener {
   readonly pagesByKey: Map<number, number> = new Map();
   readonly macKeyIds: Set<number> = new Set();
   wrongChecksums: number = 0;
+  /** In the chunk in hand. */
+  private wholePages = 0;
 
   constructor(chunk: Chunk, context: OpenContext) {
     this.chunk = chunk;
@@ -63,6 +65,7 @@ export class ChunkOpener {
     const { chunk, context } = this;
     const blockCount = Math.floor(dataBytes / chunk.blockSizeBytes);
     const slotCount = Math.ceil(dataBytes / chunk.blockSizeBytes);
+    this.wholePages = blockCount;
     this.checkSidecarPages(firstSlot, slotCount);
 
     chunk.findZeroPages(blockCount);
@@ -129,7 +132,32 @@ export class ChunkOpener {
       this.keyProblem(head.macKeyId, macKey);
       return undefined;
     }
-    return sidecarMacHolds(page, macKey) ? undefined : "its MAC does not hold";
+    if (sidecarMacHolds(page, macKey)) return undefined;
+    if (!this.isUnderOtherKey(index, head.macKeyId)) return "its MAC does not hold";
+    this.keyProblem(
+      head.macKeyId,
+      `${context.path} is sealed under another key ${head.macKeyId} than this keyring's`,
+    );
+    return undefined;
+  }
+
+  /**
+   * Whether it is the key that differs, and not the page: then no slot under that key id is committed to ours. One
+   * slot alone could have been altered.
+   */
+  private isUnderOtherKey(sidecarPage: number, keyId: number): boolean {
+    const { chunk } = this;
+    const pageKey = this.context.keys?.pageKey(keyId);
+    if (pageKey === undefined || typeof pageKey === "string") return false;
+    let others = 0;
+    const first = sidecarPage * chunk.slotsPerPage;
+    for (let index = first; index < first + chunk.slotsPerPage; index++) {
+      const { kind, keyId: slotKeyId } = readSlotFields(chunk.sidecar, chunk.slotAt(index));
+      if (kind === SLOT_KIND.unused || slotKeyId !== keyId) continue;
+      if (equalInConstantTime(this.viewOf(index).commitment, pageKey.commitment)) return false;
+      others++;
+    }
+    return others > 1;
   }
 
   /** @returns false when the tag does not hold. */
@@ -311,12 +339,17 @@ export class ChunkOpener {
 
   private problem(kind: ProblemKind, block: number, message: string): void {
     const { context, chunk } = this;
-    const at = (block % chunk.slotCapacity) * chunk.blockSizeBytes;
+    // A tail has no header, and a slot too many no page.
+    const index = block % chunk.slotCapacity;
+    const lsn =
+      index < this.wholePages
+        ? formatLsn(readPageLsn(chunk.data, index * chunk.blockSizeBytes))
+        : undefined;
     context.report({
       kind,
       path: context.path,
       block: context.head.identity.firstBlock + block,
-      lsn: formatLsn(readPageLsn(chunk.data, at)),
+      lsn,
       message,
     });
   }

@@ -78,3 +78,8 @@ export function wrongOnPurpose(validChecksum: number): number {
   const flipped = validChecksum ^ 1;
   return flipped === 0 ? 2 : flipped;
 }
+
+/** Whether a sealed page can have this pd_checksum, where `validChecksum` is the one of its bytes. */
+export function isStoredChecksum(pdChecksum: number, validChecksum: number): boolean {
+  return pdChecksum === validChecksum || pdChecksum === wrongOnPurpose(validChecksum);
+}

@@ -17,7 +17,13 @@ import { StateError } from "../errors.ts";
 import { PAGE_HEADER, PAGE_HEADER_BYTES } from "../postgres/page.ts";
 import type { Chunk, MessageViews } from "./chunk.ts";
 import type { PageKey } from "./file-keys.ts";
-import { MESSAGE_START, PageAad, SEALED_PAGE_MARK, wrongOnPurpose } from "./page-message.ts";
+import {
+  MESSAGE_START,
+  PageAad,
+  isStoredChecksum,
+  SEALED_PAGE_MARK,
+  wrongOnPurpose,
+} from "./page-message.ts";
 import { finishSidecarPage, type SidecarHead } from "./sidecar-page.ts";
 import { SLOT, SLOT_FLAG, SLOT_KIND, writeSlotFields } from "./slot.ts";
 
@@ -110,9 +116,10 @@ export class ChunkSealer {
     const slotAt = chunk.slotAt(index);
     const original = data.readUInt16LE(pageAt + PAGE_HEADER.checksum);
     const pdFlags = data.readUInt16LE(pageAt + PAGE_HEADER.flags);
-    const valid = original === chunk.checksums[index];
+    const checksum = chunk.checksums[index] ?? 0;
+    const valid = original === checksum;
     const marked = (pdFlags & SEALED_PAGE_MARK) !== 0;
-    if (marked && valid) this.refuseSealedPage(block);
+    if (marked && isStoredChecksum(original, checksum)) this.refuseSealedPage(block);
 
     let flags = 0;
     if (this.context.dataChecksums && !valid) {
@@ -182,7 +189,7 @@ export class ChunkSealer {
   }
 
   /**
-   * A mark with a right checksum is a sealed page; garbage with that bit set has a wrong one. Sealing it again
+   * A mark with a checksum as sealing stores it is a sealed page; garbage with that bit has another. Sealing it again
    * would bury the ciphertext of a file whose sidecar may still be found in a backup.
    */
   private refuseSealedPage(block: number): never {

@@ -314,6 +314,9 @@ function parse(
     }
     const type = bytes.readUInt8(position + 4);
     const body = bytes.subarray(position + 5, bodyEnd);
+    if (committed) {
+      throw new FormatError(`"tde.journal" goes on behind its last entry, at offset ${position}`);
+    }
     if (type === RECORD_TYPE.plan && plan === undefined) plan = body.toString("utf8");
     else if (type === RECORD_TYPE.due && plan !== undefined) due = parseSteps(body);
     else if (type === RECORD_TYPE.committed && plan !== undefined) {
