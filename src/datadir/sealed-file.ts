@@ -258,7 +258,12 @@ function unsealParts(
   for (;;) {
     const next = parts.next();
     if (next.done === true) return next.value;
-    take(next.value, position);
+    try {
+      take(next.value, position);
+    } catch (error) {
+      // Lets the generator close its file; it throws the error on.
+      parts.throw(error);
+    }
     position += next.value.length;
   }
 }

@@ -208,9 +208,16 @@ export class TaskPerformer {
   private copy(item: ReadableItem, newFiles: NewFiles): ItemResult {
     return withFile(this.fs, item.from, (source) => {
       const target = newFiles.open(item.to, true, source);
-      const sizeBytes = this.readThrough(item.from, (bytes, position) =>
-        writeAll(target, bytes, 0, bytes.length, position),
-      );
+      const hash = item.digest === undefined ? undefined : runningSha256();
+      const sizeBytes = this.readThrough(item.from, (bytes, position) => {
+        hash?.update(bytes);
+        writeAll(target, bytes, 0, bytes.length, position);
+      });
+      if (hash !== undefined && hash.digest().toString("hex") !== item.digest) {
+        throw new IntegrityError(`${displayPath(item.path)} changed while it was copied`, {
+          hint: "Check the disk, and that nothing else uses the directory. Then run the command again.",
+        });
+      }
       return { path: item.path, sizeBytes };
     });
   }

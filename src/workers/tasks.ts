@@ -35,6 +35,8 @@ export interface ReadableItem {
   readonly from: BytePath;
   readonly to: BytePath;
   readonly sizeBytes: number;
+  /** SHA-256 in hex that a copy must have; undefined where nothing is known of the content. */
+  readonly digest?: string | undefined;
   /** Of a task that lists files for backup_manifest. */
   readonly algorithm?: ChecksumAlgorithm | undefined;
 }

@@ -10,6 +10,7 @@ import {
   type Figures,
   measure,
   passWith,
+  spoilEverywhere,
 } from "../support/crash-harness.ts";
 import { randomFrom } from "../support/crash-nodes.ts";
 import { OPERATIONS } from "../support/crash-operations.ts";
@@ -39,6 +40,16 @@ for (const operation of OPERATIONS) {
       `${operation.name}: ${calls} calls, seed ${seed}: ${figures.errors} errors, ${figures.cuts} power cuts, ${figures.recovered} recoveries`,
     );
   });
+
+  if (operation.provesReads) {
+    test(`${operation.name} notices changed bytes in any read`, async (t) => {
+      const { reads } = await measure(operation, await operation.prepare());
+      const figures: Figures = { cuts: 0, recovered: 0, errors: 0 };
+      const stride = full ? 1 : Math.max(1, Math.ceil(reads / samples));
+      await spoilEverywhere(operation, { stride, seed }, figures);
+      t.diagnostic(`${operation.name}: ${reads} reads, seed ${seed}: ${figures.errors} spoilt`);
+    });
+  }
 
   test(`${operation.name} takes short reads and writes`, async () => {
     await passWith(operation, { shortTransfers: randomFrom(seed) });

@@ -27,6 +27,8 @@ export interface Operation {
   readonly prepare: () => Promise<CrashDisk>;
   readonly run: (tde: SimulatedTde) => Promise<void>;
   readonly recover?: (tde: SimulatedTde) => Promise<unknown>;
+  /** Whether all that it reads is authenticated, so that a read that returns changed bytes is noticed. */
+  readonly provesReads: boolean;
   /** What holds at every moment, also while nothing is repaired yet. */
   readonly always: (disk: CrashDisk) => Promise<void>;
   /** @param finished - whether it must have come to its end; otherwise it may also be as if it had never begun. */
@@ -95,6 +97,7 @@ function inPlace(
   return {
     name,
     repairs: ["recover", "again"],
+    provesReads: assertDone === assertPlain,
     prepare,
     run: async (tde) => void (await command(tde)),
     recover: (tde) => tde.recover(ROOT),
@@ -116,6 +119,7 @@ function intoOutput(
   return {
     name,
     repairs: command === undefined ? ["recover"] : ["recover", "again"],
+    provesReads: prepare === encryptedDisk,
     prepare,
     async run(tde): Promise<void> {
       try {
@@ -159,6 +163,8 @@ function keyringChange(
   return {
     name,
     repairs: ["again"],
+    // A new key file is believed as it is read: nothing tells what it should be.
+    provesReads: !/create|rewrap/.test(name),
     prepare,
     async run(tde): Promise<void> {
       try {
