@@ -114,18 +114,21 @@ export function* unsealedParts(
   try {
     const opener = new ContainerOpener({ ...options, where: `"${displayPath(from)}"` });
     let sizeBytes = 0;
-    const counted = (parts: Buffer[]): Buffer[] => {
-      for (const part of parts) sizeBytes += part.length;
-      return parts;
-    };
     const buffer = Buffer.alloc(Math.min(READ_BYTES, source.stat().sizeBytes + 1));
     for (let offset = 0; ;) {
       const count = source.read(buffer, 0, buffer.length, offset);
       if (count === 0) break;
-      yield* counted(opener.open(buffer.subarray(0, count)));
+      // No yield*: an array's iterator would not let the user of the parts throw into here.
+      for (const part of opener.open(buffer.subarray(0, count))) {
+        sizeBytes += part.length;
+        yield part;
+      }
       offset += count;
     }
-    yield* counted(opener.finish());
+    for (const part of opener.finish()) {
+      sizeBytes += part.length;
+      yield part;
+    }
     const { header, digest } = opener;
     assert(header !== undefined, "a finished container has a header");
     return { header, sizeBytes, digest };

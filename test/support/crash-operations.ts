@@ -46,12 +46,12 @@ export const OPERATIONS: readonly Operation[] = [
   inPlace("decrypt-datadir", encryptedDisk, decrypt, assertPlain),
   inPlace(
     "encrypt-datadir of what was added since",
-    partlyEncryptedDisk,
+    addedToDisk,
     encrypt,
-    assertEncrypted,
+    assertAddedEncrypted,
     async (disk) => {
       await encrypt(new SimulatedTde(disk));
-      await assertEncrypted(disk);
+      await assertAddedEncrypted(disk);
     },
   ),
   inPlace(
@@ -101,7 +101,7 @@ function inPlace(
     prepare,
     run: async (tde) => void (await command(tde)),
     recover: (tde) => tde.recover(ROOT),
-    always: (disk) => assertSafe(disk, ROOT),
+    always: (disk) => assertSafe(disk, ROOT, assertDone),
     async check(disk, finished): Promise<void> {
       assert.deepEqual(litterIn(disk, "/srv" as BytePath), []);
       if (finished) await assertDone(disk);
@@ -130,7 +130,10 @@ function intoOutput(
           throw error;
       }
     },
-    recover: (tde) => tde.recover(OUTPUT),
+    async recover(tde): Promise<void> {
+      // A directory that never came to be needs no recovery.
+      if (tde.disk.stat(OUTPUT) !== undefined) await tde.recover(OUTPUT);
+    },
     async always(disk): Promise<void> {
       untouched ??= prepare().then((before) => diskTree(before, ROOT));
       assertSameFiles(diskTree(disk, ROOT), await untouched);
@@ -242,21 +245,36 @@ async function makeEncryptedDisk(): Promise<CrashDisk> {
   return disk.copy();
 }
 
-/** Encrypted, and then a file was put back in plain. */
-async function partlyEncryptedDisk(): Promise<CrashDisk> {
+/** What a user might add to an encrypted directory: plain files that its manifest does not name. */
+const ADDED = [
+  ["base/5/1259", "base/5/2700"],
+  ["log/postgresql.log", "log/second.log"],
+] as const;
+
+async function addedToDisk(): Promise<CrashDisk> {
   const disk = await encryptedDisk();
-  const before = await plainDisk();
-  for (const path of [joinPath(ROOT, "base/5/1259"), joinPath(ROOT, "log/postgresql.log")]) {
-    disk.remove(path);
-    disk.remove(sidecarName(path));
-    const stat = before.stat(path);
-    const content = readWholeFile(before, path, 2 ** 24);
-    const file = disk.create(path, 0o600);
+  addFiles(disk, await plainDisk());
+  return disk.copy();
+}
+
+function addFiles(disk: CrashDisk, from: CrashDisk): void {
+  for (const [source, target] of ADDED) {
+    const path = joinPath(ROOT, source);
+    const stat = from.stat(path);
+    assert.ok(stat !== undefined);
+    const content = readWholeFile(from, path, 2 ** 24);
+    const file = disk.create(joinPath(ROOT, target), 0o600);
     file.write(content, 0, content.length, 0);
-    if (stat !== undefined) file.setAttributes(stat);
+    file.setAttributes(stat);
     file.close();
   }
-  return disk.copy();
+}
+
+/** Encrypted with the added files, which come back, too. */
+async function assertAddedEncrypted(disk: CrashDisk): Promise<void> {
+  const original = await plainDisk();
+  addFiles(original, await plainDisk());
+  await assertEncrypted(disk, ROOT, diskTree(original, ROOT));
 }
 
 async function twoKeyFilesDisk(): Promise<CrashDisk> {
@@ -287,7 +305,11 @@ async function crashedDisk(
 }
 
 /** A relation file is ciphertext only behind a guard, and with its sidecar, or a journal that brings it. */
-async function assertSafe(disk: CrashDisk, root: BytePath): Promise<void> {
+async function assertSafe(
+  disk: CrashDisk,
+  root: BytePath,
+  assertDone: (disk: CrashDisk) => Promise<void>,
+): Promise<void> {
   assertGuarded(disk, root);
   const copy = disk.copy();
   let ok: boolean;
@@ -298,7 +320,7 @@ async function assertSafe(disk: CrashDisk, root: BytePath): Promise<void> {
     return;
   }
   // What verify accepts must be whole.
-  if (ok) await assertWhole(copy, root);
+  if (ok) await (assertDone === assertPlain ? assertEncrypted(copy) : assertDone(copy));
 }
 
 function assertGuarded(disk: CrashDisk, root: BytePath): void {
@@ -327,18 +349,26 @@ async function assertWhole(disk: CrashDisk, root: BytePath = ROOT): Promise<void
   else await assertPlain(disk, root);
 }
 
-async function assertEncrypted(disk: CrashDisk, root: BytePath = ROOT): Promise<void> {
+async function assertEncrypted(
+  disk: CrashDisk,
+  root: BytePath = ROOT,
+  plainTree?: DiskTree,
+): Promise<void> {
   const copy = disk.copy();
   const tde = new SimulatedTde(copy);
   const report = await tde.verify(root);
   assert.deepEqual(report.problems, []);
   assert.ok(report.ok);
   await tde.decrypt(root);
-  await assertPlain(copy, root);
+  await assertPlain(copy, root, plainTree);
 }
 
-async function assertPlain(disk: CrashDisk, root: BytePath = ROOT): Promise<void> {
-  assertSameFiles(diskTree(disk, root), await originalTree());
+async function assertPlain(
+  disk: CrashDisk,
+  root: BytePath = ROOT,
+  plainTree?: DiskTree,
+): Promise<void> {
+  assertSameFiles(diskTree(disk, root), plainTree ?? (await originalTree()));
 }
 
 let original: Promise<DiskTree> | undefined;
