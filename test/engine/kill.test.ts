@@ -19,7 +19,7 @@ import { assertSameTree, type Tree, treeOf } from "../support/tree.ts";
 const full = process.env["TDE_CRASH"] === "full";
 const seed = Number(process.env["TDE_TEST_SEED"] ?? Date.now() % 2 ** 31);
 /** How many processes are killed. */
-const kills = full ? 400 : Number(process.env["TDE_TEST_RUNS"] ?? 10);
+const kills = full ? 300 : Number(process.env["TDE_TEST_RUNS"] ?? 10);
 const MOST_ENDED_IN_A_ROW = 3;
 
 type Command = "encrypt-datadir" | "decrypt-datadir" | "recover";

@@ -26,7 +26,7 @@ import type { CrashDisk } from "./crash-disk.ts";
 export const KEYRING = "/keys/app.keyring" as BytePath;
 export const KEY_FILE = "/keys/kek.key" as BytePath;
 export const OTHER_KEY_FILE = "/keys/other.key" as BytePath;
-const STATE = "/keys/app.keyring.state" as BytePath;
+export const STATE = "/keys/app.keyring.state" as BytePath;
 
 /** Small enough for several journal entries in a run, and for a file that is cut into ranges. */
 const LIMITS: TaskLimits = {
