@@ -59,12 +59,13 @@ export function expectationOf(
       if (file === undefined)
         return only("manifest", "the manifest names a relation file that cannot be one");
       if (sizeBytes === 0) return { problems, item: undefined };
-      if (fs.stat(joinPath(datadir.root, sidecarName(path))) === undefined) {
-        problems.push({
-          kind: "sidecar",
-          path: displayPath(path),
-          message: "the sidecar is missing",
-        });
+      const sidecarKind = fs.stat(joinPath(datadir.root, sidecarName(path)))?.kind;
+      if (sidecarKind !== "file") {
+        const message =
+          sidecarKind === undefined
+            ? "the sidecar is missing"
+            : `the sidecar is no regular file (${sidecarKind})`;
+        problems.push({ kind: "sidecar", path: displayPath(path), message });
         return { problems, item: undefined };
       }
       return {

@@ -5,7 +5,7 @@
  */
 import { type BytePath, displayPath, joinPath, nameOf } from "../bytes/byte-path.ts";
 import type { Datadir } from "../datadir/datadir.ts";
-import { type RelationFile, sidecarName } from "../datadir/relation-path.ts";
+import { type RelationFile, sidecarName, workingName } from "../datadir/relation-path.ts";
 import { containerHeaderOf } from "../datadir/sealed-file.ts";
 import { walkDatadir, type WalkEntry } from "../datadir/walk.ts";
 import { StateError } from "../errors.ts";
@@ -160,6 +160,9 @@ function beginsSealed(
   return isStoredChecksum(page.readUInt16LE(PAGE_HEADER.checksum), checksum);
 }
 
+/** What the file systems of Linux take (NAME_MAX). */
+const MAX_NAME_BYTES = 255;
+
 function contentAction(
   fs: FileSystem,
   datadir: Datadir,
@@ -168,7 +171,14 @@ function contentAction(
 ): Action {
   const header = containerHeaderOf(fs, joinPath(datadir.root, path));
   const sealed = header?.keyringId === options.keyringId && header.context === fileContext(path);
-  return sealed ? { do: "nothing" } : { do: "seal-content" };
+  if (sealed) return { do: "nothing" };
+  // The file that is to replace it stands beside it, when it is decrypted, too.
+  if (nameOf(workingName(path)).length > MAX_NAME_BYTES) {
+    throw new StateError(`cannot encrypt "${displayPath(path)}": its name is too long`, {
+      hint: `It has ${nameOf(path).length} bytes, and no server makes such names. Move the file away.`,
+    });
+  }
+  return { do: "seal-content" };
 }
 
 function assertHasOwner(

@@ -7,7 +7,7 @@ import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { AUTO_CONF } from "../datadir/classify.ts";
 import type { Datadir } from "../datadir/datadir.ts";
 import { walkDatadir, type WalkEntry } from "../datadir/walk.ts";
-import { IntegrityError, StateError } from "../errors.ts";
+import { IntegrityError, StateError, StorageError } from "../errors.ts";
 import { Chunk } from "../format/chunk.ts";
 import type { ManifestEntry } from "../format/manifest-entry.ts";
 import { joinByPath } from "../format/manifest-order.ts";
@@ -35,7 +35,10 @@ export interface IntactOptions {
   readonly allowAdded: boolean;
 }
 
-/** @throws {IntegrityError} that names the first problem and how many there are. Nothing was changed. */
+/**
+ * @throws {IntegrityError} that names the first problem and how many there are, {StorageError} where that is a file
+ *   that cannot be read. Nothing was changed.
+ */
 export async function assertIntact(
   engine: EngineContext,
   runner: TaskRunner,
@@ -169,10 +172,12 @@ class FirstProblem {
 
   throwIfAny(): void {
     if (this.first === undefined) return;
-    const { path, message } = this.first;
+    const { kind, path, message } = this.first;
     const more = this.count > 1 ? ` (and ${this.count - 1} more problems)` : "";
-    throw new IntegrityError(`${path as BytePath}: ${message}${more}`, {
-      hint: 'Nothing was changed. "tde verify" lists every problem.',
-    });
+    const text = `${path as BytePath}: ${message}${more}`;
+    const details = { hint: 'Nothing was changed. "tde verify" lists every problem.' };
+    throw kind === "unreadable"
+      ? new StorageError(text, details)
+      : new IntegrityError(text, details);
   }
 }

@@ -137,7 +137,9 @@ export class TaskPerformer {
     const { chunk, context, onBytes } = this;
     return withFile(this.fs, files.sidecar, (sidecar) => {
       let result: ItemResult = { path: files.path, sizeBytes: files.sizeBytes };
-      if (depth !== undefined) {
+      // A digest reads no page, but what cannot be opened must show before a run begins.
+      if (depth === undefined) this.fs.open(files.sealed).close();
+      else {
         result = withFile(this.fs, files.sealed, (sealed) => {
           const part = range ?? this.whole(files);
           const source = { sealed, sidecar, plain: undefined };
