@@ -3,6 +3,7 @@
  * in the order of the files, each file's ranges joined.
  */
 import { splitRange, wholeRange } from "../datadir/relation-job.ts";
+import { slotsPerChunk } from "../format/chunk.ts";
 import type { Problem } from "../format/problem.ts";
 import { runInOrder, type TaskLimits, type TaskRunner } from "../workers/runner.ts";
 import {
@@ -33,8 +34,6 @@ export interface Done<E> {
 
 export interface BatchOptions {
   readonly blockSizeBytes: number;
-  /** Slots in a chunk: ranges are whole chunks. */
-  readonly slotsPerChunk: number;
   readonly task: (items: readonly Item[]) => Task;
   /** Whether large files are spread over the workers; a digest is of the whole file. */
   readonly splitLarge: boolean;
@@ -89,7 +88,9 @@ function* cut<E>(
   options: BatchOptions,
   limits: TaskLimits,
 ): Generator<{ task: Task; context: Member<E>[] }> {
-  const { blockSizeBytes, slotsPerChunk, signal } = options;
+  const { blockSizeBytes, signal } = options;
+  // Ranges are whole chunks.
+  const wholeChunk = slotsPerChunk(blockSizeBytes);
   let items: Item[] = [];
   let members: Member<E>[] = [];
   let bytes = 0;
@@ -107,8 +108,7 @@ function* cut<E>(
     ) {
       if (members.length > 0) yield batch();
       const shared = options.prepareLarge?.(item) ?? item;
-      const slotsPerRange =
-        Math.ceil(limits.rangeBytes / blockSizeBytes / slotsPerChunk) * slotsPerChunk;
+      const slotsPerRange = Math.ceil(limits.rangeBytes / blockSizeBytes / wholeChunk) * wholeChunk;
       const ranges = splitRange(wholeRange(item.files.sizeBytes, blockSizeBytes), slotsPerRange);
       for (const [i, range] of ranges.entries()) {
         signal?.throwIfAborted();

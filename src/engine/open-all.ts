@@ -7,7 +7,6 @@ import type { Datadir } from "../datadir/datadir.ts";
 import { parseRelationPath, sidecarName } from "../datadir/relation-path.ts";
 import { containerHeaderOf } from "../datadir/sealed-file.ts";
 import { IntegrityError } from "../errors.ts";
-import { Chunk } from "../format/chunk.ts";
 import { fileContext } from "../format/container.ts";
 import type { ManifestEntry } from "../format/manifest-entry.ts";
 import type { Manifest } from "../format/manifest.ts";
@@ -47,7 +46,6 @@ export async function openAll(
     plannedOpenings(engine.fs, datadir, places, manifest),
     {
       blockSizeBytes,
-      slotsPerChunk: new Chunk(blockSizeBytes).slotCapacity,
       splitLarge: true,
       task: (items) => ({ kind: "open", items }),
       prepareLarge: (item) => createPlainFile(engine.fs, item),

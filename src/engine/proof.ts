@@ -11,7 +11,6 @@ import { containerHeaderOf } from "../datadir/sealed-file.ts";
 import { walkDatadir, type WalkEntry } from "../datadir/walk.ts";
 import { IntegrityError, KeyError, StateError } from "../errors.ts";
 import { fileContext } from "../format/container.ts";
-import { Chunk } from "../format/chunk.ts";
 import { isMovableLink, type ManifestClass, type ManifestEntry } from "../format/manifest-entry.ts";
 import type { ManifestHeader } from "../format/manifest-header.ts";
 import { ManifestWriter } from "../format/manifest.ts";
@@ -118,7 +117,6 @@ export class Proof {
         this.plan(),
         {
           blockSizeBytes,
-          slotsPerChunk: new Chunk(blockSizeBytes).slotCapacity,
           splitLarge: true,
           task: (items) => ({ kind: "check", depth: "macs", items }),
           signal: this.options.signal,

@@ -4,7 +4,6 @@
 import { randomBytes } from "../crypto/primitives.ts";
 import type { Datadir } from "../datadir/datadir.ts";
 import { FILE_SALT_BYTES } from "../format/sidecar-page.ts";
-import { Chunk } from "../format/chunk.ts";
 import { sidecarName } from "../datadir/relation-path.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import type { DueStep } from "../storage/journal.ts";
@@ -39,7 +38,6 @@ export async function sealAll(
     planned(datadir, places, inventory),
     {
       blockSizeBytes,
-      slotsPerChunk: new Chunk(blockSizeBytes).slotCapacity,
       splitLarge: true,
       task: (items) => ({ kind: "seal", items }),
       prepareLarge: (item) => createSealedFiles(engine.fs, item),

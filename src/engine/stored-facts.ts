@@ -8,7 +8,6 @@ import type { Datadir } from "../datadir/datadir.ts";
 import { workingName } from "../datadir/relation-path.ts";
 import { StateError } from "../errors.ts";
 import type { BackupFileFacts, ChecksumAlgorithm } from "../format/backup-manifest-file.ts";
-import { Chunk } from "../format/chunk.ts";
 import { linesOf } from "../format/lines.ts";
 import { escapePath, unescapePath } from "../format/manifest-path.ts";
 import { fileParts, writeAll } from "../storage/file-io.ts";
@@ -63,7 +62,6 @@ export class StoredFactsFile {
         this.plan(datadir, files),
         {
           blockSizeBytes,
-          slotsPerChunk: new Chunk(blockSizeBytes).slotCapacity,
           splitLarge: false,
           task: (items) => ({ kind: "checksum", items }),
           signal,

@@ -8,7 +8,6 @@ import { AUTO_CONF } from "../datadir/classify.ts";
 import type { Datadir } from "../datadir/datadir.ts";
 import { walkDatadir, type WalkEntry } from "../datadir/walk.ts";
 import { IntegrityError, StateError, StorageError } from "../errors.ts";
-import { Chunk } from "../format/chunk.ts";
 import type { ManifestEntry } from "../format/manifest-entry.ts";
 import { joinByPath } from "../format/manifest-order.ts";
 import type { Manifest } from "../format/manifest.ts";
@@ -55,7 +54,6 @@ export async function assertIntact(
     plan(fs, datadir, manifest, problems, addedSignals, allowAdded),
     {
       blockSizeBytes,
-      slotsPerChunk: new Chunk(blockSizeBytes).slotCapacity,
       splitLarge: false,
       task: (items) => ({ kind: "digest", items }),
       signal: engine.signal,

@@ -8,7 +8,6 @@ import { AUTO_CONF, OWN_FILES } from "../datadir/classify.ts";
 import { type Datadir, openDatadir } from "../datadir/datadir.ts";
 import { walkDatadir, type WalkEntry } from "../datadir/walk.ts";
 import { StateError, TdeError } from "../errors.ts";
-import { Chunk } from "../format/chunk.ts";
 import type { ManifestClass, ManifestEntry } from "../format/manifest-entry.ts";
 import { joinByPath } from "../format/manifest-order.ts";
 import { type Manifest, openManifestWithoutKey } from "../format/manifest.ts";
@@ -163,7 +162,6 @@ class Verification {
         this.plan(),
         {
           blockSizeBytes: control.blockSizeBytes,
-          slotsPerChunk: new Chunk(control.blockSizeBytes).slotCapacity,
           splitLarge: true,
           task: (items) => ({
             kind: "check",

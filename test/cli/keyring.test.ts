@@ -4,28 +4,28 @@ import { chmodSync, existsSync, readFileSync, statSync, writeFileSync } from "no
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { sha256 } from "../../src/crypto/primitives.ts";
-import { type Run, runTde, tdeProgram } from "../support/run-tde.ts";
-import { scratchFolder } from "../support/scratch.ts";
+import { runTde, TDE_PROGRAM, type TdeResult } from "../support/tde.ts";
+import { temporaryDirectory } from "../support/temporary-directory.ts";
 
 const OPEN = ["--keyring", "app.keyring", "--key-file", "kek.key"];
 const SECRET = "marker-of-a-secret";
 
-function tde(cwd: string, ...args: string[]): Run {
+function tde(cwd: string, ...args: string[]): TdeResult {
   return runTde(args, { cwd });
 }
 
-function keyring(cwd: string, ...args: string[]): Run {
+function keyring(cwd: string, ...args: string[]): TdeResult {
   return tde(cwd, "keyring", ...args);
 }
 
 function created(t: TestContext): string {
-  const folder = scratchFolder(t);
+  const folder = temporaryDirectory(t);
   const { status, stderr } = keyring(folder, "create", ...OPEN, "--new-key-file");
   assert.equal(status, 0, stderr);
   return folder;
 }
 
-function fails(run: Run, status: number, message: RegExp): void {
+function fails(run: TdeResult, status: number, message: RegExp): void {
   assert.match(run.stderr, message);
   assert.match(run.stderr, /^tde: error: [^A-Z\n]/m);
   assert.equal(run.status, status, run.stderr);
@@ -91,7 +91,7 @@ test("files that others can read, that are missing or exist already are refused"
 });
 
 test("a keyring that cannot be made leaves no key file behind", (t) => {
-  const folder = scratchFolder(t);
+  const folder = temporaryDirectory(t);
   const args = ["--keyring", "missing/k", "--key-file", "kek.key", "--new-key-file"];
   fails(keyring(folder, "create", ...args), 7, /missing/);
   assert.ok(!existsSync(join(folder, "kek.key")));
@@ -154,7 +154,7 @@ test("the environment names keyring and secrets, options come before it", (t) =>
 });
 
 test("no secret appears in any output, whatever goes wrong", (t) => {
-  const folder = scratchFolder(t);
+  const folder = temporaryDirectory(t);
   const secretFile = join(folder, "p");
   writeFileSync(secretFile, `${SECRET}\n`, { mode: 0o600 });
   const keyFile = Buffer.alloc(32);
@@ -200,7 +200,7 @@ test("no secret appears in any output, whatever goes wrong", (t) => {
 });
 
 test("a passphrase opens by file and by descriptor", (t) => {
-  const folder = scratchFolder(t);
+  const folder = temporaryDirectory(t);
   writeFileSync(join(folder, "p"), `${SECRET}\n`, { mode: 0o600 });
   const name = ["--keyring", "k"];
   assert.equal(keyring(folder, "create", ...name, "--passphrase-file", "p").status, 0);
@@ -211,7 +211,7 @@ test("a passphrase opens by file and by descriptor", (t) => {
 });
 
 test("usage errors exit with 2 and print nothing on standard output", (t) => {
-  const folder = scratchFolder(t);
+  const folder = temporaryDirectory(t);
   const wrong = [
     ["--nix"],
     ["nix"],
@@ -226,7 +226,7 @@ test("usage errors exit with 2 and print nothing on standard output", (t) => {
 });
 
 test("help and version go to standard output with exit code 0", (t) => {
-  const folder = scratchFolder(t);
+  const folder = temporaryDirectory(t);
   for (const args of [["--version"], ["-V"], ["--help"], ["-?"], ["keyring", "create", "-?"]]) {
     const { status, stdout, stderr } = tde(folder, ...args);
     assert.deepEqual([status, stderr], [0, ""]);
@@ -235,13 +235,13 @@ test("help and version go to standard output with exit code 0", (t) => {
 });
 
 test("a path that is not UTF-8 works as an argument and from the environment", (t) => {
-  const folder = scratchFolder(t);
+  const folder = temporaryDirectory(t);
   // A shell makes the bytes: Node passes only UTF-8 to a child.
   const script = `name=$(printf 'k\\351'); "$1" "$2" keyring create --keyring "$name" --key-file "$name.key" --new-key-file &&
     TDE_KEYRING="$name" "$1" "$2" keyring show --key-file "$name.key" && cat "$name" > copy`;
   const { status, stdout, stderr } = spawnSync(
     "/bin/sh",
-    ["-c", script, "sh", process.execPath, tdeProgram],
+    ["-c", script, "sh", process.execPath, TDE_PROGRAM],
     { cwd: folder, encoding: "utf8" },
   );
   assert.equal(status, 0, stderr);
@@ -252,7 +252,7 @@ test("a path that is not UTF-8 works as an argument and from the environment", (
 test("a closed pipe ends quietly", (t) => {
   const folder = created(t);
   const script = `("$1" "$2" keyring show --keyring app.keyring; echo "status $?" >&2) | true`;
-  const { stderr } = spawnSync("/bin/sh", ["-c", script, "sh", process.execPath, tdeProgram], {
+  const { stderr } = spawnSync("/bin/sh", ["-c", script, "sh", process.execPath, TDE_PROGRAM], {
     cwd: folder,
     encoding: "utf8",
   });

@@ -36,7 +36,7 @@ import {
   identityBytes,
   sealBlocks,
 } from "../support/sealed-by-the-book.ts";
-import { scratchFolder } from "../support/scratch.ts";
+import { temporaryDirectory } from "../support/temporary-directory.ts";
 
 interface BlockVector {
   readonly block: number;
@@ -218,7 +218,7 @@ for (const vector of vectorsOf<JournalVector>("journal")) {
     const { directoryId, keyringId, keyId, operation, plan, due, committed } = vector;
     const header = { runId, directoryId, keyringId, keyId, operation, epoch: BigInt(vector.epoch) };
 
-    const written = bytePath(scratchFolder(t));
+    const written = bytePath(temporaryDirectory(t));
     const journal = Journal.create(fs, written, key, header, plan);
     journal.due(due);
     journal.commit(committed);
@@ -227,7 +227,7 @@ for (const vector of vectorsOf<JournalVector>("journal")) {
     assert.equal(sha256(bytes).toString("hex"), vector.sha256);
     assert.equal(readText(join(written, "tde.journal")), bytes.toString("hex"));
 
-    const folder = scratchFolder(t);
+    const folder = temporaryDirectory(t);
     const read = (records: number): ReturnType<typeof Journal.resume>["content"] => {
       const part = vector.header + vector.records.slice(0, records).join("");
       writeFileSync(join(folder, "tde.journal"), Buffer.from(part, "hex"));
@@ -254,7 +254,7 @@ interface KeyringVector {
 
 for (const vector of vectorsOf<KeyringVector>("keyring")) {
   test(`vector of a keyring: ${vector.name}`, async (t) => {
-    const folder = scratchFolder(t);
+    const folder = temporaryDirectory(t);
     const path = join(folder, "app.keyring");
     writeFileSync(path, lines(vector.lines), { mode: 0o600 });
     const keyFile = join(folder, "kek.key");

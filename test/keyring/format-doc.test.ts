@@ -18,7 +18,7 @@ import { KeyFileProvider } from "../../src/keyring/providers/key-file.ts";
 import { PassphraseProvider } from "../../src/keyring/providers/passphrase.ts";
 import { loadState } from "../../src/keyring/state.ts";
 import { NodeFileSystem } from "../../src/storage/node-file-system.ts";
-import { scratchFolder } from "../support/scratch.ts";
+import { temporaryDirectory } from "../support/temporary-directory.ts";
 
 const NONE = Buffer.alloc(0);
 const ascii = (text: string): Buffer => Buffer.from(text, "latin1");
@@ -107,7 +107,7 @@ test("the document's keyring follows from its formulas", async () => {
 });
 
 test("tde opens the document's keyring by either recipient, and believes its state file", async (t) => {
-  const folder = scratchFolder(t);
+  const folder = temporaryDirectory(t);
   const path = (name: string): ReturnType<typeof bytePath> => bytePath(join(folder, name));
   const fs = new NodeFileSystem();
   writeFileSync(path("k"), keyring);

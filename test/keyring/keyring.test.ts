@@ -24,7 +24,7 @@ import { createKeyFile, KeyFileProvider } from "../../src/keyring/providers/key-
 import { PassphraseProvider } from "../../src/keyring/providers/passphrase.ts";
 import { loadState, rememberDirectory, type State, updateState } from "../../src/keyring/state.ts";
 import { NodeFileSystem } from "../../src/storage/node-file-system.ts";
-import { scratchFolder } from "../support/scratch.ts";
+import { temporaryDirectory } from "../support/temporary-directory.ts";
 import { Stopped, StoppingFileSystem } from "../support/stopping-file-system.ts";
 
 const fs = new NodeFileSystem();
@@ -49,7 +49,7 @@ function passphrase(text: string): KeyProvider {
 }
 
 async function setup(t: TestContext): Promise<Setup> {
-  const folder = scratchFolder(t);
+  const folder = temporaryDirectory(t);
   const path = join(folder, "k");
   const place = { fs, path: bytePath(path), command: "tde test" };
   const key = newKeyFile(folder, "kek");
@@ -304,7 +304,7 @@ test("an operation stopped anywhere leaves the old keyring or the new one", asyn
 });
 
 test("nothing is left where a keyring could not be made", async (t) => {
-  const folder = scratchFolder(t);
+  const folder = temporaryDirectory(t);
   mkdirSync(join(folder, "in"));
   for (let stopAt = 1; stopAt < 4; stopAt++) {
     const path = join(folder, "in", "k");

@@ -9,14 +9,14 @@ import { CommandProvider } from "../../src/keyring/providers/command.ts";
 import { createKeyFile, KeyFileProvider } from "../../src/keyring/providers/key-file.ts";
 import { PassphraseProvider, withoutLineEnd } from "../../src/keyring/providers/passphrase.ts";
 import { NodeFileSystem } from "../../src/storage/node-file-system.ts";
-import { scratchFolder } from "../support/scratch.ts";
+import { temporaryDirectory } from "../support/temporary-directory.ts";
 
 const fs = new NodeFileSystem();
 const context = { keyringId: "0123456789abcdef" };
 const key = Buffer.alloc(32, 7);
 
 test("a key file is 32 bytes, or the same in hex with an optional line end", async (t) => {
-  const folder = scratchFolder(t);
+  const folder = temporaryDirectory(t);
   const hex = key.toString("hex");
   const contents = [key, hex, `${hex}\n`, hex.toUpperCase()];
   const providers = contents.map((content, i) => {
@@ -31,7 +31,7 @@ test("a key file is 32 bytes, or the same in hex with an optional line end", asy
 });
 
 test("a file that is no key is refused by its length", (t) => {
-  const path = join(scratchFolder(t), "kek");
+  const path = join(temporaryDirectory(t), "kek");
   const hex = key.toString("hex");
   for (const content of [
     "",
@@ -47,7 +47,7 @@ test("a file that is no key is refused by its length", (t) => {
 });
 
 test("a key file that group or others can use is refused, through a link too", (t) => {
-  const folder = scratchFolder(t);
+  const folder = temporaryDirectory(t);
   const path = join(folder, "kek");
   createKeyFile(fs, bytePath(path));
   assert.equal(statSync(path).mode & 0o777, 0o600);
@@ -65,7 +65,7 @@ test("a key file that group or others can use is refused, through a link too", (
 });
 
 test("what is no regular file is no key file, and a new one keeps off an existing file", (t) => {
-  const folder = scratchFolder(t);
+  const folder = temporaryDirectory(t);
   mkdirSync(join(folder, "folder"));
   for (const name of ["folder", "missing"]) {
     assert.throws(() => new KeyFileProvider(fs, bytePath(join(folder, name))), KeyError);

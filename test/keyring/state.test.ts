@@ -22,7 +22,7 @@ import { parseStateFile, serializeStateFile } from "../../src/keyring/state-file
 import { NodeFileSystem } from "../../src/storage/node-file-system.ts";
 import { testKeys } from "../support/keys.ts";
 import { assertProperty } from "../support/property.ts";
-import { scratchFolder } from "../support/scratch.ts";
+import { temporaryDirectory } from "../support/temporary-directory.ts";
 import { Stopped, StoppingFileSystem } from "../support/stopping-file-system.ts";
 
 const fs = new NodeFileSystem();
@@ -42,7 +42,7 @@ const memory: DirectoryMemory = {
 };
 
 function placeIn(t: TestContext): StatePlace {
-  return { fs, path: bytePath(join(scratchFolder(t), "k.state")), command: "tde test" };
+  return { fs, path: bytePath(join(temporaryDirectory(t), "k.state")), command: "tde test" };
 }
 
 const hex = (bytes: number): fc.Arbitrary<string> =>

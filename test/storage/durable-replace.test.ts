@@ -13,11 +13,11 @@ import { bytePath } from "../../src/bytes/byte-path.ts";
 import { StateError, StorageError } from "../../src/errors.ts";
 import { createFileDurably, replaceFileDurably } from "../../src/storage/durable-replace.ts";
 import { NodeFileSystem } from "../../src/storage/node-file-system.ts";
-import { scratchFolder } from "../support/scratch.ts";
+import { temporaryDirectory } from "../support/temporary-directory.ts";
 import { Stopped, StoppingFileSystem } from "../support/stopping-file-system.ts";
 
 test("a replacement stopped anywhere leaves the old or the new content, and the next one succeeds", (t) => {
-  const folder = scratchFolder(t);
+  const folder = temporaryDirectory(t);
   const path = join(folder, "file");
   const [old, next] = [Buffer.from("old content"), Buffer.from("the new content")];
   let stops = 0;
@@ -47,13 +47,13 @@ test("a replacement stopped anywhere leaves the old or the new content, and the 
 
 test("content is synced before the rename, the directory after it", (t) => {
   const fs = new StoppingFileSystem();
-  replaceFileDurably(fs, bytePath(join(scratchFolder(t), "file")), Buffer.from("x"), 0o600);
+  replaceFileDurably(fs, bytePath(join(temporaryDirectory(t), "file")), Buffer.from("x"), 0o600);
   const order = fs.log.filter((what) => /^(write|sync|rename|syncDirectory)$/.test(what));
   assert.deepEqual(order, ["write", "sync", "rename", "syncDirectory"]);
 });
 
 test("a link stays a link: the file behind it is replaced", (t) => {
-  const folder = scratchFolder(t);
+  const folder = temporaryDirectory(t);
   writeFileSync(join(folder, "real"), "old", { mode: 0o644 });
   symlinkSync("real", join(folder, "link"));
   replaceFileDurably(
@@ -68,7 +68,7 @@ test("a link stays a link: the file behind it is replaced", (t) => {
 });
 
 test("a new file keeps off an existing one", (t) => {
-  const path = join(scratchFolder(t), "file");
+  const path = join(temporaryDirectory(t), "file");
   writeFileSync(path, "old");
   const fs = new NodeFileSystem();
   assert.throws(() => createFileDurably(fs, bytePath(path), Buffer.from("new"), 0o600), StateError);
@@ -76,7 +76,7 @@ test("a new file keeps off an existing one", (t) => {
 });
 
 test("a folder that does not exist is the system's refusal", (t) => {
-  const path = bytePath(join(scratchFolder(t), "missing", "file"));
+  const path = bytePath(join(temporaryDirectory(t), "missing", "file"));
   assert.throws(
     () => replaceFileDurably(new NodeFileSystem(), path, Buffer.from("x"), 0o600),
     StorageError,

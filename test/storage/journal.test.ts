@@ -32,7 +32,7 @@ import {
 } from "../../src/storage/journal.ts";
 import { NodeFileSystem } from "../../src/storage/node-file-system.ts";
 import { assertProperty } from "../support/property.ts";
-import { scratchFolder } from "../support/scratch.ts";
+import { temporaryDirectory } from "../support/temporary-directory.ts";
 
 const fs = new NodeFileSystem();
 const KEY = secretKey(Buffer.alloc(32, 7));
@@ -98,7 +98,7 @@ function recordOffsets(bytes: Buffer): number[] {
 }
 
 test("what was entered last is what is due", (t) => {
-  const folder = scratchFolder(t);
+  const folder = temporaryDirectory(t);
   const expected = (due: readonly DueStep[], committed = false): JournalContent => {
     return { header: HEADER, plan: PLAN, due, committed };
   };
@@ -112,7 +112,7 @@ test("what was entered last is what is due", (t) => {
 });
 
 test("a resumed journal goes on behind its last whole record", (t) => {
-  const folder = scratchFolder(t);
+  const folder = temporaryDirectory(t);
   const whole = write(folder, [FIRST, SECOND]);
   const torn = whole.subarray(0, whole.length - 1);
   writeFileSync(pathOf(folder), torn);
@@ -147,7 +147,7 @@ const headers = fc.record(
 );
 
 test("any header, plan and entries come back", (t) => {
-  const folder = scratchFolder(t);
+  const folder = temporaryDirectory(t);
   const entries = fc.array(fc.array(steps, { maxLength: 5 }), { maxLength: 4 });
   assertProperty(
     fc.property(headers, fc.json(), entries, fc.boolean(), (header, plan, due, committed) => {
@@ -164,7 +164,7 @@ test("any header, plan and entries come back", (t) => {
 });
 
 test("a journal cut anywhere says what its whole records say, or is refused where it has no plan", (t) => {
-  const folder = scratchFolder(t);
+  const folder = temporaryDirectory(t);
   const whole = write(folder, [FIRST, SECOND], LAST);
   const offsets = recordOffsets(whole);
   for (let length = 0; length < whole.length; length++) {
@@ -182,7 +182,7 @@ test("a journal cut anywhere says what its whole records say, or is refused wher
 });
 
 test("a record torn in any way but for its beginning counts as not written", (t) => {
-  const folder = scratchFolder(t);
+  const folder = temporaryDirectory(t);
   const whole = write(folder, [FIRST, SECOND]);
   const start = recordOffsets(whole).at(-2) ?? 0;
   for (let zeros = start; zeros < whole.length; zeros++) {
@@ -195,7 +195,7 @@ test("a record torn in any way but for its beginning counts as not written", (t)
 });
 
 test("every flipped bit is an error or makes the last record torn", (t) => {
-  const folder = scratchFolder(t);
+  const folder = temporaryDirectory(t);
   const whole = write(folder, [FIRST, SECOND]);
   const lastAt = recordOffsets(whole).at(-2) ?? 0;
   for (let bit = 0; bit < 8 * whole.length; bit++) {
@@ -215,7 +215,7 @@ test("every flipped bit is an error or makes the last record torn", (t) => {
 });
 
 test("records left out, doubled or moved are an error", (t) => {
-  const folder = scratchFolder(t);
+  const folder = temporaryDirectory(t);
   const whole = write(folder, [FIRST, SECOND], LAST);
   const offsets = recordOffsets(whole);
   const header = whole.subarray(0, JOURNAL_HEADER_BYTES);
@@ -233,7 +233,7 @@ test("records left out, doubled or moved are an error", (t) => {
 });
 
 test("the newest record without the one before it counts as torn", (t) => {
-  const folder = scratchFolder(t);
+  const folder = temporaryDirectory(t);
   const whole = write(folder, [FIRST, SECOND], LAST);
   const offsets = recordOffsets(whole);
   const bytes = Buffer.concat([whole.subarray(0, offsets[2]), whole.subarray(offsets[3] ?? 0)]);
@@ -242,7 +242,7 @@ test("the newest record without the one before it counts as torn", (t) => {
 });
 
 test("another key does not open a journal", (t) => {
-  const folder = scratchFolder(t);
+  const folder = temporaryDirectory(t);
   const bytes = write(folder, [FIRST]);
   const other = secretKey(Buffer.alloc(32, 8));
   assert.throws(() => resume(folder, bytes, other), IntegrityError);
@@ -278,7 +278,7 @@ function removal(path: string): Buffer {
 }
 
 test("a path that leads out of the directory is refused, though the MAC holds", (t) => {
-  const folder = scratchFolder(t);
+  const folder = temporaryDirectory(t);
   assert.deepEqual(resume(folder, forged(2, removal("base/5/1"))).due, [remove("base/5/1")]);
   for (const path of [
     "",
@@ -307,7 +307,7 @@ test("a path that leads out of the directory is refused, though the MAC holds", 
 });
 
 test("unknown types and actions, a second plan and cut entries are refused, though the MAC holds", (t) => {
-  const folder = scratchFolder(t);
+  const folder = temporaryDirectory(t);
   for (const bytes of [
     forged(0, Buffer.alloc(0)),
     forged(4, Buffer.alloc(0)),
@@ -328,7 +328,7 @@ test("unknown types and actions, a second plan and cut entries are refused, thou
 });
 
 test("headers of another magic, version, operation or with reserved bytes are refused without a key", (t) => {
-  const folder = scratchFolder(t);
+  const folder = temporaryDirectory(t);
   const whole = write(folder, [FIRST]);
   for (const [at, value] of [
     [0, 0x55],
@@ -348,7 +348,7 @@ test("headers of another magic, version, operation or with reserved bytes are re
 });
 
 test("any bytes are refused or read, and never anything else", (t) => {
-  const folder = scratchFolder(t);
+  const folder = temporaryDirectory(t);
   const whole = write(folder, [FIRST]);
   assertProperty(
     fc.property(fc.uint8Array({ maxLength: 200 }), fc.nat(whole.length), (bytes, keep) => {
@@ -364,7 +364,7 @@ test("any bytes are refused or read, and never anything else", (t) => {
 });
 
 test("a file of gigabytes in the journal's place is refused before it is read", (t) => {
-  const folder = scratchFolder(t);
+  const folder = temporaryDirectory(t);
   write(folder, [FIRST]);
   const file = fs.openForWriting(bytePath(pathOf(folder)));
   file.truncate(2 ** 33);
@@ -373,7 +373,7 @@ test("a file of gigabytes in the journal's place is refused before it is read", 
 });
 
 test("many lengths that could be records do not keep a reader busy", (t) => {
-  const folder = scratchFolder(t);
+  const folder = temporaryDirectory(t);
   const start = write(folder, [FIRST]);
   const more = Buffer.alloc(2 ** 24);
   // Each of these says that it is a record which reaches to the end of the file.
@@ -382,11 +382,11 @@ test("many lengths that could be records do not keep a reader busy", (t) => {
 });
 
 test("where there is no journal there is no header", (t) => {
-  assert.equal(readJournalHeader(fs, bytePath(scratchFolder(t))), undefined);
+  assert.equal(readJournalHeader(fs, bytePath(temporaryDirectory(t))), undefined);
 });
 
 test("a journal over 4 MiB is begun anew with the next entry, which alone counts", (t) => {
-  const folder = scratchFolder(t);
+  const folder = temporaryDirectory(t);
   const root = bytePath(folder);
   const journal = Journal.create(fs, root, KEY, HEADER, PLAN);
   const long = "x".repeat(200);
@@ -408,7 +408,7 @@ test("a journal over 4 MiB is begun anew with the next entry, which alone counts
 });
 
 test("a journal that never came to be is removed, and is no journal", (t) => {
-  const folder = scratchFolder(t);
+  const folder = temporaryDirectory(t);
   const root = bytePath(folder);
   writeFileSync(join(folder, "tde_tdenew.journal"), "half");
   assert.equal(readJournalHeader(fs, root), undefined);
@@ -422,7 +422,7 @@ test("a journal that never came to be is removed, and is no journal", (t) => {
 
 /** base/5 with files a, b and c to be replaced or removed. */
 function workplace(t: TestContext): string {
-  const folder = scratchFolder(t);
+  const folder = temporaryDirectory(t);
   mkdirSync(join(folder, "base/5"), { recursive: true });
   for (const name of ["a", "b", "b_tde"])
     writeFileSync(join(folder, "base/5", name), `old ${name}`);

@@ -10,7 +10,7 @@ import { StateError } from "../../src/errors.ts";
 import { acquireLock } from "../../src/storage/lock.ts";
 import { NodeFileSystem } from "../../src/storage/node-file-system.ts";
 import { type ProcessFate, realProcesses } from "../../src/storage/process-table.ts";
-import { scratchFolder } from "../support/scratch.ts";
+import { temporaryDirectory } from "../support/temporary-directory.ts";
 import { Stopped, StoppingFileSystem } from "../support/stopping-file-system.ts";
 
 const fs = new NodeFileSystem();
@@ -35,7 +35,7 @@ function deadPid(): number {
 }
 
 test("a lock is exclusive until it is released", (t) => {
-  const path = bytePath(join(scratchFolder(t), "lock"));
+  const path = bytePath(join(temporaryDirectory(t), "lock"));
   const lock = acquireLock(fs, path, purpose);
   assert.throws(() => acquireLock(fs, path, purpose), StateError);
   lock.release();
@@ -45,7 +45,7 @@ test("a lock is exclusive until it is released", (t) => {
 });
 
 test("the lock of a running process is refused with who holds it and since when", (t) => {
-  const path = join(scratchFolder(t), "lock");
+  const path = join(temporaryDirectory(t), "lock");
   writeFileSync(path, foreignLock({ pid: 1 }));
   const alive = { self: () => realProcesses.self(), judge: (): ProcessFate => "alive" };
   assert.throws(() => acquireLock(fs, bytePath(path), purpose, alive), {
@@ -57,7 +57,7 @@ test("the lock of a running process is refused with who holds it and since when"
 });
 
 test("the lock of a dead process, of one with the same id, or of another boot is taken over", (t) => {
-  const folder = scratchFolder(t);
+  const folder = temporaryDirectory(t);
   const path = join(folder, "lock");
   const left = [{ pid: deadPid() }, { pid: process.pid, start: "1" }, { pid: 1, boot: "another" }];
   for (const changes of left) {
@@ -70,7 +70,7 @@ test("the lock of a dead process, of one with the same id, or of another boot is
 });
 
 test("the lock of another host or container is refused, and the hint names the file to remove", (t) => {
-  const path = join(scratchFolder(t), "lock");
+  const path = join(temporaryDirectory(t), "lock");
   for (const changes of [{ host: `${hostname()}-2` }, { namespace: "pid:[1]" }]) {
     writeFileSync(path, foreignLock(changes));
     assert.throws(
@@ -81,7 +81,7 @@ test("the lock of another host or container is refused, and the hint names the f
 });
 
 test("an empty or cut lock file is dead after a while, a foreign one is never removed", (t) => {
-  const folder = scratchFolder(t);
+  const folder = temporaryDirectory(t);
   const path = join(folder, "lock");
   const whole = foreignLock({ pid: 1 });
   for (const content of ["", whole.slice(0, 40), "\0".repeat(100)]) {
@@ -97,7 +97,7 @@ test("an empty or cut lock file is dead after a while, a foreign one is never re
 });
 
 test("no message shows control characters of a lock file", (t) => {
-  const path = join(scratchFolder(t), "lock");
+  const path = join(temporaryDirectory(t), "lock");
   writeFileSync(path, foreignLock({ host: "h\u001b[2J" }));
   assert.throws(
     () => acquireLock(fs, bytePath(path), purpose),
@@ -106,7 +106,7 @@ test("no message shows control characters of a lock file", (t) => {
 });
 
 test("a taking or takeover stopped anywhere leaves a lock that the next one gets", (t) => {
-  const folder = scratchFolder(t);
+  const folder = temporaryDirectory(t);
   const path = join(folder, "lock");
   for (const before of [undefined, foreignLock({ pid: deadPid() })]) {
     for (let stopAt = 1, done = false; !done; stopAt++) {
@@ -136,7 +136,7 @@ function race(folder: string, rounds: number): Promise<string> {
 }
 
 test("of several processes that find a dead lock exactly one at a time gets it", async (t) => {
-  const folder = scratchFolder(t);
+  const folder = temporaryDirectory(t);
   writeFileSync(join(folder, "counter"), "0");
   const rounds = 40;
   const outputs = await Promise.all([1, 2, 3].map(() => race(folder, rounds)));

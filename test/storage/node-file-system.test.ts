@@ -5,10 +5,10 @@ import { test } from "node:test";
 import { bytePath } from "../../src/bytes/byte-path.ts";
 import { StorageError } from "../../src/errors.ts";
 import { NodeFileSystem } from "../../src/storage/node-file-system.ts";
-import { scratchFolder } from "../support/scratch.ts";
+import { temporaryDirectory } from "../support/temporary-directory.ts";
 
 test("a pipe where a file should be is refused and not waited for", (t) => {
-  const pipe = join(scratchFolder(t), "pipe");
+  const pipe = join(temporaryDirectory(t), "pipe");
   execFileSync("mkfifo", [pipe]);
   assert.throws(() => new NodeFileSystem().open(bytePath(pipe)), StorageError);
 });

@@ -6,17 +6,9 @@ import { spawn } from "node:child_process";
 import { readdirSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
-import { fileURLToPath } from "node:url";
 import { unpackFixture } from "./fixture.ts";
-import { scratchFolder } from "./scratch.ts";
-import { runTde } from "./tde.ts";
-
-const LAUNCHER = fileURLToPath(
-  new URL(
-    import.meta.url.endsWith(".js") ? "../../../bin/tde.js" : "../../bin/tde.js",
-    import.meta.url,
-  ),
-);
+import { temporaryDirectory } from "./temporary-directory.ts";
+import { runTde, TDE_PROGRAM } from "./tde.ts";
 
 export interface Ended {
   readonly status: number | null;
@@ -41,7 +33,7 @@ export function startTde(
 ): Promise<Ended> {
   const kept = Object.entries(process.env).filter(([name]) => !/^(TDE_|PG)/.test(name));
   const started = performance.now();
-  const child = spawn(process.execPath, [LAUNCHER, ...args], {
+  const child = spawn(process.execPath, [TDE_PROGRAM, ...args], {
     cwd,
     env: Object.fromEntries(kept),
     stdio: ["ignore", "pipe", "pipe"],
@@ -74,7 +66,7 @@ const SMALL_BYTES = 65536;
 
 /** A part of a fixture, some 10 MB in about 200 files, with a keyring beside it; removed at the end of the test. */
 export function realCluster(t: TestContext): RealCluster {
-  const folder = scratchFolder(t);
+  const folder = temporaryDirectory(t);
   const { datadir } = unpackFixture(17, folder);
   for (const database of ["1", "4"]) rmSync(join(datadir, "base", database), { recursive: true });
   for (const database of ["5", "16386"]) {

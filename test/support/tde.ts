@@ -18,7 +18,8 @@ export interface TdeOptions {
   readonly input?: string;
 }
 
-const LAUNCHER = fileURLToPath(
+/** The launcher, seen from the compiled tests in dist/ and from the sources alike. */
+export const TDE_PROGRAM: string = fileURLToPath(
   new URL(
     import.meta.url.endsWith(".js") ? "../../../bin/tde.js" : "../../bin/tde.js",
     import.meta.url,
@@ -27,7 +28,7 @@ const LAUNCHER = fileURLToPath(
 
 export function runTde(args: readonly string[], options: TdeOptions = {}): TdeResult {
   const kept = Object.entries(process.env).filter(([name]) => !/^(TDE_|PG)/.test(name));
-  const { status, stdout, stderr } = spawnSync(process.execPath, [LAUNCHER, ...args], {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [TDE_PROGRAM, ...args], {
     cwd: options.cwd,
     encoding: "utf8",
     env: { ...Object.fromEntries(kept), ...options.env },
