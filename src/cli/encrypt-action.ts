@@ -2,7 +2,8 @@
  * Carries out `tde encrypt-datadir` and prints what came of it.
  */
 import type { BytePath } from "../bytes/byte-path.ts";
-import { type EncryptReport, encryptDatadir } from "../engine/encrypt-datadir.ts";
+import { encryptDatadir } from "../engine/encrypt-datadir.ts";
+import type { EncryptReport } from "../engine/encrypt-report.ts";
 import { encryptIntoOutput } from "../engine/encrypt-output.ts";
 import { engineContext, keyContext } from "./engine-context.ts";
 import { openKeyringFromOptions } from "./open-keyring.ts";

@@ -8,53 +8,24 @@ import { randomBytes } from "../crypto/primitives.ts";
 import { OWN_FILES } from "../datadir/classify.ts";
 import { type Datadir, openDatadir } from "../datadir/datadir.ts";
 import { assertNotInUse } from "../datadir/in-use.ts";
-import { IntegrityError, StateError, StorageError } from "../errors.ts";
-import type { ManifestHeader } from "../format/manifest-header.ts";
+import { IntegrityError, StateError } from "../errors.ts";
 import type { Manifest } from "../format/manifest.ts";
 import type { FileSystem } from "../storage/file-system.ts";
-import { type JournalHeader, removeUnbornJournal } from "../storage/journal.ts";
+import { type DueStep, type JournalHeader, removeUnbornJournal } from "../storage/journal.ts";
 import type { RunContext } from "../workers/perform.ts";
 import { inspectBackupManifest, sealBackupManifest } from "./backup-manifest.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
 import { lockDatadir, unfinishedRun } from "./datadir-lock.ts";
 import { DirectoryRun } from "./directory-run.ts";
+import type { EncryptOptions, EncryptReport } from "./encrypt-report.ts";
 import { AUTO_CONF, installGuard, readAutoConf } from "./guard.ts";
 import { type InventoryOptions, takeInventory } from "./inventory.ts";
 import { hasManifest, nextEpoch, openJudgedManifest, openManifestOfRun } from "./open-manifest.ts";
 import { assertIntact } from "./structure-check.ts";
-import type { ProofReport } from "./proof.ts";
+import { proveAndEnd } from "./prove-and-end.ts";
 import { sealAll } from "./seal-all.ts";
+import { assertRoom, type Survey, survey } from "./survey.ts";
 import { removeWorkingFiles } from "./working-files.ts";
-import { writeManifests } from "./write-manifests.ts";
-
-export interface EncryptOptions {
-  readonly root: BytePath;
-  readonly wal: "sealed" | "skip";
-  readonly assumeStopped: boolean;
-  readonly sealConfig: boolean;
-  readonly acceptOlder: boolean;
-  readonly dryRun: boolean;
-}
-
-export interface EncryptReport {
-  readonly outcome: "encrypted" | "already-encrypted" | "dry-run";
-  readonly survey: Survey;
-  /** Absent when nothing was done. */
-  readonly directoryId?: string | undefined;
-  readonly epoch?: bigint | undefined;
-  readonly keyId?: number | undefined;
-  readonly proof?: ProofReport | undefined;
-}
-
-export interface Survey {
-  relations: number;
-  contents: number;
-  bytes: number;
-  /** Relations and whole files that earlier runs sealed. */
-  sealedAlready: number;
-  largestFileBytes: number;
-  sidecarBytes: number;
-}
 
 /** What the journal keeps of the options, so that a resumed run does the same. */
 interface EncryptPlan {
@@ -190,9 +161,8 @@ async function carryOn(
   plan: EncryptPlan,
 ): Promise<EncryptReport> {
   const { fs } = engine;
-  const { keys, memory } = keyContext;
-  const { root, control } = datadir;
-  const { directoryId, epoch } = run.header;
+  const { keys } = keyContext;
+  const { root } = datadir;
   try {
     guard(fs, datadir, keyContext);
     // A server that was started between the first look and the guard shows now; none can start any more.
@@ -200,7 +170,7 @@ async function carryOn(
 
     const options = inventoryOptions(plan, keyContext);
     const todo = survey(fs, datadir, options, true);
-    const context = runContextOf(datadir, keyContext, epoch);
+    const context = runContextOf(datadir, keyContext, run.header.epoch);
     engine.progress.begin("encrypting", todo.bytes);
     const runner = engine.startRunner(context, (bytes) => engine.progress.advance(bytes));
     try {
@@ -208,38 +178,14 @@ async function carryOn(
       const inventory = takeInventory(fs, datadir, options, true);
       await sealAll(engine, runner, datadir, places, inventory, (steps) => run.commit(steps));
       sealBackupManifest(fs, datadir, root, keys);
-      engine.progress.end();
-
-      const header: ManifestHeader = {
-        directoryId,
-        keyringId: keys.keyringId,
-        systemIdentifier: control.systemIdentifier,
-        keyId: keys.currentKeyId,
-        epoch,
-        scope: "all",
+      const commit = (steps: readonly DueStep[]): void => run.commit(steps);
+      return await proveAndEnd(engine, keyContext, runner, {
+        datadir,
+        run,
         wal: plan.wal,
-        control: datadir.controlBytes,
-      };
-      engine.progress.begin("proving", todo.bytes);
-      const written = await writeManifests(engine, runner, datadir, { header, keys });
-      const { proof } = written;
-      run.commit(written.steps);
-      run.end();
-      memory.remember({
-        directoryId,
-        epoch,
-        root: proof.root,
-        path: datadir.realRoot,
-        pagesByKey: proof.pagesByKey,
+        todo,
+        commit,
       });
-      return {
-        outcome: "encrypted",
-        survey: todo,
-        directoryId,
-        epoch,
-        keyId: keys.currentKeyId,
-        proof,
-      };
     } finally {
       engine.progress.end();
       await runner.close();
@@ -294,57 +240,6 @@ export function inventoryOptions(plan: EncryptPlan, { keys }: KeyContext): Inven
   return { wal: plan.wal, sealConfig: plan.sealConfig, keyringId: keys.keyringId };
 }
 
-/** Counts what there is to do. @throws {StateError} as takeInventory: the first look at a directory refuses it. */
-export function survey(
-  fs: FileSystem,
-  datadir: Datadir,
-  options: InventoryOptions,
-  resumed: boolean,
-): Survey {
-  const found: Survey = {
-    relations: 0,
-    contents: 0,
-    bytes: 0,
-    sealedAlready: 0,
-    largestFileBytes: 0,
-    sidecarBytes: 0,
-  };
-  const { blockSizeBytes } = datadir.control;
-  const bytesPerSidecarPage = (blockSizeBytes / 128 - 1) * blockSizeBytes;
-  for (const { action, sizeBytes } of takeInventory(fs, datadir, options, resumed)) {
-    if (action.do === "nothing") found.sealedAlready++;
-    if (action.do !== "seal-relation" && action.do !== "seal-content") continue;
-    found.bytes += sizeBytes;
-    found.largestFileBytes = Math.max(found.largestFileBytes, sizeBytes);
-    if (action.do === "seal-relation") {
-      found.relations++;
-      found.sidecarBytes += Math.ceil(sizeBytes / bytesPerSidecarPage) * blockSizeBytes;
-    } else {
-      found.contents++;
-    }
-  }
-  return found;
-}
-
-/**
- * A new manifest vouches for everything that it finds. So what the old one names must be what it names: someone's own
- * plain file in the place of a sealed one, or an older one, must not be sealed or named as if all were well.
- */
-async function assertNothingChanged(
-  engine: EngineContext,
-  keyContext: KeyContext,
-  datadir: Datadir,
-  manifest: Manifest,
-): Promise<void> {
-  const context = runContextOf(datadir, keyContext, manifest.header.epoch);
-  const runner = engine.startRunner(context, () => {});
-  try {
-    await assertIntact(engine, runner, datadir, manifest, { allowAdded: true });
-  } finally {
-    await runner.close();
-  }
-}
-
 /** Sealed files without a manifest, or with a changed pg_control: something else was here. */
 export function assertManifestFits(
   datadir: Datadir,
@@ -370,16 +265,21 @@ export function assertManifestFits(
   }
 }
 
-/** In place each file exists twice for a moment, and the sidecars stay. */
-function assertRoom(fs: FileSystem, { root }: Datadir, todo: Survey): void {
-  const needed = todo.sidecarBytes + todo.largestFileBytes;
-  const free = fs.freeBytes(root);
-  if (free >= needed) return;
-  throw new StorageError(
-    `not enough space in "${displayPath(root)}": ${needed} bytes are needed, ${free} are free`,
-    {
-      errno: "ENOSPC",
-      hint: "Nothing was changed. Free some space, or encrypt into another place with --output.",
-    },
-  );
+/**
+ * A new manifest vouches for everything that it finds. So what the old one names must be what it names: someone's own
+ * plain file in the place of a sealed one, or an older one, must not be sealed or named as if all were well.
+ */
+async function assertNothingChanged(
+  engine: EngineContext,
+  keyContext: KeyContext,
+  datadir: Datadir,
+  manifest: Manifest,
+): Promise<void> {
+  const context = runContextOf(datadir, keyContext, manifest.header.epoch);
+  const runner = engine.startRunner(context, () => {});
+  try {
+    await assertIntact(engine, runner, datadir, manifest, { allowAdded: true });
+  } finally {
+    await runner.close();
+  }
 }

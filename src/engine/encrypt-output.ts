@@ -6,6 +6,7 @@ import { randomBytes } from "../crypto/primitives.ts";
 import { openDatadir } from "../datadir/datadir.ts";
 import { assertNotInUse } from "../datadir/in-use.ts";
 import { StateError } from "../errors.ts";
+import type { DueStep } from "../storage/journal.ts";
 import type { Lock } from "../storage/lock.ts";
 import { inspectBackupManifest, sealBackupManifest } from "./backup-manifest.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
@@ -13,13 +14,11 @@ import { lockDatadir, unfinishedRun } from "./datadir-lock.ts";
 import { DirectoryRun } from "./directory-run.ts";
 import {
   assertManifestFits,
-  type EncryptOptions,
-  type EncryptReport,
   installGuardFrom,
   inventoryOptions,
   runContextOf,
-  survey,
 } from "./encrypt-datadir.ts";
+import type { EncryptOptions, EncryptReport } from "./encrypt-report.ts";
 import { takeInventory } from "./inventory.ts";
 import { hasManifest } from "./open-manifest.ts";
 import {
@@ -30,9 +29,10 @@ import {
   outputPlanToJson,
   planOutput,
 } from "./output-directory.ts";
+import { proveAndEnd } from "./prove-and-end.ts";
 import { undoUnfinishedOutput } from "./recover.ts";
 import { sealAll } from "./seal-all.ts";
-import { writeManifests } from "./write-manifests.ts";
+import { survey } from "./survey.ts";
 
 /** @throws as encryptDatadir; {UsageError} for tablespaces without a place. The source is never changed. */
 export async function encryptIntoOutput(
@@ -42,7 +42,7 @@ export async function encryptIntoOutput(
   outputOptions: OutputOptions,
 ): Promise<EncryptReport> {
   const { fs } = engine;
-  const { keys, memory } = keyContext;
+  const { keys } = keyContext;
   const source = openDatadir(fs, options.root);
   unfinishedRun(fs, source.root, undefined);
   assertNotInUse(fs, source, options);
@@ -106,37 +106,9 @@ export async function encryptIntoOutput(
       sealBackupManifest(fs, source, plan.output, keys);
       finishFolders(fs, source, plan);
       const datadir = openDatadir(fs, plan.output);
-      const header = {
-        directoryId,
-        keyringId: keys.keyringId,
-        systemIdentifier: source.control.systemIdentifier,
-        keyId: keys.currentKeyId,
-        epoch,
-        scope: "all",
-        wal: options.wal,
-        control: datadir.controlBytes,
-      } as const;
-      engine.progress.end();
-      engine.progress.begin("proving", todo.bytes);
-      const written = await writeManifests(engine, runner, datadir, { header, keys });
-      const { proof } = written;
-      run.commitLast(written.steps);
-      run.end();
-      memory.remember({
-        directoryId,
-        epoch,
-        root: proof.root,
-        path: fs.realPath(plan.output),
-        pagesByKey: proof.pagesByKey,
-      });
-      return {
-        outcome: "encrypted",
-        survey: todo,
-        directoryId,
-        epoch,
-        keyId: keys.currentKeyId,
-        proof,
-      };
+      const commit = (steps: readonly DueStep[]): void => run.commitLast(steps);
+      const { wal } = options;
+      return await proveAndEnd(engine, keyContext, runner, { datadir, run, wal, todo, commit });
     } finally {
       engine.progress.end();
       await runner.close();

@@ -1,0 +1,64 @@
+/**
+ * How much an encryption has to do, and whether there is room for it: counted before anything is written.
+ */
+import { displayPath } from "../bytes/byte-path.ts";
+import type { Datadir } from "../datadir/datadir.ts";
+import { StorageError } from "../errors.ts";
+import type { FileSystem } from "../storage/file-system.ts";
+import { type InventoryOptions, takeInventory } from "./inventory.ts";
+
+export interface Survey {
+  relations: number;
+  contents: number;
+  bytes: number;
+  /** Relations and whole files that earlier runs sealed. */
+  sealedAlready: number;
+  largestFileBytes: number;
+  sidecarBytes: number;
+}
+
+/** Counts what there is to do. @throws {StateError} as takeInventory: the first look at a directory refuses it. */
+export function survey(
+  fs: FileSystem,
+  datadir: Datadir,
+  options: InventoryOptions,
+  resumed: boolean,
+): Survey {
+  const found: Survey = {
+    relations: 0,
+    contents: 0,
+    bytes: 0,
+    sealedAlready: 0,
+    largestFileBytes: 0,
+    sidecarBytes: 0,
+  };
+  const { blockSizeBytes } = datadir.control;
+  const bytesPerSidecarPage = (blockSizeBytes / 128 - 1) * blockSizeBytes;
+  for (const { action, sizeBytes } of takeInventory(fs, datadir, options, resumed)) {
+    if (action.do === "nothing") found.sealedAlready++;
+    if (action.do !== "seal-relation" && action.do !== "seal-content") continue;
+    found.bytes += sizeBytes;
+    found.largestFileBytes = Math.max(found.largestFileBytes, sizeBytes);
+    if (action.do === "seal-relation") {
+      found.relations++;
+      found.sidecarBytes += Math.ceil(sizeBytes / bytesPerSidecarPage) * blockSizeBytes;
+    } else {
+      found.contents++;
+    }
+  }
+  return found;
+}
+
+/** In place each file exists twice for a moment, and the sidecars stay. */
+export function assertRoom(fs: FileSystem, { root }: Datadir, todo: Survey): void {
+  const needed = todo.sidecarBytes + todo.largestFileBytes;
+  const free = fs.freeBytes(root);
+  if (free >= needed) return;
+  throw new StorageError(
+    `not enough space in "${displayPath(root)}": ${needed} bytes are needed, ${free} are free`,
+    {
+      errno: "ENOSPC",
+      hint: "Nothing was changed. Free some space, or encrypt into another place with --output.",
+    },
+  );
+}
