@@ -75,23 +75,21 @@ export async function failEverywhere(
   const { calls } = await measure(operation, before);
   const random = randomFrom(seed);
   for (let call = firstOf(stride, random); call <= calls; call += stride) {
-    const errnos = stride === 1 ? ERRNOS : [pick(ERRNOS, random)];
-    for (const errno of errnos) {
-      const failForEver = random() < 0.5;
-      const disk = before.copy({ failAt: call, errno, failForEver });
-      const label = `call ${call} of ${calls}: ${errno}${failForEver ? " from there on" : ""}`;
-      await labelled(label, async () => {
-        await failOrEnd(operation, disk);
-        figures.errors++;
-        assert.equal(disk.openFiles.size, 0, `${[...disk.openFiles][0]?.path} was left open`);
-        disk.heal();
-        // Without a restart, and with one: what could not be synced is then gone.
-        const survivors = pick(SURVIVORS, random);
-        const live = random() < 0.5 ? disk : disk.reboot({ survivors, seed: call });
-        await operation.always(live.copy());
-        await repairUnderCuts(operation, pick(operation.repairs, random), live, random, figures);
-      });
-    }
+    const errno = ERRNOS[(call + seed) % ERRNOS.length] ?? "EIO";
+    const failForEver = random() < 0.5;
+    const disk = before.copy({ failAt: call, errno, failForEver });
+    const label = `call ${call} of ${calls}: ${errno}${failForEver ? " from there on" : ""}`;
+    await labelled(label, async () => {
+      await failOrEnd(operation, disk);
+      figures.errors++;
+      assert.equal(disk.openFiles.size, 0, `${[...disk.openFiles][0]?.path} was left open`);
+      disk.heal();
+      // Without a restart, and with one: what could not be synced is then gone.
+      const survivors = pick(SURVIVORS, random);
+      const live = random() < 0.5 ? disk : disk.reboot({ survivors, seed: call });
+      await operation.always(live.copy());
+      await repairUnderCuts(operation, pick(operation.repairs, random), live, random, figures);
+    });
   }
 }
 
