@@ -133,10 +133,10 @@ export class SmallEngine {
     };
   }
 
-  encrypt(datadir: string): Promise<EncryptReport> {
+  encrypt(datadir: string, wal: "sealed" | "skip" = "sealed"): Promise<EncryptReport> {
     return encryptDatadir(this.engine, this.keyContext, {
       root: bytePath(datadir),
-      wal: "sealed",
+      wal,
       assumeStopped: false,
       sealConfig: false,
       acceptOlder: false,
