@@ -92,7 +92,7 @@ export async function newKey(flags: BaseFlags): Promise<void> {
     output.result(`key ${next.currentKeyId} is now the current key of ${next.name}`);
     output.note(
       `No page was rewritten: what key ${before} protects is still under key ${before}.\n` +
-        'Run "tde rotate" to write pages again under the new key.\n' +
+        "Decrypt a directory and encrypt it again to write its pages under the new key.\n" +
         "Back up the keyring: older copies do not have the new key.",
     );
   });
@@ -140,7 +140,7 @@ export async function removeRecipients(
     report(flags, output, next, `removed ${gone.map(describeRecipient).join(", ")}`);
     output.note(
       "Whoever was removed may have kept the keys of today, or an older copy of the keyring.\n" +
-        'To take these keys away: "tde keyring new-key", then "tde rotate --all".',
+        'To take these keys away: "tde keyring new-key", then decrypt every directory and encrypt it again.',
     );
   });
 }
@@ -164,7 +164,7 @@ export async function rewrap(
     report(flags, output, next, `another secret opens recipient ${number} of ${next.name} now`);
     output.note(
       "Data stays as it is, under the same keys. Older copies of the keyring still open with the old secret.\n" +
-        'To write pages under a new key: "tde keyring new-key", then "tde rotate".',
+        'To write pages under a new key: "tde keyring new-key", then decrypt and encrypt again.',
     );
   });
 }
@@ -179,7 +179,7 @@ export async function retireKey(keyId: number, flags: BaseFlags): Promise<void> 
     report(flags, output, next, `key ${keyId} of ${next.name} is retired`);
     output.note(
       "It still decrypts, with a warning. What it authenticates is no longer believed:\n" +
-        'a directory whose manifest is under this key needs "tde rotate", or --accept-older.',
+        "a directory whose manifest is under this key must be encrypted anew, or needs --accept-older.",
     );
   });
 }

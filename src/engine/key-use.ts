@@ -31,6 +31,6 @@ export function assertKeyUnused(
   }
   if (files === 0) return;
   throw new StateError(`key ${keyId} is used by ${files} files of "${displayPath(root)}"`, {
-    hint: 'Rewrite them under the current key with "tde rotate" first.',
+    hint: "Decrypt the directory and encrypt it again, under the current key, first.",
   });
 }

@@ -244,7 +244,7 @@ export class Proof {
       const message = `${problem.path}${block} is not sealed as it should be: ${problem.message}`;
       throw problem.kind === "key" ? new KeyError(message) : new IntegrityError(message);
     }
-    if (fact.class === "P" || fact.class === "S") {
+    if ((fact.class === "P" || fact.class === "S") && sizeBytes > 0) {
       this.sealedFiles++;
       this.sealedBytes += sizeBytes;
       this.wrongChecksums += result?.wrongChecksums ?? 0;

@@ -240,7 +240,7 @@ export class Keyring {
     if (key.state === "destroyed") throw new StateError(`key ${keyId} has been destroyed already`);
     if (key.state === "current") {
       throw new StateError(`key ${keyId} is the current key of ${this.name}`, {
-        hint: 'Make a new one with "tde keyring new-key", rewrite every page with "tde rotate", then destroy this one.',
+        hint: 'Make a new one with "tde keyring new-key", decrypt every directory and encrypt it again, then destroy this one.',
       });
     }
     const users = directoriesUsing(state, keyId);
@@ -249,7 +249,7 @@ export class Keyring {
       const more = users.length > 1 ? ` and ${users.length - 1} more directories` : "";
       throw new StateError(
         `key ${keyId} is used by directory ${first.id}, last seen at "${displayPath(first.path)}"${more}`,
-        { hint: 'Rewrite them under the current key with "tde rotate" first.' },
+        { hint: "Decrypt these directories and encrypt them again, under the current key, first." },
       );
     }
   }

@@ -17,7 +17,8 @@ export function keyringCommand(): Command {
     `
 Two things that are easily confused:
   tde keyring rewrap   another secret opens the keyring; data stays as it is (seconds)
-  tde rotate           pages are written again under the current key (hours for much data)
+  rotating a key       pages are written again under another key (hours for much data):
+                       new-key, then decrypt-datadir and encrypt-datadir
 
 Example:
   tde keyring create --keyring app.keyring --key-file kek.key --new-key-file`,
