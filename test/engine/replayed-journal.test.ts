@@ -64,7 +64,7 @@ for (const [what, half] of [
 ] as const) {
   test(`a journal of an interrupted ${what} with a flipped bit or a cut is refused, or read up to there`, async () => {
     const size = readFileSync(join(half(), "tde.journal")).length;
-    const step = Math.max(1, Math.floor((size * 8) / 40));
+    const step = Math.max(1, Math.floor((size * 8) / 20));
     for (let bit = 3; bit < size * 8; bit += step) {
       for (const damage of ["flip", "cut"] as const) {
         const datadir = copyOf(half());
