@@ -143,7 +143,8 @@ export function assertNotSealed(
   });
 }
 
-function beginsSealed(
+/** Whether the first page bears the mark of sealed pages, and a checksum as sealing stores it. */
+export function beginsSealed(
   fs: FileSystem,
   datadir: Datadir,
   path: BytePath,

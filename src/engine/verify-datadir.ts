@@ -27,6 +27,7 @@ import {
   whyNotCurrent,
 } from "./open-manifest.ts";
 import { RECOVERY_SIGNALS } from "./structure-check.ts";
+import { findStrippedFile, tracesOfTools } from "./tool-traces.ts";
 import { VerifyFindings, type VerifyReport } from "./verify-report.ts";
 
 export interface VerifyOptions {
@@ -85,7 +86,11 @@ class Verification {
     this.judgeManifest();
     await this.checkFiles();
     this.addNotices();
-    const { manifest, findings, keyContext } = this;
+    const { manifest, findings, keyContext, datadir } = this;
+    if (!findings.clean) {
+      const isWrong = (path: BytePath): boolean => findings.isWrong(displayPath(path));
+      findings.traces(tracesOfTools(this.fs, datadir, manifest, isWrong));
+    }
     const root = manifest?.root.toString("hex");
     if (findings.clean && manifest !== undefined && keyContext !== undefined)
       this.remember(manifest, keyContext);
@@ -352,7 +357,8 @@ export function assertEncrypted(fs: FileSystem, datadir: Datadir): void {
     const own = classification.class === "own" && classification.file !== "lock";
     if (own || classification.class === "sidecar") return;
   }
+  if (findStrippedFile(fs, datadir) !== undefined) return;
   throw new StateError(`"${displayPath(datadir.root)}" is not encrypted`, {
-    hint: "There is no manifest, no sidecar and no sealed file in it.",
+    hint: "There is no manifest, no sidecar and no sealed page in it.",
   });
 }

@@ -3,6 +3,7 @@
  */
 import type { Problem, ProblemKind } from "../format/problem.ts";
 import type { ItemResult } from "../workers/tasks.ts";
+import type { ToolTrace } from "./tool-traces.ts";
 
 /** Kept in memory and printed; the count goes on. */
 const MAX_PROBLEMS = 10_000;
@@ -26,6 +27,8 @@ export interface VerifyReport {
   /** Files that backup tools leave out by design, and that are not there. */
   readonly missingExpendable: readonly string[];
   readonly notices: readonly string[];
+  /** Which of PostgreSQL's tools seems to be behind the problems, and what to do. */
+  readonly traces: readonly ToolTrace[];
   readonly problems: readonly Problem[];
   readonly problemCount: number;
 }
@@ -35,6 +38,7 @@ export class VerifyFindings {
   private readonly kinds: Set<ProblemKind> = new Set();
   private readonly missingExpendable: string[] = [];
   private readonly notices: string[] = [];
+  private toolTraces: readonly ToolTrace[] = [];
   private readonly pagesByKey: Map<number, number> = new Map();
   private problemCount = 0;
   private files = 0;
@@ -69,6 +73,15 @@ export class VerifyFindings {
     this.problemCount += (result.problemCount ?? 0) - (result.problems?.length ?? 0);
   }
 
+  traces(found: readonly ToolTrace[]): void {
+    this.toolTraces = found;
+  }
+
+  /** Whether one of the problems that are kept is of this file. */
+  isWrong(path: string): boolean {
+    return this.problems.some((problem) => problem.path === path);
+  }
+
   get clean(): boolean {
     return this.problemCount === 0;
   }
@@ -92,6 +105,7 @@ export class VerifyFindings {
         .map(([keyId, pages]) => ({ keyId, pages })),
       missingExpendable: this.missingExpendable,
       notices: this.notices,
+      traces: this.toolTraces,
       problems: this.problems,
       problemCount: this.problemCount,
     };
