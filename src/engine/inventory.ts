@@ -7,6 +7,7 @@ import { type BytePath, displayPath, joinPath, nameOf } from "../bytes/byte-path
 import type { Datadir } from "../datadir/datadir.ts";
 import { type RelationFile, sidecarName, workingName } from "../datadir/relation-path.ts";
 import { containerHeaderOf } from "../datadir/sealed-file.ts";
+import { assertMappedTablespacesAreThere } from "../datadir/tablespace-map.ts";
 import { walkDatadir, type WalkEntry } from "../datadir/walk.ts";
 import { StateError } from "../errors.ts";
 import { fileContext } from "../format/container.ts";
@@ -42,13 +43,14 @@ export interface InventoryEntry {
   readonly sizeBytes: number;
 }
 
-/** @throws {StateError} at the first entry that speaks against encrypting. */
+/** @throws {StateError} at the first thing that speaks against encrypting. */
 export function* takeInventory(
   fs: FileSystem,
   datadir: Datadir,
   options: InventoryOptions,
   resumed: boolean,
 ): Generator<InventoryEntry> {
+  assertMappedTablespacesAreThere(fs, datadir);
   for (const entry of walkDatadir(fs, datadir.root, datadir)) {
     const path = joinPath(datadir.root, entry.path);
     const sizeBytes = entry.kind === "file" ? (fs.stat(path)?.sizeBytes ?? 0) : 0;
