@@ -11,53 +11,27 @@ import { bytePath } from "../../src/bytes/byte-path.ts";
 import { giveTree, serverUser } from "../../src/demo/server-user.ts";
 import { verifyDatadir } from "../../src/engine/verify-datadir.ts";
 import { makeCluster, startServer, temporaryPath } from "../support/cluster.ts";
+import { type Diverged, diverge, leaveOneDatabase, rewind } from "../support/diverged.ts";
 import { copyOf, makeSmallCluster, SmallEngine } from "../support/small-cluster.ts";
-import { requireStockTools, type StockTools, type ToolResult } from "../support/stock-tools.ts";
+import { requireStockTools, type StockTools } from "../support/stock-tools.ts";
 import { assertSameTree, copyTree, treeOf } from "../support/tree.ts";
-
-/** Two data directories of one cluster that went different ways: pg_rewind brings one to where the other is. */
-interface Diverged {
-  readonly left: string;
-  readonly right: string;
-}
 
 let diverged: Promise<Diverged> | undefined;
 
 /** Copies of a pair that is made once. */
 async function divergedCopies(tools: StockTools): Promise<Diverged> {
-  diverged ??= diverge(tools);
+  diverged ??= makeDiverged(tools);
   const { left, right } = await diverged;
   return { left: copyOwned(left), right: copyOwned(right) };
 }
 
-async function diverge({ major }: StockTools): Promise<Diverged> {
+async function makeDiverged({ major }: StockTools): Promise<Diverged> {
   const { datadir: left } = await makeCluster({ major, checksums: true, content: "small" });
-  const right = copyOwned(left);
-  writeFileSync(join(right, "standby.signal"), "");
-  giveTree(right, serverUser());
-  for (const [datadir, promoted] of [
-    [right, true],
-    [left, false],
-  ] as const) {
-    const server = await startServer(major, datadir);
-    if (promoted) await server.query("shop", "SELECT pg_promote()");
-    await server.run(
-      "shop",
-      `INSERT INTO orders SELECT 10000 + i, '${promoted}' FROM generate_series(1, 500) AS i`,
-      "CHECKPOINT",
-    );
-    await server.stop();
-    leaveOneDatabase(datadir);
-  }
-  return { left, right };
-}
-
-/** The databases that nothing was changed in are only many files. */
-function leaveOneDatabase(datadir: string): void {
-  const databases = readdirSync(join(datadir, "base")).sort((a, b) => Number(a) - Number(b));
-  for (const oid of databases.slice(0, -1)) {
-    rmSync(join(datadir, "base", oid), { recursive: true });
-  }
+  const pair = { left, right: copyOwned(left) };
+  await diverge(pair, (datadir) => startServer(major, datadir));
+  leaveOneDatabase(pair.left);
+  leaveOneDatabase(pair.right);
+  return pair;
 }
 
 function copyOwned(datadir: string): string {
@@ -65,11 +39,6 @@ function copyOwned(datadir: string): string {
   giveTree(folder, serverUser());
   copyTree(datadir, join(folder, "data"));
   return join(folder, "data");
-}
-
-function rewind(tools: StockTools, target: string, source: string): ToolResult {
-  const args = ["--no-sync", `--target-pgdata=${target}`, `--source-pgdata=${source}`];
-  return tools.run("pg_rewind", args, { asServerUser: true });
 }
 
 test("pg_rewind onto an encrypted directory with plain WAL is named by verify, and nothing passes for plain", async (t) => {
