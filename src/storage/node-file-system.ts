@@ -19,18 +19,23 @@ const fsync = promisify(fs.fsync);
 
 export class NodeFileSystem implements FileSystem {
   stat(path: BytePath): FileStat | undefined {
-    return statOrNothing("could not stat", path, () => fs.lstatSync(toNativePath(path)));
+    return statOrNothing("could not stat", path, () =>
+      fs.lstatSync(toNativePath(path), { throwIfNoEntry: false }),
+    );
   }
 
   statFollowing(path: BytePath): FileStat | undefined {
-    return statOrNothing("could not stat", path, () => fs.statSync(toNativePath(path)));
+    return statOrNothing("could not stat", path, () =>
+      fs.statSync(toNativePath(path), { throwIfNoEntry: false }),
+    );
   }
 
   readDirectory(path: BytePath): DirectoryEntry[] {
     return attempt("could not read directory", path, () =>
       fs
-        .readdirSync(toNativePath(path), { withFileTypes: true, encoding: "buffer" })
-        .map((entry) => ({ name: bytePathFromBytes(entry.name), kind: kindOf(entry) })),
+        // One character a byte, which is what a BytePath is.
+        .readdirSync(toNativePath(path), { withFileTypes: true, encoding: "latin1" })
+        .map((entry) => ({ name: entry.name as BytePath, kind: kindOf(entry) })),
     );
   }
 
@@ -226,9 +231,15 @@ function attempt<T>(what: string, path: BytePath, action: () => T): T {
   }
 }
 
-function statOrNothing(what: string, path: BytePath, action: () => fs.Stats): FileStat | undefined {
+/** Most names that are asked for and missing are so for a reason: no exception for those. */
+function statOrNothing(
+  what: string,
+  path: BytePath,
+  action: () => fs.Stats | undefined,
+): FileStat | undefined {
   try {
-    return fromNodeStat(action());
+    const stats = action();
+    return stats === undefined ? undefined : fromNodeStat(stats);
   } catch (error) {
     const errno = errnoOf(error);
     if (errno === "ENOENT" || errno === "ENOTDIR") return undefined;
