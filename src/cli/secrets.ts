@@ -19,6 +19,7 @@ import {
   withoutLineEnd,
 } from "../keyring/providers/passphrase.ts";
 import type { FileSystem } from "../storage/file-system.ts";
+import { uninterrupted } from "../storage/interrupted.ts";
 import type { SecretFlags } from "./options.ts";
 import { askPassphrase, openTerminal } from "./passphrase-prompt.ts";
 
@@ -176,7 +177,8 @@ function readDescriptor(descriptor: number): Buffer {
   let length = 0;
   while (length < buffer.length) {
     try {
-      const count = readSync(descriptor, buffer, length, buffer.length - length, null);
+      const room = buffer.length - length;
+      const count = uninterrupted(() => readSync(descriptor, buffer, length, room, null));
       if (count === 0) break;
       length += count;
     } catch (error) {

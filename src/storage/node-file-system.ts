@@ -13,6 +13,7 @@ import type {
   FileSystem,
   OpenFile,
 } from "./file-system.ts";
+import { uninterrupted, wasInterrupted } from "./interrupted.ts";
 
 const { O_RDONLY, O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK } = fs.constants;
 const fsync = promisify(fs.fsync);
@@ -27,7 +28,7 @@ export class NodeFileSystem implements FileSystem {
   }
 
   readDirectory(path: BytePath): DirectoryEntry[] {
-    return attempt("could not read directory", path, () =>
+    return attemptUninterrupted("could not read directory", path, () =>
       fs
         .readdirSync(toNativePath(path), { withFileTypes: true, encoding: "buffer" })
         .map((entry) => ({ name: bytePathFromBytes(entry.name), kind: kindOf(entry) })),
@@ -98,7 +99,7 @@ export class NodeFileSystem implements FileSystem {
   }
 
   setAttributes(path: BytePath, attributes: FileAttributes): void {
-    attempt("could not set owner, mode and times of", path, () => {
+    attemptUninterrupted("could not set owner, mode and times of", path, () => {
       const native = toNativePath(path);
       const { uid, gid } = fs.statSync(native);
       if (uid !== attributes.uid || gid !== attributes.gid) {
@@ -110,16 +111,16 @@ export class NodeFileSystem implements FileSystem {
   }
 
   setLinkOwner(path: BytePath, uid: number, gid: number): void {
-    attempt("could not set the owner of link", path, () =>
+    attemptUninterrupted("could not set the owner of link", path, () =>
       fs.lchownSync(toNativePath(path), uid, gid),
     );
   }
 
   syncDirectory(path: BytePath): void {
     attempt("could not sync directory", path, () => {
-      const descriptor = fs.openSync(toNativePath(path), O_RDONLY);
+      const descriptor = uninterrupted(() => fs.openSync(toNativePath(path), O_RDONLY));
       try {
-        fs.fsyncSync(descriptor);
+        uninterrupted(() => fs.fsyncSync(descriptor));
       } finally {
         fs.closeSync(descriptor);
       }
@@ -131,18 +132,14 @@ export class NodeFileSystem implements FileSystem {
     const results = await Promise.allSettled(
       files.map(async (file) => {
         if (!(file instanceof NodeFile)) return file.sync();
-        try {
-          await fsync(file.descriptor);
-        } catch (error) {
-          throw storageError("could not sync", file.path, error);
-        }
+        await syncUninterrupted(file);
       }),
     );
     for (const result of results) if (result.status === "rejected") throw result.reason;
   }
 
   freeBytes(path: BytePath): number {
-    return attempt("could not read the free space of", path, () => {
+    return attemptUninterrupted("could not read the free space of", path, () => {
       const { bavail, bsize } = fs.statfsSync(toNativePath(path));
       return bavail * bsize;
     });
@@ -159,19 +156,19 @@ class NodeFile implements OpenFile {
   }
 
   read(buffer: Uint8Array, offset: number, length: number, position: number): number {
-    return attempt("could not read", this.path, () =>
+    return attemptUninterrupted("could not read", this.path, () =>
       fs.readSync(this.descriptor, buffer, offset, length, position),
     );
   }
 
   write(buffer: Uint8Array, offset: number, length: number, position: number): number {
-    return attempt("could not write", this.path, () =>
+    return attemptUninterrupted("could not write", this.path, () =>
       fs.writeSync(this.descriptor, buffer, offset, length, position),
     );
   }
 
   truncate(sizeBytes: number): void {
-    attempt("could not set the size of", this.path, () =>
+    attemptUninterrupted("could not set the size of", this.path, () =>
       fs.ftruncateSync(this.descriptor, sizeBytes),
     );
   }
@@ -181,7 +178,7 @@ class NodeFile implements OpenFile {
   }
 
   setAttributes(attributes: FileAttributes): void {
-    attempt("could not set owner, mode and times of", this.path, () => {
+    attemptUninterrupted("could not set owner, mode and times of", this.path, () => {
       const { uid, gid } = fs.fstatSync(this.descriptor);
       if (uid !== attributes.uid || gid !== attributes.gid) {
         fs.fchownSync(this.descriptor, attributes.uid, attributes.gid);
@@ -192,7 +189,7 @@ class NodeFile implements OpenFile {
   }
 
   sync(): void {
-    attempt("could not sync", this.path, () => fs.fsyncSync(this.descriptor));
+    attemptUninterrupted("could not sync", this.path, () => fs.fsyncSync(this.descriptor));
   }
 
   close(): void {
@@ -202,11 +199,22 @@ class NodeFile implements OpenFile {
 
 function openNode(path: BytePath, flags: number, mode: number): OpenFile {
   const verb = (flags & O_CREAT) === 0 ? "could not open" : "could not create";
-  return attempt(
+  return attemptUninterrupted(
     verb,
     path,
     () => new NodeFile(path, fs.openSync(toNativePath(path), flags, mode)),
   );
+}
+
+/** As `uninterrupted`, for a sync that is waited for. */
+async function syncUninterrupted(file: NodeFile): Promise<void> {
+  for (;;) {
+    try {
+      return await fsync(file.descriptor);
+    } catch (error) {
+      if (!wasInterrupted(error)) throw storageError("could not sync", file.path, error);
+    }
+  }
 }
 
 function attemptOrClose<T>(file: OpenFile, action: () => T): T {
@@ -216,6 +224,11 @@ function attemptOrClose<T>(file: OpenFile, action: () => T): T {
     file.close();
     throw error;
   }
+}
+
+/** For the calls that POSIX lets a signal interrupt, and that can be made again. */
+function attemptUninterrupted<T>(what: string, path: BytePath, action: () => T): T {
+  return attempt(what, path, () => uninterrupted(action));
 }
 
 function attempt<T>(what: string, path: BytePath, action: () => T): T {
