@@ -164,8 +164,7 @@ function keyringChange(
   return {
     name,
     repairs: ["again"],
-    // A new key file is believed as it is read: nothing tells what it should be.
-    provesReads: !/create|rewrap/.test(name),
+    provesReads: true,
     prepare,
     async run(tde): Promise<void> {
       try {
