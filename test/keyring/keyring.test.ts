@@ -309,7 +309,8 @@ test("a key file that is read wrongly once locks nobody out", async (t) => {
   const other = newKeyFile(join(path, ".."), "other");
   // What was read the first time is in no file; what is read the second time is.
   const misread: KeyProvider = {
-    ...{ typeName: other.typeName, description: other.description },
+    typeName: other.typeName,
+    description: other.description,
     wrap: (bytes, context) => newKeyFile(join(path, ".."), "misread").wrap(bytes, context),
     unwrap: (wrapped, context) => other.unwrap(wrapped, context),
     reread: () => other,
