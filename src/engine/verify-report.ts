@@ -31,6 +31,8 @@ export interface VerifyReport {
   readonly traces: readonly ToolTrace[];
   readonly problems: readonly Problem[];
   readonly problemCount: number;
+  /** Of all problems, also of those that are only counted. */
+  readonly kinds: readonly ProblemKind[];
 }
 
 export class VerifyFindings {
@@ -108,6 +110,7 @@ export class VerifyFindings {
       traces: this.toolTraces,
       problems: this.problems,
       problemCount: this.problemCount,
+      kinds: [...this.kinds],
     };
   }
 }
