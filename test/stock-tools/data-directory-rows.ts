@@ -41,15 +41,14 @@ export const DATA_DIRECTORY_ROWS: readonly Row[] = [
     run: async (site) => {
       const original = site.copy(await site.plain());
       if (mode === "--enable") checksums(site, "--disable", original);
-      const plain = treeOf(original);
+      const plain = contentOf(original);
       site.encrypt(original);
       const { status, stderr } = checksums(site, mode, original);
       assert.equal(status, 0, stderr);
       site.assertTraced(original, `pg_checksums ${mode}`);
       site.decrypt(original);
-      assertSameTree(treeOf(original), plain, { except: (path) => path.endsWith("/pg_control") });
-      const control = "./global/pg_control";
-      assert.equal(treeOf(original).get(control)?.sha256, plain.get(control)?.sha256);
+      // 13 writes every page once more, as it is: that leaves new times.
+      assertSameTree(contentOf(original), plain);
       return "named, undone";
     },
   })),
@@ -156,6 +155,11 @@ export const DATA_DIRECTORY_ROWS: readonly Row[] = [
     },
   },
 ];
+
+/** Without times. */
+function contentOf(datadir: string): ReturnType<typeof treeOf> {
+  return new Map([...treeOf(datadir)].map(([path, entry]) => [path, { ...entry, mtimeMs: 0 }]));
+}
 
 function checksums(site: Site, mode: string, datadir: string): ReturnType<Site["run"]> {
   return site.run("pg_checksums", [mode, "-D", datadir]);
