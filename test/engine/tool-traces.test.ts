@@ -7,13 +7,12 @@ import assert from "node:assert/strict";
 import { readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { bytePath } from "../../src/bytes/byte-path.ts";
 import { giveTree, serverUser } from "../../src/demo/server-user.ts";
-import { verifyDatadir } from "../../src/engine/verify-datadir.ts";
 import { makeCluster, startServer, temporaryPath } from "../support/cluster.ts";
 import { type Diverged, diverge, leaveOneDatabase, rewind } from "../support/diverged.ts";
 import { copyOf, makeSmallCluster, SmallEngine } from "../support/small-cluster.ts";
 import { requireStockTools, type StockTools } from "../support/stock-tools.ts";
+import { runTde } from "../support/tde.ts";
 import { assertSameTree, copyTree, treeOf } from "../support/tree.ts";
 
 let diverged: Promise<Diverged> | undefined;
@@ -113,14 +112,15 @@ test("sealed pages without manifest, guard and sidecars are called what they are
     if (kind === "file" && /_tde$|\/tde\./.test(path)) rmSync(join(left, path));
   }
   writeFileSync(join(left, "postgresql.auto.conf"), "");
-  for (const keys of [engine.keyContext, undefined]) {
-    const options = { root: bytePath(left), expectRoot: undefined, acceptOlder: false };
-    const report = await verifyDatadir(engine.engine, keys, options);
-    assert.equal(report.ok, false);
-    assert.deepEqual(
-      report.traces.map(({ tool }) => tool),
-      ["pg_combinebackup"],
-    );
-  }
+  const report = await engine.verify(left);
+  assert.equal(report.ok, false);
+  assert.deepEqual(
+    report.traces.map(({ tool }) => tool),
+    ["pg_combinebackup"],
+  );
+  const { status, stdout } = runTde(["verify", "--checksums-only", "-D", left]);
+  assert.equal(status, 3);
+  assert.match(stdout, /^what happened: pg_combinebackup.*\nwhat to do: .*decrypt each of them/m);
+  assert.match(stdout, /^NOT verified: /m);
   await assert.rejects(engine.decrypt(left), { code: "integrity" });
 });
