@@ -7,6 +7,7 @@ import { decryptIntoOutput } from "../engine/decrypt-output.ts";
 import { engineContext, keyContext } from "./engine-context.ts";
 import { openKeyringFromOptions } from "./open-keyring.ts";
 import {
+  type AcceptFlags,
   type DataDirectoryFlags,
   dataDirectoryFrom,
   type KeyringFlags,
@@ -16,18 +17,19 @@ import {
   type SecretFlags,
   type WorkFlags,
 } from "./options.ts";
+import { acceptedLines } from "./accepted-lines.ts";
 import { createOutput } from "./output.ts";
 import { formatBytes } from "./progress.ts";
 
 export interface DecryptFlags
   extends
+    AcceptFlags,
     DataDirectoryFlags,
     OutputDirectoryFlags,
     KeyringFlags,
     SecretFlags,
     OutputFlags,
     WorkFlags {
-  readonly acceptOlder?: boolean | undefined;
   readonly restoreControl?: boolean | undefined;
   readonly keepRecoverySettings?: boolean | undefined;
 }
@@ -44,6 +46,7 @@ export async function decrypt(
   const options = {
     root,
     acceptOlder: flags.acceptOlder === true,
+    acceptChanged: flags.acceptChanged ?? [],
     restoreControl: flags.restoreControl === true,
     keepRecoverySettings: flags.keepRecoverySettings === true,
     dryRun: flags.dryRun === true,
@@ -60,12 +63,14 @@ export async function decrypt(
 
 export function decryptedText(report: DecryptReport): string {
   const done = `${report.files} files, ${formatBytes(report.bytes)}`;
-  if (report.outcome === "dry-run") return `would decrypt: ${done}`;
+  if (report.outcome === "dry-run")
+    return [`would decrypt: ${done}`, ...acceptedLines(report.accepted)].join("\n");
   const lines = [`decrypted: ${done}; every tag held`];
   if (report.controlRestored) lines.push("global/pg_control was put back as it was");
   if (report.recoverySettings.length > 0) {
     const verb = report.recoverySettingsKept ? "kept" : "left out";
     lines.push(`${verb}, added after encryption: ${report.recoverySettings.join(", ")}`);
   }
+  lines.push(...acceptedLines(report.accepted));
   return lines.join("\n");
 }

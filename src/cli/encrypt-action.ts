@@ -8,6 +8,7 @@ import { encryptIntoOutput } from "../engine/encrypt-output.ts";
 import { engineContext, keyContext } from "./engine-context.ts";
 import { openKeyringFromOptions } from "./open-keyring.ts";
 import {
+  type AcceptFlags,
   type DataDirectoryFlags,
   dataDirectoryFrom,
   type KeyringFlags,
@@ -17,11 +18,13 @@ import {
   type SecretFlags,
   type WorkFlags,
 } from "./options.ts";
+import { acceptedLines } from "./accepted-lines.ts";
 import { createOutput } from "./output.ts";
 import { formatBytes } from "./progress.ts";
 
 export interface EncryptFlags
   extends
+    AcceptFlags,
     DataDirectoryFlags,
     OutputDirectoryFlags,
     KeyringFlags,
@@ -31,7 +34,6 @@ export interface EncryptFlags
   readonly wal: "sealed" | "skip";
   readonly sealConfig?: boolean | undefined;
   readonly assumeStopped?: boolean | undefined;
-  readonly acceptOlder?: boolean | undefined;
 }
 
 export async function encrypt(
@@ -49,6 +51,7 @@ export async function encrypt(
     sealConfig: flags.sealConfig === true,
     assumeStopped: flags.assumeStopped === true,
     acceptOlder: flags.acceptOlder === true,
+    acceptChanged: flags.acceptChanged ?? [],
     dryRun: flags.dryRun === true,
   };
   const into = outputFrom(flags);
@@ -75,6 +78,7 @@ function toText(report: EncryptReport): string {
   if (proof.wrongChecksums > 0) {
     lines.push(`kept as they were: ${proof.wrongChecksums} pages whose checksum was wrong before`);
   }
+  lines.push(...acceptedLines(report.accepted ?? []));
   lines.push("readable by design:");
   for (const group of proof.plaintext.filter(({ exposed }) => !exposed))
     lines.push(groupLine(group));
@@ -114,6 +118,7 @@ function toJson(report: EncryptReport): unknown {
     directoryId: report.directoryId,
     epoch: report.epoch === undefined ? undefined : Number(report.epoch),
     keyId: report.keyId,
+    accepted: report.accepted,
     root: proof?.root,
     pagesByKey: proof === undefined ? undefined : Object.fromEntries(proof.pagesByKey),
     wrongChecksums: proof?.wrongChecksums,

@@ -9,6 +9,7 @@ import { engineContext, keyContext } from "./engine-context.ts";
 import { ExitCode } from "./exit-codes.ts";
 import { openKeyringFromOptions } from "./open-keyring.ts";
 import {
+  type AcceptFlags,
   type DataDirectoryFlags,
   dataDirectoryFrom,
   type KeyringFlags,
@@ -16,14 +17,14 @@ import {
   type SecretFlags,
   type WorkFlags,
 } from "./options.ts";
+import { acceptedLines } from "./accepted-lines.ts";
 import { createOutput } from "./output.ts";
 import { formatBytes } from "./progress.ts";
 
 export interface VerifyFlags
-  extends DataDirectoryFlags, KeyringFlags, SecretFlags, OutputFlags, WorkFlags {
+  extends AcceptFlags, DataDirectoryFlags, KeyringFlags, SecretFlags, OutputFlags, WorkFlags {
   readonly checksumsOnly?: boolean | undefined;
   readonly expectRoot?: string | undefined;
-  readonly acceptOlder?: boolean | undefined;
 }
 
 export async function verify(positional: BytePath | undefined, flags: VerifyFlags): Promise<void> {
@@ -40,6 +41,7 @@ export async function verify(positional: BytePath | undefined, flags: VerifyFlag
     root,
     expectRoot: flags.expectRoot,
     acceptOlder: flags.acceptOlder === true,
+    acceptChanged: flags.acceptChanged ?? [],
   });
   if (flags.format === "json") output.json(toJson(report));
   else output.result(toText(report));
@@ -49,7 +51,7 @@ export async function verify(positional: BytePath | undefined, flags: VerifyFlag
 }
 
 function toText(report: VerifyReport): string {
-  const lines = report.problems.map(problemLine);
+  const lines = [...report.problems.map(problemLine), ...acceptedLines(report.accepted)];
   if (report.problemCount > report.problems.length) {
     lines.push(`... and ${report.problemCount - report.problems.length} more problems`);
   }
@@ -63,9 +65,14 @@ function toText(report: VerifyReport): string {
   for (const { keyId, pages } of report.keys) lines.push(`key ${keyId}: ${pages} pages and files`);
   const checked = `${report.files} files, ${report.pages} pages, ${formatBytes(report.bytes)}`;
   if (report.epoch !== undefined) lines.push(`epoch ${report.epoch}, root ${report.root}`);
+  const without =
+    report.accepted.length === 0
+      ? ""
+      : `; NOT of ${report.accepted.length} that were accepted as changed`;
   if (!report.ok) lines.push(`NOT verified: ${report.problemCount} problems in ${checked}`);
-  else if (report.depth === "tags") lines.push(`verified: every tag of ${checked}`);
-  else lines.push(`checksums are right: ${checked}; without a key nothing more was checked`);
+  else if (report.depth === "tags") lines.push(`verified: every tag of ${checked}${without}`);
+  else
+    lines.push(`checksums are right: ${checked}; without a key nothing more was checked${without}`);
   return lines.join("\n");
 }
 

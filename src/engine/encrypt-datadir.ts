@@ -8,12 +8,18 @@ import { randomBytes } from "../crypto/primitives.ts";
 import { OWN_FILES } from "../datadir/classify.ts";
 import { type Datadir, openDatadir } from "../datadir/datadir.ts";
 import { assertNotInUse } from "../datadir/in-use.ts";
-import { IntegrityError, StateError } from "../errors.ts";
+import { IntegrityError, StateError, UsageError } from "../errors.ts";
 import type { Manifest } from "../format/manifest.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { type DueStep, type JournalHeader, removeUnbornJournal } from "../storage/journal.ts";
 import type { RunContext } from "../workers/perform.ts";
 import { inspectBackupManifest, sealBackupManifest } from "./backup-manifest.ts";
+import {
+  type AcceptedChange,
+  type AcceptedFile,
+  Acceptance,
+  acceptedFiles,
+} from "./accepted-changes.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
 import { lockDatadir, unfinishedRun } from "./datadir-lock.ts";
 import { DirectoryRun } from "./directory-run.ts";
@@ -31,6 +37,7 @@ import { removeWorkingFiles } from "./working-files.ts";
 interface EncryptPlan {
   readonly wal: "sealed" | "skip";
   readonly sealConfig: boolean;
+  readonly accepted: readonly AcceptedFile[];
 }
 
 /**
@@ -44,6 +51,7 @@ export async function encryptDatadir(
 ): Promise<EncryptReport> {
   const { fs } = engine;
   const { root } = options;
+  const acceptance = new Acceptance(options.acceptChanged);
   const unlocked = openDatadir(fs, root);
   const unfinished = unfinishedRun(fs, root, "encrypt");
   const assumeStopped = options.assumeStopped || unfinished !== undefined;
@@ -62,7 +70,7 @@ export async function encryptDatadir(
     assertNotInUse(fs, datadir, { assumeStopped });
     const header = unfinishedRun(fs, root, "encrypt");
     if (header !== undefined) return await resumeEncryption(engine, keyContext, datadir, header);
-    return await begin(engine, keyContext, datadir, options);
+    return await begin(engine, keyContext, datadir, options, acceptance);
   } finally {
     lock.release();
   }
@@ -119,22 +127,30 @@ async function begin(
   keyContext: KeyContext,
   datadir: Datadir,
   options: EncryptOptions,
+  acceptance: Acceptance,
 ): Promise<EncryptReport> {
   const { fs } = engine;
   const { keys, memory } = keyContext;
   const manifest = hasManifest(fs, datadir.root)
     ? openJudgedManifest(fs, datadir.root, keyContext, options)
     : undefined;
+  if (manifest === undefined) assertNothingToAccept(options);
   removeUnbornJournal(fs, datadir.root);
-  const plan: EncryptPlan = { wal: options.wal, sealConfig: options.sealConfig };
-  const todo = survey(fs, datadir, inventoryOptions(plan, keyContext), false);
+  const { wal, sealConfig } = options;
+  const todo = survey(fs, datadir, inventoryOptions(options, keyContext), false);
   assertManifestFits(datadir, manifest, todo);
   const hasList = inspectBackupManifest(fs, datadir, manifest !== undefined);
-  if (manifest !== undefined && todo.relations + todo.contents === 0 && !hasList) {
+  const isDone = manifest !== undefined && todo.relations + todo.contents === 0 && !hasList;
+  if (isDone && options.acceptChanged.length === 0) {
     return { outcome: "already-encrypted", survey: todo };
   }
   assertRoom(fs, datadir, todo);
-  if (manifest !== undefined) await assertNothingChanged(engine, keyContext, datadir, manifest);
+  const accepted =
+    manifest === undefined
+      ? []
+      : await assertNothingElseChanged(engine, keyContext, datadir, manifest, acceptance);
+  if (isDone && accepted.length === 0) return { outcome: "already-encrypted", survey: todo };
+  const plan: EncryptPlan = { wal, sealConfig, accepted: acceptedFiles(accepted) };
   const run = DirectoryRun.begin(
     fs,
     datadir.root,
@@ -179,13 +195,14 @@ async function carryOn(
       await sealAll(engine, runner, datadir, places, inventory, (steps) => run.commit(steps));
       sealBackupManifest(fs, datadir, root, keys);
       const commit = (steps: readonly DueStep[]): void => run.commit(steps);
-      return await proveAndEnd(engine, keyContext, runner, {
+      const report = await proveAndEnd(engine, keyContext, runner, {
         datadir,
         run,
         wal: plan.wal,
         todo,
         commit,
       });
+      return { ...report, accepted: plan.accepted };
     } finally {
       engine.progress.end();
       await runner.close();
@@ -236,7 +253,10 @@ export function runContextOf(
   };
 }
 
-export function inventoryOptions(plan: EncryptPlan, { keys }: KeyContext): InventoryOptions {
+export function inventoryOptions(
+  plan: Pick<EncryptPlan, "wal" | "sealConfig">,
+  { keys }: KeyContext,
+): InventoryOptions {
   return { wal: plan.wal, sealConfig: plan.sealConfig, keyringId: keys.keyringId };
 }
 
@@ -265,20 +285,31 @@ export function assertManifestFits(
   }
 }
 
+/** @throws {UsageError} where there is no manifest that a file could differ from. */
+export function assertNothingToAccept({ acceptChanged }: EncryptOptions): void {
+  if (acceptChanged.length === 0) return;
+  throw new UsageError("--accept-changed is given for a directory that is not encrypted yet", {
+    hint: "Leave it out: configuration is taken as it is when a directory is encrypted.",
+  });
+}
+
 /**
  * A new manifest vouches for everything that it finds. So what the old one names must be what it names: someone's own
  * plain file in the place of a sealed one, or an older one, must not be sealed or named as if all were well.
+ * @returns the configuration that did change, and that the user wants as it is.
  */
-async function assertNothingChanged(
+async function assertNothingElseChanged(
   engine: EngineContext,
   keyContext: KeyContext,
   datadir: Datadir,
   manifest: Manifest,
-): Promise<void> {
+  acceptance: Acceptance,
+): Promise<readonly AcceptedChange[]> {
   const context = runContextOf(datadir, keyContext, manifest.header.epoch);
   const runner = engine.startRunner(context, () => {});
   try {
-    await assertIntact(engine, runner, datadir, manifest, { allowAdded: true });
+    const options = { acceptance, allowAdded: true };
+    return (await assertIntact(engine, runner, datadir, manifest, options)).accepted;
   } finally {
     await runner.close();
   }

@@ -14,6 +14,7 @@ import { lockDatadir, unfinishedRun } from "./datadir-lock.ts";
 import { DirectoryRun } from "./directory-run.ts";
 import {
   assertManifestFits,
+  assertNothingToAccept,
   installGuardFrom,
   inventoryOptions,
   runContextOf,
@@ -51,6 +52,7 @@ export async function encryptIntoOutput(
       hint: "Copy it with any tool that copies files.",
     });
   }
+  assertNothingToAccept(options);
   const inventory = inventoryOptions(options, keyContext);
   const todo = survey(fs, source, inventory, false);
   assertManifestFits(source, undefined, todo);

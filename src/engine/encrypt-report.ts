@@ -2,6 +2,7 @@
  * What an encryption is asked for, and what it tells.
  */
 import type { BytePath } from "../bytes/byte-path.ts";
+import type { AcceptedFile } from "./accepted-changes.ts";
 import type { ProofReport } from "./proof.ts";
 import type { Survey } from "./survey.ts";
 
@@ -11,6 +12,8 @@ export interface EncryptOptions {
   readonly assumeStopped: boolean;
   readonly sealConfig: boolean;
   readonly acceptOlder: boolean;
+  /** Encrypting again: configuration files to take as they are now, whatever the manifest says of them. */
+  readonly acceptChanged: readonly BytePath[];
   readonly dryRun: boolean;
 }
 
@@ -22,4 +25,6 @@ export interface EncryptReport {
   readonly epoch?: bigint | undefined;
   readonly keyId?: number | undefined;
   readonly proof?: ProofReport | undefined;
+  /** Configuration that was not what the manifest said, and that the new one takes as it is. */
+  readonly accepted?: readonly AcceptedFile[] | undefined;
 }

@@ -15,7 +15,9 @@ import type { Problem } from "../format/problem.ts";
 import { sameButForChecksums } from "../postgres/control-file.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { NEW_JOURNAL_NAME } from "../storage/journal.ts";
+import type { ItemResult } from "../workers/tasks.ts";
 import { type Planned, runBatches } from "./batches.ts";
+import { Acceptance, acceptedFiles, acceptOption } from "./accepted-changes.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
 import { unfinishedRun } from "./datadir-lock.ts";
 import { type Expectation, digestProblem, expectationOf } from "./expected-entry.ts";
@@ -26,7 +28,8 @@ import {
   openAuthenticManifest,
   whyNotCurrent,
 } from "./open-manifest.ts";
-import { RECOVERY_SIGNALS } from "./structure-check.ts";
+import { readableItem } from "./plan-items.ts";
+import { isFolderOf, RECOVERY_SIGNALS } from "./structure-check.ts";
 import { VerifyFindings, type VerifyReport } from "./verify-report.ts";
 
 export interface VerifyOptions {
@@ -34,6 +37,8 @@ export interface VerifyOptions {
   /** 64 hex digits, or a beginning of them of at least 16. */
   readonly expectRoot: string | undefined;
   readonly acceptOlder: boolean;
+  /** Configuration files to take as they are now, whatever the manifest says of them. */
+  readonly acceptChanged: readonly BytePath[];
 }
 
 /**
@@ -54,7 +59,7 @@ export async function verifyDatadir(
 
 interface Extra {
   readonly entry: ManifestEntry | undefined;
-  readonly found: WalkEntry | undefined;
+  readonly found: WalkEntry;
   readonly problems: readonly Problem[];
 }
 
@@ -65,6 +70,7 @@ class Verification {
   private readonly keyContext: KeyContext | undefined;
   private readonly options: VerifyOptions;
   private readonly findings: VerifyFindings = new VerifyFindings();
+  private readonly acceptance: Acceptance;
   private manifest: Manifest | undefined;
 
   constructor(
@@ -78,11 +84,14 @@ class Verification {
     this.datadir = datadir;
     this.keyContext = keyContext;
     this.options = options;
+    this.acceptance = new Acceptance(options.acceptChanged);
   }
 
   async run(): Promise<VerifyReport> {
     this.manifest = this.readManifest();
     this.judgeManifest();
+    if (this.manifest !== undefined)
+      this.acceptance.assertAllExist(this.fs, this.datadir.root, this.manifest);
     await this.checkFiles();
     this.addNotices();
     const { manifest, findings, keyContext } = this;
@@ -95,6 +104,7 @@ class Verification {
       keyringId: manifest?.header.keyringId,
       epoch: manifest?.header.epoch,
       root,
+      accepted: acceptedFiles(this.acceptance.changes),
     });
   }
 
@@ -174,8 +184,9 @@ class Verification {
           for (const { extra, result } of done) {
             for (const problem of extra.problems) findings.problem(problem);
             if (result === undefined) continue;
+            const { entry, found } = extra;
+            if (this.isAccepted(found, entry, result)) continue;
             findings.add(result);
-            const { entry } = extra;
             const differs = entry === undefined ? undefined : digestProblem(entry, result);
             if (differs !== undefined && entry !== undefined) this.reportDifference(entry, differs);
           }
@@ -192,15 +203,34 @@ class Verification {
     for (const { path, entry, found } of joinByPath(entries, this.walk())) {
       if (found === undefined && entry !== undefined) this.reportMissing(path, entry);
       if (found === undefined) continue;
+      if (entry === undefined && this.acceptance.allows(found, entry)) {
+        const sizeBytes = this.fs.stat(joinPath(this.datadir.root, path))?.sizeBytes ?? 0;
+        const places = { source: this.datadir.root, output: undefined };
+        const item = readableItem(places, path, sizeBytes);
+        yield { item, extra: { entry, found, problems: [] } };
+        continue;
+      }
       const expected = entry ?? this.assumedEntry(found);
       if (expected === undefined) continue;
       const { problems, item }: Expectation = expectationOf(this.fs, this.datadir, found, expected);
-      // Settings beside the guard make it longer; what it holds is looked at when it has been read.
+      // Settings beside the guard make it longer, and so may edits; the content is looked at when it has been read.
       const isGuard =
         path === AUTO_CONF && settingsAddedToGuard(this.fs, this.datadir.root).length > 0;
-      const judged = isGuard ? problems.filter(({ kind }) => kind !== "size") : problems;
+      const mayDiffer = isGuard || this.acceptance.allows(found, entry);
+      const judged = mayDiffer ? problems.filter(({ kind }) => kind !== "size") : problems;
       yield { item, extra: { entry, found, problems: judged } };
     }
+  }
+
+  /** Whether a file is not what its line says, and is taken as it is: then it is counted as that and nothing else. */
+  private isAccepted(
+    found: WalkEntry,
+    entry: ManifestEntry | undefined,
+    { digest, sizeBytes = 0 }: ItemResult,
+  ): boolean {
+    const { acceptance } = this;
+    if (digest === undefined || !acceptance.allows(found, entry)) return false;
+    return acceptance.take({ path: found.path, digest, sizeBytes }, entry);
   }
 
   /** What has a line in the manifest, or should have. Everything else is looked at on the way. */
@@ -264,8 +294,8 @@ class Verification {
         this.findings.notice(
           `${path} was added after encryption; decryption leaves it out unless it is asked to keep it`,
         );
-      } else {
-        this.problem("extra", path, "the manifest does not name it");
+      } else if (!isFolderOf(this.acceptance, found)) {
+        this.problem("extra", path, withHint("the manifest does not name it", path));
       }
       return undefined;
     }
@@ -283,7 +313,8 @@ class Verification {
 
   private reportMissing(path: BytePath, entry: ManifestEntry): void {
     if (entry.expendable) this.findings.missing(displayPath(path));
-    else this.problem("missing", path, "the file is missing");
+    else if (!this.acceptance.takeRemoved(entry))
+      this.problem("missing", path, withHint("the file is missing", path, entry));
   }
 
   private reportDifference(entry: ManifestEntry, problem: Problem): void {
@@ -309,7 +340,7 @@ class Verification {
       });
       return;
     }
-    findings.problem(problem);
+    findings.problem({ ...problem, message: withHint(problem.message, entry.path, entry) });
   }
 
   private addNotices(): void {
@@ -344,6 +375,12 @@ class Verification {
 }
 
 const CONTROL_PATH = "global/pg_control";
+
+/** What was found, and the option that takes it as it is where there is one. */
+function withHint(message: string, path: BytePath, entry?: ManifestEntry): string {
+  const option = acceptOption(path, entry);
+  return option === undefined ? message : `${message} (on purpose? ${option})`;
+}
 
 /** @throws {StateError} when nothing in the directory is sealed: there is nothing to verify. */
 export function assertEncrypted(fs: FileSystem, datadir: Datadir): void {

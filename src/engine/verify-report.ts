@@ -3,6 +3,7 @@
  */
 import type { Problem, ProblemKind } from "../format/problem.ts";
 import type { ItemResult } from "../workers/tasks.ts";
+import type { AcceptedFile } from "./accepted-changes.ts";
 
 /** Kept in memory and printed; the count goes on. */
 const MAX_PROBLEMS = 10_000;
@@ -25,6 +26,8 @@ export interface VerifyReport {
   readonly keys: readonly { readonly keyId: number; readonly pages: number }[];
   /** Files that backup tools leave out by design, and that are not there. */
   readonly missingExpendable: readonly string[];
+  /** Configuration that is not what the manifest says and that the user named: counted nowhere else. */
+  readonly accepted: readonly AcceptedFile[];
   readonly notices: readonly string[];
   readonly problems: readonly Problem[];
   readonly problemCount: number;
@@ -78,7 +81,10 @@ export class VerifyFindings {
   }
 
   report(
-    facts: Pick<VerifyReport, "depth" | "directoryId" | "keyringId" | "epoch" | "root">,
+    facts: Pick<
+      VerifyReport,
+      "depth" | "directoryId" | "keyringId" | "epoch" | "root" | "accepted"
+    >,
   ): VerifyReport {
     return {
       ...facts,

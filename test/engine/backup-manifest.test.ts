@@ -286,12 +286,18 @@ async function encrypt(
     assumeStopped: false,
     sealConfig: false,
     acceptOlder: false,
+    acceptChanged: [],
     dryRun: false,
   });
 }
 
 async function verify(root: string): Promise<VerifyReport> {
-  const options = { root: root as BytePath, expectRoot: undefined, acceptOlder: false };
+  const options = {
+    root: root as BytePath,
+    expectRoot: undefined,
+    acceptOlder: false,
+    acceptChanged: [],
+  };
   return verifyDatadir(engineOn(new NodeFileSystem()), KEY_CONTEXT, options);
 }
 
@@ -299,6 +305,7 @@ async function decrypt(root: string): Promise<void> {
   await decryptDatadir(engineOn(new NodeFileSystem()), KEY_CONTEXT, {
     root: root as BytePath,
     acceptOlder: false,
+    acceptChanged: [],
     restoreControl: false,
     keepRecoverySettings: false,
     dryRun: false,

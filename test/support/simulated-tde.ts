@@ -59,6 +59,7 @@ export class SimulatedTde {
       assumeStopped: false,
       sealConfig: false,
       acceptOlder: false,
+      acceptChanged: [],
       dryRun: false,
     } as const;
     const [engine, keys] = await this.contexts("tde encrypt-datadir");
@@ -71,6 +72,7 @@ export class SimulatedTde {
     const options = {
       root,
       acceptOlder: false,
+      acceptChanged: [],
       restoreControl: false,
       keepRecoverySettings: false,
       dryRun: false,
@@ -87,7 +89,12 @@ export class SimulatedTde {
 
   async verify(root: BytePath): Promise<VerifyReport> {
     const [engine, keys] = await this.contexts("tde verify");
-    return await verifyDatadir(engine, keys, { root, expectRoot: undefined, acceptOlder: false });
+    return await verifyDatadir(engine, keys, {
+      root,
+      expectRoot: undefined,
+      acceptOlder: false,
+      acceptChanged: [],
+    });
   }
 
   async createKeyring(): Promise<void> {

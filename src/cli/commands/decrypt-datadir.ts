@@ -3,6 +3,7 @@
  */
 import { Command } from "commander";
 import {
+  addAcceptOptions,
   addDataDirectoryOptions,
   addOutputDirectoryOptions,
   addKeyringOptions,
@@ -19,8 +20,8 @@ export function decryptDatadirCommand(): Command {
   addOutputDirectoryOptions(command);
   addSecretOptions(addKeyringOptions(command));
   addOutputOptions(addWorkOptions(command, { writes: true }));
+  addAcceptOptions(command);
   return command
-    .option("--accept-older", "the directory may be older than one seen before: a restored backup")
     .option(
       "--restore-control",
       "put the original global/pg_control back, whatever was changed in it",

@@ -3,6 +3,7 @@
  */
 import { Command, Option } from "commander";
 import {
+  addAcceptOptions,
   addDataDirectoryOptions,
   addOutputDirectoryOptions,
   addKeyringOptions,
@@ -19,6 +20,7 @@ export function encryptDatadirCommand(): Command {
   addOutputDirectoryOptions(command);
   addSecretOptions(addKeyringOptions(command));
   addOutputOptions(addWorkOptions(command, { writes: true }));
+  addAcceptOptions(command);
   return command
     .addOption(
       new Option("--wal <mode>", "what becomes of pg_wal")
@@ -27,7 +29,6 @@ export function encryptDatadirCommand(): Command {
     )
     .option("--seal-config", "seal configuration files that hold passwords, too")
     .option("--assume-stopped", "no server uses this copy, whatever its control file says")
-    .option("--accept-older", "go on although the directory is older than one seen before")
     .addHelpText(
       "after",
       `

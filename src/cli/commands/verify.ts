@@ -3,6 +3,7 @@
  */
 import { Command, InvalidArgumentError } from "commander";
 import {
+  addAcceptOptions,
   addDataDirectoryOptions,
   addKeyringOptions,
   addOutputOptions,
@@ -17,10 +18,10 @@ export function verifyCommand(): Command {
   addDataDirectoryOptions(command);
   addSecretOptions(addKeyringOptions(command));
   addOutputOptions(addWorkOptions(command, { writes: false }));
+  addAcceptOptions(command);
   return command
     .option("--checksums-only", "checksums and form only: needs no key, finds damage but no forger")
     .option("--expect-root <root>", "the manifest's root must be this one", parseRoot)
-    .option("--accept-older", "the directory may be older than one seen before: a restored backup")
     .addHelpText(
       "after",
       `
