@@ -4,6 +4,8 @@
 import type { BytePath } from "../bytes/byte-path.ts";
 import { decryptDatadir, type DecryptReport } from "../engine/decrypt-datadir.ts";
 import { decryptIntoOutput } from "../engine/decrypt-output.ts";
+import { type ScopeSelection, selectsEverything } from "../engine/select-scope.ts";
+import { UsageError } from "../errors.ts";
 import { engineContext, keyContext } from "./engine-context.ts";
 import { openKeyringFromOptions } from "./open-keyring.ts";
 import {
@@ -14,10 +16,12 @@ import {
   type OutputDirectoryFlags,
   outputFrom,
   type OutputFlags,
+  scopeFrom,
+  type ScopeFlags,
   type SecretFlags,
   type WorkFlags,
 } from "./options.ts";
-import { acceptedLines } from "./accepted-lines.ts";
+import { acceptedLines } from "./report-lines.ts";
 import { createOutput } from "./output.ts";
 import { formatBytes } from "./progress.ts";
 
@@ -27,6 +31,7 @@ export interface DecryptFlags
     DataDirectoryFlags,
     OutputDirectoryFlags,
     KeyringFlags,
+    ScopeFlags,
     SecretFlags,
     OutputFlags,
     WorkFlags {
@@ -39,6 +44,7 @@ export async function decrypt(
   flags: DecryptFlags,
 ): Promise<void> {
   const output = createOutput(flags);
+  refuseScope(scopeFrom(flags));
   const root = dataDirectoryFrom(flags, positional);
   const command = "tde decrypt-datadir";
   const engine = await engineContext(command, flags, output);
@@ -59,6 +65,13 @@ export async function decrypt(
       : await decryptIntoOutput(engine, context, options, into);
   if (flags.format === "json") output.json(report);
   else output.result(decryptedText(report));
+}
+
+function refuseScope(selection: ScopeSelection): void {
+  if (selectsEverything(selection)) return;
+  throw new UsageError("decrypt-datadir gives the whole directory back, not parts of it", {
+    hint: "Leave the scope options out. To have less encrypted, decrypt it, then encrypt it with the scope that you want.",
+  });
 }
 
 export function decryptedText(report: DecryptReport): string {

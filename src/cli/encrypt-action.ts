@@ -5,6 +5,7 @@ import type { BytePath } from "../bytes/byte-path.ts";
 import { encryptDatadir } from "../engine/encrypt-datadir.ts";
 import type { EncryptReport } from "../engine/encrypt-report.ts";
 import { encryptIntoOutput } from "../engine/encrypt-output.ts";
+import { serializeScope } from "../format/scope.ts";
 import { engineContext, keyContext } from "./engine-context.ts";
 import { openKeyringFromOptions } from "./open-keyring.ts";
 import {
@@ -15,10 +16,12 @@ import {
   type OutputDirectoryFlags,
   outputFrom,
   type OutputFlags,
+  scopeFrom,
+  type ScopeFlags,
   type SecretFlags,
   type WorkFlags,
 } from "./options.ts";
-import { acceptedLines } from "./accepted-lines.ts";
+import { acceptedLines, outOfScopeLines } from "./report-lines.ts";
 import { createOutput } from "./output.ts";
 import { formatBytes } from "./progress.ts";
 
@@ -28,6 +31,7 @@ export interface EncryptFlags
     DataDirectoryFlags,
     OutputDirectoryFlags,
     KeyringFlags,
+    ScopeFlags,
     SecretFlags,
     OutputFlags,
     WorkFlags {
@@ -47,6 +51,7 @@ export async function encrypt(
   const opened = await openKeyringFromOptions(flags, command, output, engine.fs);
   const options = {
     root,
+    scope: scopeFrom(flags),
     wal: flags.wal,
     sealConfig: flags.sealConfig === true,
     assumeStopped: flags.assumeStopped === true,
@@ -67,11 +72,14 @@ export async function encrypt(
 function toText(report: EncryptReport): string {
   const { survey, proof } = report;
   const todo = `${survey.relations} relation files and ${survey.contents} other files, ${formatBytes(survey.bytes)}`;
-  if (report.outcome === "dry-run") return `would encrypt: ${todo}`;
+  const plain = outOfScopeLines(report.scope, proof?.outOfScope ?? survey.outOfScope);
+  if (report.outcome === "dry-run") return [...plain, `would encrypt: ${todo}`].join("\n");
   if (report.outcome === "already-encrypted" || proof === undefined) {
-    return `already encrypted: ${survey.sealedAlready} files; nothing was to do`;
+    const nothing = `already encrypted: ${survey.sealedAlready} files; nothing was to do`;
+    return [...plain, nothing].join("\n");
   }
   const lines = [
+    ...plain,
     `encrypted: ${todo}, under key ${report.keyId}`,
     `proved: ${proof.sealedFiles} files hold nothing but ciphertext and authenticated zeros`,
   ];
@@ -114,6 +122,8 @@ function toJson(report: EncryptReport): unknown {
     relations: report.survey.relations,
     otherFiles: report.survey.contents,
     bytes: report.survey.bytes,
+    scope: serializeScope(report.scope),
+    outOfScope: proof?.outOfScope ?? report.survey.outOfScope,
     sealedAlready: report.survey.sealedAlready,
     directoryId: report.directoryId,
     epoch: report.epoch === undefined ? undefined : Number(report.epoch),

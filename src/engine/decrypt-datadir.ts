@@ -127,7 +127,6 @@ async function begin(
   try {
     const { addedSignals, accepted } = await assertIntact(engine, runner, datadir, manifest, {
       acceptance,
-      allowAdded: false,
     });
     if (options.dryRun) return dryRunReport(fs, datadir, { manifest, accepted });
     const { keepRecoverySettings } = options;

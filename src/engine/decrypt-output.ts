@@ -65,7 +65,6 @@ export async function decryptIntoOutput(
   try {
     const { addedSignals, accepted } = await assertIntact(engine, runner, source, manifest, {
       acceptance,
-      allowAdded: false,
     });
     const opening = { manifest, accepted };
     const counted = countToOpen(fs, source, opening);

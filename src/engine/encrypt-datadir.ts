@@ -8,8 +8,10 @@ import { randomBytes } from "../crypto/primitives.ts";
 import { OWN_FILES } from "../datadir/classify.ts";
 import { type Datadir, openDatadir } from "../datadir/datadir.ts";
 import { assertNotInUse } from "../datadir/in-use.ts";
+import type { WalkEntry } from "../datadir/walk.ts";
 import { IntegrityError, StateError, UsageError } from "../errors.ts";
 import type { Manifest } from "../format/manifest.ts";
+import { isSameScope, type Scope, scopeFilter, serializeScope } from "../format/scope.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { type DueStep, type JournalHeader, removeUnbornJournal } from "../storage/journal.ts";
 import type { RunContext } from "../workers/perform.ts";
@@ -27,6 +29,7 @@ import type { EncryptOptions, EncryptReport } from "./encrypt-report.ts";
 import { AUTO_CONF, installGuard, readAutoConf } from "./guard.ts";
 import { type InventoryOptions, takeInventory } from "./inventory.ts";
 import { hasManifest, nextEpoch, openJudgedManifest, openManifestOfRun } from "./open-manifest.ts";
+import { relationsOnDisk, selectScope } from "./select-scope.ts";
 import { assertIntact } from "./structure-check.ts";
 import { proveAndEnd } from "./prove-and-end.ts";
 import { sealAll } from "./seal-all.ts";
@@ -35,6 +38,7 @@ import { removeWorkingFiles } from "./working-files.ts";
 
 /** What the journal keeps of the options, so that a resumed run does the same. */
 interface EncryptPlan {
+  readonly scope: Scope;
   readonly wal: "sealed" | "skip";
   readonly sealConfig: boolean;
   readonly accepted: readonly AcceptedFile[];
@@ -53,15 +57,14 @@ export async function encryptDatadir(
   const { root } = options;
   const acceptance = new Acceptance(options.acceptChanged);
   const unlocked = openDatadir(fs, root);
+  const scope = selectScope(relationsOnDisk(fs, unlocked), options.scope);
   const unfinished = unfinishedRun(fs, root, "encrypt");
   const assumeStopped = options.assumeStopped || unfinished !== undefined;
   assertNotInUse(fs, unlocked, { assumeStopped });
   if (options.dryRun) {
     inspectBackupManifest(fs, unlocked, hasManifest(fs, root) || unfinished !== undefined);
-    return {
-      outcome: "dry-run",
-      survey: survey(fs, unlocked, inventoryOptions(options, keyContext), true),
-    };
+    const todo = survey(fs, unlocked, inventoryOptions({ ...options, scope }, keyContext), true);
+    return { outcome: "dry-run", survey: todo, scope };
   }
 
   const lock = lockDatadir(fs, root, engine.command);
@@ -69,8 +72,16 @@ export async function encryptDatadir(
     const datadir = openDatadir(fs, root);
     assertNotInUse(fs, datadir, { assumeStopped });
     const header = unfinishedRun(fs, root, "encrypt");
-    if (header !== undefined) return await resumeEncryption(engine, keyContext, datadir, header);
-    return await begin(engine, keyContext, datadir, options, acceptance);
+    if (header !== undefined) {
+      const report = await resumeEncryption(engine, keyContext, datadir, header);
+      if (!isSameScope(report.scope, scope)) {
+        engine.notice(
+          `the interrupted run was finished with its own scope, ${serializeScope(report.scope)}; run the command again for another one`,
+        );
+      }
+      return report;
+    }
+    return await begin(engine, keyContext, datadir, options, scope, acceptance);
   } finally {
     lock.release();
   }
@@ -119,7 +130,8 @@ function finishEncryption(
   run.end();
   const root = manifest.root.toString("hex");
   keyContext.memory.remember({ directoryId, epoch, root, path: datadir.realRoot, pagesByKey });
-  return { outcome: "already-encrypted", survey: done, directoryId, epoch, keyId };
+  const { scope } = plan;
+  return { outcome: "already-encrypted", survey: done, scope, directoryId, epoch, keyId };
 }
 
 async function begin(
@@ -127,6 +139,7 @@ async function begin(
   keyContext: KeyContext,
   datadir: Datadir,
   options: EncryptOptions,
+  scope: Scope,
   acceptance: Acceptance,
 ): Promise<EncryptReport> {
   const { fs } = engine;
@@ -137,20 +150,27 @@ async function begin(
   if (manifest === undefined) assertNothingToAccept(options);
   removeUnbornJournal(fs, datadir.root);
   const { wal, sealConfig } = options;
-  const todo = survey(fs, datadir, inventoryOptions(options, keyContext), false);
+  const todo = survey(fs, datadir, inventoryOptions({ ...options, scope }, keyContext), false);
   assertManifestFits(datadir, manifest, todo);
   const hasList = inspectBackupManifest(fs, datadir, manifest !== undefined);
-  const isDone = manifest !== undefined && todo.relations + todo.contents === 0 && !hasList;
+  const isDone =
+    manifest !== undefined &&
+    todo.relations + todo.contents === 0 &&
+    !hasList &&
+    isSameScope(manifest.header.scope, scope);
   if (isDone && options.acceptChanged.length === 0) {
-    return { outcome: "already-encrypted", survey: todo };
+    return { outcome: "already-encrypted", survey: todo, scope };
   }
   assertRoom(fs, datadir, todo);
   const accepted =
     manifest === undefined
       ? []
-      : await assertNothingElseChanged(engine, keyContext, datadir, manifest, acceptance);
-  if (isDone && accepted.length === 0) return { outcome: "already-encrypted", survey: todo };
-  const plan: EncryptPlan = { wal, sealConfig, accepted: acceptedFiles(accepted) };
+      : await assertNothingElseChanged(engine, keyContext, datadir, manifest, {
+          acceptance,
+          scope,
+        });
+  if (isDone && accepted.length === 0) return { outcome: "already-encrypted", survey: todo, scope };
+  const plan: EncryptPlan = { scope, wal, sealConfig, accepted: acceptedFiles(accepted) };
   const run = DirectoryRun.begin(
     fs,
     datadir.root,
@@ -198,6 +218,7 @@ async function carryOn(
       const report = await proveAndEnd(engine, keyContext, runner, {
         datadir,
         run,
+        scope: plan.scope,
         wal: plan.wal,
         todo,
         commit,
@@ -254,10 +275,11 @@ export function runContextOf(
 }
 
 export function inventoryOptions(
-  plan: Pick<EncryptPlan, "wal" | "sealConfig">,
+  plan: Pick<EncryptPlan, "scope" | "wal" | "sealConfig">,
   { keys }: KeyContext,
 ): InventoryOptions {
-  return { wal: plan.wal, sealConfig: plan.sealConfig, keyringId: keys.keyringId };
+  const { scope, wal, sealConfig } = plan;
+  return { scope, wal, sealConfig, keyringId: keys.keyringId };
 }
 
 /** Sealed files without a manifest, or with a changed pg_control: something else was here. */
@@ -303,12 +325,18 @@ async function assertNothingElseChanged(
   keyContext: KeyContext,
   datadir: Datadir,
   manifest: Manifest,
-  acceptance: Acceptance,
+  { acceptance, scope }: { readonly acceptance: Acceptance; readonly scope: Scope },
 ): Promise<readonly AcceptedChange[]> {
   const context = runContextOf(datadir, keyContext, manifest.header.epoch);
   const runner = engine.startRunner(context, () => {});
   try {
-    const options = { acceptance, allowAdded: true };
+    const isInScope = scopeFilter(scope);
+    // What is added and stays readable would be vouched for: that takes the user's word for each file.
+    const allowAdded = ({ classification }: WalkEntry): boolean =>
+      classification.class === "relation"
+        ? isInScope(classification.file)
+        : classification.class !== "readable";
+    const options = { acceptance, allowAdded };
     return (await assertIntact(engine, runner, datadir, manifest, options)).accepted;
   } finally {
     await runner.close();

@@ -35,8 +35,8 @@ export interface Intact {
 
 export interface IntactOptions {
   readonly acceptance: Acceptance;
-  /** Files that the manifest does not name are no problem where they are to be sealed now. */
-  readonly allowAdded: boolean;
+  /** Whether a file that the manifest does not name is no problem; none is allowed without it. */
+  readonly allowAdded?: ((found: WalkEntry) => boolean) | undefined;
 }
 
 interface Checked {
@@ -115,7 +115,7 @@ function* plan(
       else if (acceptance.allows(found, entry)) {
         const sizeBytes = fs.stat(joinPath(datadir.root, path))?.sizeBytes ?? 0;
         yield { item: readableItem(places, path, sizeBytes), extra: { found, entry } };
-      } else if (!isFolderOf(acceptance, found) && !(allowAdded && isToBeSealed(found))) {
+      } else if (!isFolderOf(acceptance, found) && allowAdded?.(found) !== true) {
         problems.add(
           { kind: "extra", path: displayPath(path), message: "the manifest does not name it" },
           acceptOption(path, entry),
@@ -134,11 +134,6 @@ function* plan(
 /** A folder without a line that holds a file which the user wants. */
 export function isFolderOf(acceptance: Acceptance, { path, kind }: WalkEntry): boolean {
   return kind === "directory" && acceptance.allowsFolder(path);
-}
-
-/** A new manifest would vouch for what is added and stays readable: that takes the user's word for each file. */
-function isToBeSealed({ classification }: WalkEntry): boolean {
-  return classification.class !== "readable";
 }
 
 /** What should have a line in the manifest. */

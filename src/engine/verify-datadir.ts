@@ -6,12 +6,14 @@
 import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { AUTO_CONF, OWN_FILES } from "../datadir/classify.ts";
 import { type Datadir, openDatadir } from "../datadir/datadir.ts";
+import { parseRelationPath } from "../datadir/relation-path.ts";
 import { walkDatadir, type WalkEntry } from "../datadir/walk.ts";
 import { StateError, TdeError } from "../errors.ts";
 import type { ManifestClass, ManifestEntry } from "../format/manifest-entry.ts";
 import { joinByPath } from "../format/manifest-order.ts";
 import { type Manifest, openManifestWithoutKey } from "../format/manifest.ts";
 import type { Problem } from "../format/problem.ts";
+import { type Scope, type ScopeFilter, scopeFilter } from "../format/scope.ts";
 import { sameButForChecksums } from "../postgres/control-file.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { NEW_JOURNAL_NAME } from "../storage/journal.ts";
@@ -29,6 +31,13 @@ import {
   whyNotCurrent,
 } from "./open-manifest.ts";
 import { readableItem } from "./plan-items.ts";
+import {
+  relationsOfManifest,
+  relationsOnDisk,
+  type ScopeSelection,
+  selectScope,
+  selectsEverything,
+} from "./select-scope.ts";
 import { isFolderOf, RECOVERY_SIGNALS } from "./structure-check.ts";
 import { VerifyFindings, type VerifyReport } from "./verify-report.ts";
 
@@ -36,6 +45,8 @@ export interface VerifyOptions {
   readonly root: BytePath;
   /** 64 hex digits, or a beginning of them of at least 16. */
   readonly expectRoot: string | undefined;
+  /** Only these relations, and nothing else; everything where nothing is named. */
+  readonly scope: ScopeSelection;
   readonly acceptOlder: boolean;
   /** Configuration files to take as they are now, whatever the manifest says of them. */
   readonly acceptChanged: readonly BytePath[];
@@ -72,6 +83,9 @@ class Verification {
   private readonly findings: VerifyFindings = new VerifyFindings();
   private readonly acceptance: Acceptance;
   private manifest: Manifest | undefined;
+  /** Undefined: everything is checked. */
+  private selected: Scope | undefined;
+  private isSelected: ScopeFilter = () => true;
 
   constructor(
     engine: EngineContext,
@@ -90,13 +104,15 @@ class Verification {
   async run(): Promise<VerifyReport> {
     this.manifest = this.readManifest();
     this.judgeManifest();
+    this.select();
     if (this.manifest !== undefined)
       this.acceptance.assertAllExist(this.fs, this.datadir.root, this.manifest);
     await this.checkFiles();
     this.addNotices();
     const { manifest, findings, keyContext } = this;
     const root = manifest?.root.toString("hex");
-    if (findings.clean && manifest !== undefined && keyContext !== undefined)
+    const isWhole = this.selected === undefined;
+    if (isWhole && findings.clean && manifest !== undefined && keyContext !== undefined)
       this.remember(manifest, keyContext);
     return findings.report({
       depth: keyContext === undefined ? "checksums" : "tags",
@@ -104,6 +120,8 @@ class Verification {
       keyringId: manifest?.header.keyringId,
       epoch: manifest?.header.epoch,
       root,
+      scope: manifest?.header.scope,
+      selected: this.selected,
       accepted: acceptedFiles(this.acceptance.changes),
     });
   }
@@ -150,6 +168,22 @@ class Verification {
     if (problem !== undefined) this.problem("rollback", OWN_FILES.manifest, problem);
   }
 
+  private select(): void {
+    const { fs, datadir, manifest, options } = this;
+    if (selectsEverything(options.scope)) return;
+    const onDisk = relationsOnDisk(fs, datadir);
+    const known = manifest === undefined ? onDisk : relationsOfManifest(onDisk, manifest);
+    this.selected = selectScope(known, options.scope);
+    this.isSelected = scopeFilter(this.selected);
+  }
+
+  /** Whether a path is to be looked at: where relations were named, theirs and no other. */
+  private looksAt(path: BytePath): boolean {
+    if (this.selected === undefined) return true;
+    const file = parseRelationPath(path, this.datadir);
+    return file !== undefined && this.isSelected(file);
+  }
+
   private async checkFiles(): Promise<void> {
     const { engine, datadir, keyContext, findings, manifest } = this;
     const { control } = datadir;
@@ -187,6 +221,8 @@ class Verification {
             const { entry, found } = extra;
             if (this.isAccepted(found, entry, result)) continue;
             findings.add(result);
+            if (entry?.class === "O" && found.classification.class === "relation")
+              findings.outOfScope(result.sizeBytes ?? 0);
             const differs = entry === undefined ? undefined : digestProblem(entry, result);
             if (differs !== undefined && entry !== undefined) this.reportDifference(entry, differs);
           }
@@ -199,8 +235,7 @@ class Verification {
   }
 
   private *plan(): Generator<Planned<Extra>> {
-    const entries = this.manifest?.entries() ?? [];
-    for (const { path, entry, found } of joinByPath(entries, this.walk())) {
+    for (const { path, entry, found } of joinByPath(this.entries(), this.walk())) {
       if (found === undefined && entry !== undefined) this.reportMissing(path, entry);
       if (found === undefined) continue;
       if (entry === undefined && this.acceptance.allows(found, entry)) {
@@ -222,6 +257,11 @@ class Verification {
     }
   }
 
+  /** The lines of what is looked at. */
+  private *entries(): Generator<ManifestEntry> {
+    for (const entry of this.manifest?.entries() ?? []) if (this.looksAt(entry.path)) yield entry;
+  }
+
   /** Whether a file is not what its line says, and is taken as it is: then it is counted as that and nothing else. */
   private isAccepted(
     found: WalkEntry,
@@ -237,6 +277,7 @@ class Verification {
   private *walk(): Generator<WalkEntry> {
     for (const found of walkDatadir(this.fs, this.datadir.root, this.datadir)) {
       const { path, classification } = found;
+      if (!this.looksAt(classification.class === "sidecar" ? classification.of : path)) continue;
       switch (classification.class) {
         case "sidecar": {
           const owner = this.fs.stat(joinPath(this.datadir.root, classification.of));
@@ -351,7 +392,7 @@ class Verification {
 
   private totalBytes(): number {
     let bytes = 0;
-    for (const { sizeBytes } of this.manifest?.entries() ?? []) bytes += sizeBytes;
+    for (const { sizeBytes } of this.entries()) bytes += sizeBytes;
     return bytes;
   }
 

@@ -21,6 +21,7 @@ import { decryptDatadir } from "../../src/engine/decrypt-datadir.ts";
 import { encryptDatadir } from "../../src/engine/encrypt-datadir.ts";
 import type { EncryptReport } from "../../src/engine/encrypt-report.ts";
 import { silentProgress } from "../../src/engine/progress-sink.ts";
+import { NOTHING_SELECTED } from "../../src/engine/select-scope.ts";
 import { verifyDatadir } from "../../src/engine/verify-datadir.ts";
 import type { VerifyReport } from "../../src/engine/verify-report.ts";
 import { IntegrityError, TdeError } from "../../src/errors.ts";
@@ -287,6 +288,7 @@ async function encrypt(
     sealConfig: false,
     acceptOlder: false,
     acceptChanged: [],
+    scope: NOTHING_SELECTED,
     dryRun: false,
   });
 }
@@ -297,6 +299,7 @@ async function verify(root: string): Promise<VerifyReport> {
     expectRoot: undefined,
     acceptOlder: false,
     acceptChanged: [],
+    scope: NOTHING_SELECTED,
   };
   return verifyDatadir(engineOn(new NodeFileSystem()), KEY_CONTEXT, options);
 }

@@ -15,6 +15,7 @@ import { encryptIntoOutput } from "../../src/engine/encrypt-output.ts";
 import type { OutputOptions } from "../../src/engine/output-directory.ts";
 import { silentProgress } from "../../src/engine/progress-sink.ts";
 import { recoverDatadir, type RecoveryOutcome } from "../../src/engine/recover.ts";
+import { NOTHING_SELECTED, type ScopeSelection } from "../../src/engine/select-scope.ts";
 import { verifyDatadir } from "../../src/engine/verify-datadir.ts";
 import type { VerifyReport } from "../../src/engine/verify-report.ts";
 import { createKeyring, type Keyring, openKeyring } from "../../src/keyring/keyring.ts";
@@ -52,9 +53,14 @@ export class SimulatedTde {
     this.disk = disk;
   }
 
-  async encrypt(root: BytePath, output?: OutputOptions): Promise<EncryptReport> {
+  async encrypt(
+    root: BytePath,
+    output?: OutputOptions,
+    scope: ScopeSelection = NOTHING_SELECTED,
+  ): Promise<EncryptReport> {
     const options = {
       root,
+      scope,
       wal: "sealed",
       assumeStopped: false,
       sealConfig: false,
@@ -94,6 +100,7 @@ export class SimulatedTde {
       expectRoot: undefined,
       acceptOlder: false,
       acceptChanged: [],
+      scope: NOTHING_SELECTED,
     });
   }
 

@@ -14,6 +14,7 @@ import {
 import { encryptDatadir } from "../../src/engine/encrypt-datadir.ts";
 import type { EncryptOptions, EncryptReport } from "../../src/engine/encrypt-report.ts";
 import { silentProgress } from "../../src/engine/progress-sink.ts";
+import { NOTHING_SELECTED } from "../../src/engine/select-scope.ts";
 import { verifyDatadir, type VerifyOptions } from "../../src/engine/verify-datadir.ts";
 import type { VerifyReport } from "../../src/engine/verify-report.ts";
 import { NodeFileSystem } from "../../src/storage/node-file-system.ts";
@@ -147,6 +148,7 @@ export class SmallEngine {
       expectRoot: undefined,
       acceptOlder: false,
       acceptChanged: [],
+      scope: NOTHING_SELECTED,
       ...options,
     });
   }
@@ -163,6 +165,7 @@ export class SmallEngine {
       sealConfig: false,
       acceptOlder: false,
       acceptChanged: [],
+      scope: NOTHING_SELECTED,
       dryRun: false,
       ...options,
     };

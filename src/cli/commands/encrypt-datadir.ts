@@ -8,6 +8,7 @@ import {
   addOutputDirectoryOptions,
   addKeyringOptions,
   addOutputOptions,
+  addScopeOptions,
   addSecretOptions,
   addWorkOptions,
 } from "../options.ts";
@@ -20,6 +21,7 @@ export function encryptDatadirCommand(): Command {
   addOutputDirectoryOptions(command);
   addSecretOptions(addKeyringOptions(command));
   addOutputOptions(addWorkOptions(command, { writes: true }));
+  addScopeOptions(command);
   addAcceptOptions(command);
   return command
     .addOption(

@@ -7,6 +7,7 @@ import {
   addDataDirectoryOptions,
   addKeyringOptions,
   addOutputOptions,
+  addScopeOptions,
   addSecretOptions,
   addWorkOptions,
 } from "../options.ts";
@@ -18,6 +19,7 @@ export function verifyCommand(): Command {
   addDataDirectoryOptions(command);
   addSecretOptions(addKeyringOptions(command));
   addOutputOptions(addWorkOptions(command, { writes: false }));
+  addScopeOptions(command);
   addAcceptOptions(command);
   return command
     .option("--checksums-only", "checksums and form only: needs no key, finds damage but no forger")
