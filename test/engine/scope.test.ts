@@ -24,6 +24,7 @@ import {
   SmallEngine,
   WAL_FILE,
 } from "../support/small-cluster.ts";
+import { StoppingFileSystem } from "../support/stopping-file-system.ts";
 import { assertSameTree, treeOf } from "../support/tree.ts";
 
 const small = new SmallEngine();
@@ -187,6 +188,21 @@ for (const [name, scope] of [
     assertSameTree(treeOf(datadir), before);
   });
 }
+
+test("an interrupted run ends with its own scope, whatever the next command names, and says so", async () => {
+  const rehearsal = new StoppingFileSystem();
+  await new SmallEngine({ fs: rehearsal }).encrypt(copyOf(plain), { scope: PARTLY });
+  const datadir = copyOf(plain);
+  const fs = new StoppingFileSystem(Math.floor(rehearsal.operations / 2));
+  await assert.rejects(new SmallEngine({ fs }).encrypt(datadir, { scope: PARTLY }));
+
+  const engine = new SmallEngine();
+  const report = await engine.encrypt(datadir);
+  assert.equal(serializeScope(report.scope), TEXT);
+  assert.match(engine.notices.join(), /finished with its own scope, relation:1663/);
+  assert.deepEqual(sealedRelations(datadir), SEALED.toSorted());
+  assert.deepEqual((await engine.verify(datadir)).problems, []);
+});
 
 test("--exclude leaves out one relation of all", async () => {
   const datadir = copyOf(plain);
