@@ -4,6 +4,7 @@
  */
 import type { Datadir } from "../datadir/datadir.ts";
 import type { WalMode } from "../format/manifest-header.ts";
+import type { Scope } from "../format/scope.ts";
 import type { DueStep } from "../storage/journal.ts";
 import type { TaskRunner } from "../workers/runner.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
@@ -16,6 +17,7 @@ export interface Sealed {
   /** Every file in it is sealed. */
   readonly datadir: Datadir;
   readonly run: DirectoryRun;
+  readonly scope: Scope;
   readonly wal: WalMode;
   readonly todo: Survey;
   /** Lets the manifests take their places. */
@@ -27,7 +29,7 @@ export async function proveAndEnd(
   engine: EngineContext,
   { keys, memory }: KeyContext,
   runner: TaskRunner,
-  { datadir, run, wal, todo, commit }: Sealed,
+  { datadir, run, scope, wal, todo, commit }: Sealed,
 ): Promise<EncryptReport> {
   const { directoryId, epoch } = run.header;
   const header = {
@@ -36,12 +38,12 @@ export async function proveAndEnd(
     systemIdentifier: datadir.control.systemIdentifier,
     keyId: keys.currentKeyId,
     epoch,
-    scope: "all",
+    scope,
     wal,
     control: datadir.controlBytes,
   } as const;
   engine.progress.end();
-  engine.progress.begin("proving", todo.bytes);
+  engine.progress.begin("proving", todo.bytes + todo.outOfScope.bytes);
   const { proof, steps } = await writeManifests(engine, runner, datadir, { header, keys });
   commit(steps);
   run.end();
@@ -49,6 +51,7 @@ export async function proveAndEnd(
   memory.remember({ directoryId, epoch, root, path: datadir.realRoot, pagesByKey });
   return {
     outcome: "encrypted",
+    scope,
     survey: todo,
     directoryId,
     epoch,

@@ -45,7 +45,7 @@ test("pg_rewind onto an encrypted directory with plain WAL is named by verify, a
   if (tools === undefined) return;
   const { left, right } = await divergedCopies(tools);
   const engine = new SmallEngine();
-  await engine.encrypt(left, "skip");
+  await engine.encrypt(left, { wal: "skip" });
   const { status, stderr } = rewind(tools, left, right);
   assert.equal(status, 0, stderr);
   const top = readdirSync(left).filter((name) => name.startsWith("tde"));

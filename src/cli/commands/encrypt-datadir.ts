@@ -3,10 +3,12 @@
  */
 import { Command, Option } from "commander";
 import {
+  addAcceptOptions,
   addDataDirectoryOptions,
   addOutputDirectoryOptions,
   addKeyringOptions,
   addOutputOptions,
+  addScopeOptions,
   addSecretOptions,
   addWorkOptions,
 } from "../options.ts";
@@ -19,6 +21,8 @@ export function encryptDatadirCommand(): Command {
   addOutputDirectoryOptions(command);
   addSecretOptions(addKeyringOptions(command));
   addOutputOptions(addWorkOptions(command, { writes: true }));
+  addScopeOptions(command);
+  addAcceptOptions(command);
   return command
     .addOption(
       new Option("--wal <mode>", "what becomes of pg_wal")
@@ -27,7 +31,6 @@ export function encryptDatadirCommand(): Command {
     )
     .option("--seal-config", "seal configuration files that hold passwords, too")
     .option("--assume-stopped", "no server uses this copy, whatever its control file says")
-    .option("--accept-older", "go on although the directory is older than one seen before")
     .addHelpText(
       "after",
       `
