@@ -79,6 +79,9 @@ function toText(report: VerifyReport): string {
       `note: ${report.missingExpendable.length} files that backup tools leave out are not there: ${first} ...`,
     );
   }
+  for (const { happened, advice } of report.traces) {
+    lines.push(`what happened: ${happened}`, `what to do: ${advice}`);
+  }
   for (const { keyId, pages } of report.keys) lines.push(`key ${keyId}: ${pages} pages and files`);
   const { selected, outOfScope } = report;
   const tagged = `${report.files - outOfScope.files} files, ${report.pages} pages, ${formatBytes(report.bytes - outOfScope.bytes)}`;

@@ -7,6 +7,7 @@ import { type BytePath, displayPath, joinPath, nameOf } from "../bytes/byte-path
 import type { Datadir } from "../datadir/datadir.ts";
 import { type RelationFile, sidecarName, workingName } from "../datadir/relation-path.ts";
 import { containerHeaderOf } from "../datadir/sealed-file.ts";
+import { assertMappedTablespacesAreThere } from "../datadir/tablespace-map.ts";
 import { walkDatadir, type WalkEntry } from "../datadir/walk.ts";
 import { StateError } from "../errors.ts";
 import { fileContext } from "../format/container.ts";
@@ -45,7 +46,7 @@ export interface InventoryEntry {
   readonly sizeBytes: number;
 }
 
-/** @throws {StateError} at the first entry that speaks against encrypting. */
+/** @throws {StateError} at the first thing that speaks against encrypting. */
 export function* takeInventory(
   fs: FileSystem,
   datadir: Datadir,
@@ -53,6 +54,7 @@ export function* takeInventory(
   resumed: boolean,
 ): Generator<InventoryEntry> {
   const isInScope = scopeFilter(options.scope);
+  assertMappedTablespacesAreThere(fs, datadir);
   for (const entry of walkDatadir(fs, datadir.root, datadir)) {
     const path = joinPath(datadir.root, entry.path);
     const sizeBytes = entry.kind === "file" ? (fs.stat(path)?.sizeBytes ?? 0) : 0;
@@ -167,7 +169,8 @@ export function assertNotSealed(
   });
 }
 
-function beginsSealed(
+/** Whether the first page bears the mark of sealed pages, and a checksum as sealing stores it. */
+export function beginsSealed(
   fs: FileSystem,
   datadir: Datadir,
   path: BytePath,

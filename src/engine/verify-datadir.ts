@@ -39,6 +39,7 @@ import {
   selectsEverything,
 } from "./select-scope.ts";
 import { isFolderOf, RECOVERY_SIGNALS } from "./structure-check.ts";
+import { findStrippedFile, tracesOfTools } from "./tool-traces.ts";
 import { VerifyFindings, type VerifyReport } from "./verify-report.ts";
 
 export interface VerifyOptions {
@@ -109,7 +110,11 @@ class Verification {
       this.acceptance.assertAllExist(this.fs, this.datadir.root, this.manifest);
     await this.checkFiles();
     this.addNotices();
-    const { manifest, findings, keyContext } = this;
+    const { manifest, findings, keyContext, datadir } = this;
+    if (!findings.clean) {
+      const isWrong = (path: BytePath): boolean => findings.isWrong(displayPath(path));
+      findings.traces(tracesOfTools(this.fs, datadir, manifest, isWrong));
+    }
     const root = manifest?.root.toString("hex");
     const isWhole = this.selected === undefined;
     if (isWhole && findings.clean && manifest !== undefined && keyContext !== undefined)
@@ -435,7 +440,8 @@ export function assertEncrypted(fs: FileSystem, datadir: Datadir): void {
     const own = classification.class === "own" && classification.file !== "lock";
     if (own || classification.class === "sidecar") return;
   }
+  if (findStrippedFile(fs, datadir) !== undefined) return;
   throw new StateError(`"${displayPath(datadir.root)}" is not encrypted`, {
-    hint: "There is no manifest, no sidecar and no sealed file in it.",
+    hint: "There is no manifest, no sidecar and no sealed page in it.",
   });
 }

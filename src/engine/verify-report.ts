@@ -5,6 +5,7 @@ import type { Problem, ProblemKind } from "../format/problem.ts";
 import type { Scope } from "../format/scope.ts";
 import type { ItemResult } from "../workers/tasks.ts";
 import type { AcceptedFile } from "./accepted-changes.ts";
+import type { ToolTrace } from "./tool-traces.ts";
 
 /** Kept in memory and printed; the count goes on. */
 const MAX_PROBLEMS = 10_000;
@@ -36,6 +37,8 @@ export interface VerifyReport {
   /** Configuration that is not what the manifest says and that the user named: counted nowhere else. */
   readonly accepted: readonly AcceptedFile[];
   readonly notices: readonly string[];
+  /** Which of PostgreSQL's tools seems to be behind the problems, and what to do. */
+  readonly traces: readonly ToolTrace[];
   readonly problems: readonly Problem[];
   readonly problemCount: number;
   /** Of all problems, also of those that are only counted. */
@@ -47,6 +50,7 @@ export class VerifyFindings {
   private readonly kinds: Set<ProblemKind> = new Set();
   private readonly missingExpendable: string[] = [];
   private readonly notices: string[] = [];
+  private toolTraces: readonly ToolTrace[] = [];
   private readonly pagesByKey: Map<number, number> = new Map();
   private problemCount = 0;
   private files = 0;
@@ -88,6 +92,15 @@ export class VerifyFindings {
     this.plain.bytes += bytes;
   }
 
+  traces(found: readonly ToolTrace[]): void {
+    this.toolTraces = found;
+  }
+
+  /** Whether one of the problems that are kept is of this file. */
+  isWrong(path: string): boolean {
+    return this.problems.some((problem) => problem.path === path);
+  }
+
   get clean(): boolean {
     return this.problemCount === 0;
   }
@@ -115,6 +128,7 @@ export class VerifyFindings {
         .map(([keyId, pages]) => ({ keyId, pages })),
       missingExpendable: this.missingExpendable,
       notices: this.notices,
+      traces: this.toolTraces,
       problems: this.problems,
       problemCount: this.problemCount,
       kinds: [...this.kinds],

@@ -143,14 +143,23 @@ export class SmallEngine {
   }
 
   verify(datadir: string, options: Partial<VerifyOptions> = {}): Promise<VerifyReport> {
-    return verifyDatadir(this.engine, this.keyContext, {
+    return verifyDatadir(this.engine, this.keyContext, this.verifyOptions(datadir, options));
+  }
+
+  /** Checksums and form only. */
+  verifyWithoutKey(datadir: string): Promise<VerifyReport> {
+    return verifyDatadir(this.engine, undefined, this.verifyOptions(datadir));
+  }
+
+  verifyOptions(datadir: string, options: Partial<VerifyOptions> = {}): VerifyOptions {
+    return {
       root: bytePath(datadir),
       expectRoot: undefined,
       acceptOlder: false,
       acceptChanged: [],
       scope: NOTHING_SELECTED,
       ...options,
-    });
+    };
   }
 
   decrypt(datadir: string, options: Partial<DecryptOptions> = {}): Promise<DecryptReport> {
