@@ -38,6 +38,9 @@ test("a base backup is accepted by pg_verifybackup while it is encrypted, and st
     const original = treeOf(backup);
     assertAccepts(tools, backup);
 
+    // In two steps: with a wider scope backup_manifest is rewritten once more, from its original.
+    tde(cluster, "encrypt-datadir", "-D", "backup", "--database", "1", ...KEYS);
+    assertAccepts(tools, backup, "--no-parse-wal");
     tde(cluster, "encrypt-datadir", "-D", "backup", ...KEYS);
     // Sealed WAL cannot be parsed.
     assertAccepts(tools, backup, "--no-parse-wal");
