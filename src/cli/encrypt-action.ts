@@ -18,6 +18,7 @@ import {
   type WorkFlags,
 } from "./options.ts";
 import { createOutput } from "./output.ts";
+import { pagesByKey } from "./key-load-text.ts";
 import { formatBytes } from "./progress.ts";
 
 export interface EncryptFlags
@@ -115,7 +116,7 @@ function toJson(report: EncryptReport): unknown {
     epoch: report.epoch === undefined ? undefined : Number(report.epoch),
     keyId: report.keyId,
     root: proof?.root,
-    pagesByKey: proof === undefined ? undefined : Object.fromEntries(proof.pagesByKey),
+    pagesByKey: proof === undefined ? undefined : pagesByKey(proof.load),
     wrongChecksums: proof?.wrongChecksums,
     readable: proof?.plaintext,
     secrets: proof?.secrets,

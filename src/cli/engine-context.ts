@@ -5,7 +5,13 @@
 import type { BytePath } from "../bytes/byte-path.ts";
 import type { EngineContext, KeyContext } from "../engine/context.ts";
 import { formatTime } from "../keyring/keyring-file.ts";
-import { judgeEpoch, rememberDirectory, type StateContent, updateState } from "../keyring/state.ts";
+import {
+  judgeEpoch,
+  releaseDirectory,
+  rememberDirectory,
+  type StateContent,
+  updateState,
+} from "../keyring/state.ts";
 import { TdeError } from "../errors.ts";
 import { NodeFileSystem } from "../storage/node-file-system.ts";
 import { InlineRunner } from "../workers/inline-runner.ts";
@@ -63,24 +69,12 @@ export function keyContext(
         };
       },
       released(directoryId) {
-        update((content) => {
-          const seen = content.directories.get(directoryId);
-          return seen === undefined
-            ? content
-            : rememberDirectory(content, { ...seen, pages: new Map() });
-        });
+        update((content) => releaseDirectory(content, directoryId));
       },
-      remember({ directoryId, epoch, root, path, pagesByKey }) {
+      remember({ directoryId: id, epoch, root, path, load, written }) {
         const time = formatTime(new Date());
-        const seen = {
-          id: directoryId,
-          epoch,
-          root,
-          time,
-          path: path as BytePath,
-          pages: pagesByKey,
-        };
-        update((content) => rememberDirectory(content, seen));
+        const seen = { id, epoch, root, time, path: path as BytePath, load };
+        update((content) => rememberDirectory(content, seen, written));
       },
     },
   };

@@ -24,6 +24,7 @@ import {
   secretsFrom,
 } from "./options.ts";
 import { assertKeyUnused } from "../engine/key-use.ts";
+import { loadText, pagesByKey } from "./key-load-text.ts";
 import { createOutput, type Output } from "./output.ts";
 import { withSpinner } from "./progress.ts";
 import { newProviderFrom, type NewProvider } from "./secrets.ts";
@@ -317,8 +318,7 @@ function showFile(
   opened: OpenedKeyring | undefined,
 ): void {
   if (flags.format === "json") {
-    const load =
-      opened === undefined ? {} : { pagesByKey: Object.fromEntries(opened.state.keyLoad) };
+    const load = opened === undefined ? {} : { pagesByKey: pagesByKey(opened.state.keyLoad) };
     return output.json({
       ...publicPart(file, path),
       verified: opened !== undefined,
@@ -328,7 +328,7 @@ function showFile(
   }
   const keys = file.keys.map(({ keyId, state, created, check }) => {
     const pages = opened?.state.keyLoad.get(keyId);
-    const load = pages === undefined ? "" : `  ${pages} pages written`;
+    const load = pages === undefined ? "" : `  ${loadText(pages)} written`;
     return `  ${String(keyId).padEnd(4)} ${state.padEnd(9)} created ${created}  check ${check.toString("hex")}${load}`;
   });
   output.result(

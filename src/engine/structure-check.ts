@@ -32,6 +32,8 @@ export interface Intact {
 export interface IntactOptions {
   /** Files that the manifest does not name are no problem. */
   readonly allowAdded: boolean;
+  /** Looks at these alone. */
+  readonly only?: ((entry: ManifestEntry) => boolean) | undefined;
 }
 
 /**
@@ -43,7 +45,7 @@ export async function assertIntact(
   runner: TaskRunner,
   datadir: Datadir,
   manifest: Manifest,
-  { allowAdded }: IntactOptions = { allowAdded: false },
+  options: IntactOptions = { allowAdded: false },
 ): Promise<Intact> {
   const { fs } = engine;
   const addedSignals: string[] = [];
@@ -51,7 +53,7 @@ export async function assertIntact(
   const { blockSizeBytes } = datadir.control;
   await runBatches<ManifestEntry>(
     runner,
-    plan(fs, datadir, manifest, problems, addedSignals, allowAdded),
+    plan(fs, datadir, manifest, problems, addedSignals, options),
     {
       blockSizeBytes,
       splitLarge: false,
@@ -77,12 +79,13 @@ function* plan(
   manifest: Manifest,
   problems: FirstProblem,
   addedSignals: string[],
-  allowAdded: boolean,
+  { allowAdded, only }: IntactOptions,
 ): Generator<Planned<ManifestEntry>> {
   for (const { path, entry, found } of joinByPath(
     manifest.entries(),
     carried(fs, datadir, problems),
   )) {
+    if (entry !== undefined && only?.(entry) === false) continue;
     if (entry === undefined) {
       if (RECOVERY_SIGNALS.includes(path)) addedSignals.push(path);
       else if (!allowAdded)

@@ -73,10 +73,6 @@ export class VerifyFindings {
     return this.problemCount === 0;
   }
 
-  get usedKeys(): ReadonlyMap<number, number> {
-    return this.pagesByKey;
-  }
-
   report(
     facts: Pick<VerifyReport, "depth" | "directoryId" | "keyringId" | "epoch" | "root">,
   ): VerifyReport {

@@ -15,6 +15,7 @@ import { encryptIntoOutput } from "../../src/engine/encrypt-output.ts";
 import type { OutputOptions } from "../../src/engine/output-directory.ts";
 import { silentProgress } from "../../src/engine/progress-sink.ts";
 import { recoverDatadir, type RecoveryOutcome } from "../../src/engine/recover.ts";
+import { rotateDatadir, type RotateReport } from "../../src/engine/rotate-datadir.ts";
 import { verifyDatadir } from "../../src/engine/verify-datadir.ts";
 import type { VerifyReport } from "../../src/engine/verify-report.ts";
 import { createKeyring, type Keyring, openKeyring } from "../../src/keyring/keyring.ts";
@@ -78,6 +79,18 @@ export class SimulatedTde {
     const [engine, keys] = await this.contexts("tde decrypt-datadir");
     if (output === undefined) await decryptDatadir(engine, keys, options);
     else await decryptIntoOutput(engine, keys, options, output);
+  }
+
+  /** Whatever is under that key. */
+  async rotate(root: BytePath, fromKey: number): Promise<RotateReport> {
+    const selection = { kind: "key", keyId: fromKey } as const;
+    const [engine, keys] = await this.contexts("tde rotate");
+    return await rotateDatadir(engine, keys, {
+      root,
+      selection,
+      acceptOlder: false,
+      dryRun: false,
+    });
   }
 
   async recover(root: BytePath): Promise<RecoveryOutcome> {

@@ -10,6 +10,8 @@ import { decryptDatadir, type DecryptReport } from "../../src/engine/decrypt-dat
 import { encryptDatadir } from "../../src/engine/encrypt-datadir.ts";
 import type { EncryptReport } from "../../src/engine/encrypt-report.ts";
 import { silentProgress } from "../../src/engine/progress-sink.ts";
+import { rotateDatadir, type RotateReport } from "../../src/engine/rotate-datadir.ts";
+import type { RotationSelection } from "../../src/engine/rotation-selection.ts";
 import { verifyDatadir } from "../../src/engine/verify-datadir.ts";
 import type { VerifyReport } from "../../src/engine/verify-report.ts";
 import { NodeFileSystem } from "../../src/storage/node-file-system.ts";
@@ -149,6 +151,19 @@ export class SmallEngine {
       root: bytePath(datadir),
       expectRoot: options.expectRoot,
       acceptOlder: false,
+    });
+  }
+
+  rotate(
+    datadir: string,
+    selection: RotationSelection = { kind: "all" },
+    options: { acceptOlder?: boolean; dryRun?: boolean } = {},
+  ): Promise<RotateReport> {
+    return rotateDatadir(this.engine, this.keyContext, {
+      root: bytePath(datadir),
+      selection,
+      acceptOlder: options.acceptOlder === true,
+      dryRun: options.dryRun === true,
     });
   }
 
