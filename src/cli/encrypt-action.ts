@@ -6,6 +6,8 @@ import { encryptDatadir } from "../engine/encrypt-datadir.ts";
 import type { EncryptReport } from "../engine/encrypt-report.ts";
 import { encryptIntoOutput } from "../engine/encrypt-output.ts";
 import { engineContext, keyContext } from "./engine-context.ts";
+import { pagesByKey } from "./key-load-text.ts";
+import { type KeyLimitFlags, underKeyLimit, warnPastKeyLimit } from "./key-limit.ts";
 import { openKeyringFromOptions } from "./open-keyring.ts";
 import {
   type DataDirectoryFlags,
@@ -18,7 +20,6 @@ import {
   type WorkFlags,
 } from "./options.ts";
 import { createOutput } from "./output.ts";
-import { pagesByKey } from "./key-load-text.ts";
 import { formatBytes } from "./progress.ts";
 
 export interface EncryptFlags
@@ -28,7 +29,8 @@ export interface EncryptFlags
     KeyringFlags,
     SecretFlags,
     OutputFlags,
-    WorkFlags {
+    WorkFlags,
+    KeyLimitFlags {
   readonly wal: "sealed" | "skip";
   readonly sealConfig?: boolean | undefined;
   readonly assumeStopped?: boolean | undefined;
@@ -43,7 +45,8 @@ export async function encrypt(
   const root = dataDirectoryFrom(flags, positional);
   const command = "tde encrypt-datadir";
   const engine = await engineContext(command, flags, output);
-  const opened = await openKeyringFromOptions(flags, command, output, engine.fs);
+  const found = await openKeyringFromOptions(flags, command, output, engine.fs);
+  const opened = await underKeyLimit(found, flags, command, output);
   const options = {
     root,
     wal: flags.wal,
@@ -60,6 +63,7 @@ export async function encrypt(
       : await encryptIntoOutput(engine, context, options, into);
   if (flags.format === "json") output.json(toJson(report));
   else output.result(toText(report));
+  await warnPastKeyLimit(opened, output);
 }
 
 function toText(report: EncryptReport): string {

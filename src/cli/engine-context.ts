@@ -3,7 +3,7 @@
  * terminal's progress and an interrupt; and the keyring's memory of directories, which it keeps in the state file.
  */
 import type { BytePath } from "../bytes/byte-path.ts";
-import type { EngineContext, KeyContext } from "../engine/context.ts";
+import type { DirectoryMemory, EngineContext, KeyContext } from "../engine/context.ts";
 import { formatTime } from "../keyring/keyring-file.ts";
 import {
   judgeEpoch,
@@ -60,14 +60,7 @@ export function keyContext(
   return {
     keys: dataKeys,
     memory: {
-      judge(directoryId, epoch, root) {
-        const { verdict, remembered } = judgeEpoch(state, directoryId, epoch, root);
-        return {
-          verdict,
-          lastEpoch: remembered?.epoch ?? 0n,
-          lastSeen: remembered?.time ?? "",
-        };
-      },
+      ...rememberedBy(state),
       released(directoryId) {
         update((content) => releaseDirectory(content, directoryId));
       },
@@ -77,5 +70,21 @@ export function keyContext(
         update((content) => rememberDirectory(content, seen, written));
       },
     },
+  };
+}
+
+/** A state file that is only read. */
+export function rememberedBy(state: StateContent): DirectoryMemory {
+  return {
+    judge(directoryId, epoch, root) {
+      const { verdict, remembered } = judgeEpoch(state, directoryId, epoch, root);
+      return {
+        verdict,
+        lastEpoch: remembered?.epoch ?? 0n,
+        lastSeen: remembered?.time ?? "",
+      };
+    },
+    released() {},
+    remember() {},
   };
 }

@@ -29,6 +29,7 @@ import { readAutoConf } from "./guard.ts";
 import {
   manifestIsMissing,
   nextEpoch,
+  openAuthenticManifest,
   openJudgedManifest,
   openManifestOfRun,
   rememberManifest,
@@ -36,7 +37,14 @@ import {
 import { resealAll } from "./reseal-all.ts";
 import { rotationFiles } from "./rotation-files.ts";
 import { RotationProof, type RotationProofReport } from "./rotation-proof.ts";
-import { isSelected, type RotationSelection, sameSelection } from "./rotation-selection.ts";
+import {
+  isNamedIn,
+  type RotationRequest,
+  type RotationSelection,
+  sameSelection,
+  selectionOf,
+  selector,
+} from "./rotation-selection.ts";
 import { assertIntact } from "./structure-check.ts";
 import { assertEncrypted } from "./verify-datadir.ts";
 import { removeWorkingFiles } from "./working-files.ts";
@@ -44,7 +52,7 @@ import { writeManifests } from "./write-manifests.ts";
 
 export interface RotateOptions {
   readonly root: BytePath;
-  readonly selection: RotationSelection;
+  readonly request: RotationRequest;
   readonly acceptOlder: boolean;
   readonly dryRun: boolean;
 }
@@ -83,7 +91,7 @@ export async function rotateDatadir(
   const { root } = options;
   const unlocked = openDatadir(fs, root);
   assertNotInUse(fs, unlocked, { assumeStopped: true });
-  assertSelectable(keyContext, options.selection);
+  assertSelectable(keyContext, options.request);
   if (options.dryRun) {
     unfinishedRun(fs, root, undefined);
     return begin(engine, keyContext, unlocked, options);
@@ -98,7 +106,9 @@ export async function rotateDatadir(
     const header = unfinishedRun(fs, root, "rotate");
     if (header !== undefined) {
       const resumed = await resumeRotation(engine, keyContext, datadir, header);
-      if (sameSelection(resumed.selection, options.selection)) return resumed.report;
+      const now = openAuthenticManifest(fs, root, keyContext.keys);
+      const asked = selectionOf(fs, datadir, now, options.request);
+      if (sameSelection(resumed.selection, asked)) return resumed.report;
       engine.notice("the interrupted rotation of this directory was finished first");
     }
     return await begin(engine, keyContext, datadir, options);
@@ -107,13 +117,19 @@ export async function rotateDatadir(
   }
 }
 
+export interface ResumedRotation {
+  readonly report: RotateReport;
+  /** What the journal said was asked for. */
+  readonly selection: RotationSelection;
+}
+
 /** Takes up an interrupted rotation of a locked directory and brings it to its end. */
 export async function resumeRotation(
   engine: EngineContext,
   keyContext: KeyContext,
   datadir: Datadir,
   unproved: JournalHeader,
-): Promise<{ readonly selection: RotationSelection; readonly report: RotateReport }> {
+): Promise<ResumedRotation> {
   const { fs } = engine;
   const { keys } = keyContext;
   openManifestOfRun(fs, datadir.root, keys, unproved);
@@ -147,13 +163,14 @@ async function begin(
 ): Promise<RotateReport> {
   const { fs } = engine;
   const { keys, memory } = keyContext;
-  const { selection } = options;
   assertEncrypted(fs, datadir);
   if (!options.dryRun) removeUnbornJournal(fs, datadir.root);
   const manifest = openJudgedManifest(fs, datadir.root, keyContext, options);
   assertManifestFits(datadir, manifest, undefined);
   assertGuard(fs, datadir);
+  const selection = selectionOf(fs, datadir, manifest, options.request);
   const todo = countSelected(fs, datadir, manifest, selection);
+  if (todo.files === 0) assertSealed(datadir, manifest, selection);
   const { keyId } = manifest.header;
   const isDone =
     todo.files === 0 && (keyId === keys.currentKeyId || selection.kind === "relations");
@@ -265,9 +282,9 @@ async function proveAndEnd(
 }
 
 /** @throws {UsageError} {StateError} when nothing can be under that key, or everything new would be. */
-function assertSelectable({ keys }: KeyContext, selection: RotationSelection): void {
-  if (selection.kind !== "key") return;
-  const { keyId } = selection;
+function assertSelectable({ keys }: KeyContext, request: RotationRequest): void {
+  if (request.kind !== "key") return;
+  const { keyId } = request;
   const key = keys.keys.get(keyId);
   if (key === undefined) {
     throw new UsageError(`the keyring has no key ${keyId}`, { hint: 'See "tde keyring show".' });
@@ -280,6 +297,18 @@ function assertSelectable({ keys }: KeyContext, selection: RotationSelection): v
   if (key.state === "destroyed") {
     throw new StateError(`key ${keyId} has been destroyed: nothing under it can be opened`, {
       hint: "An older copy of the keyring still opens it, if one was kept.",
+    });
+  }
+}
+
+/** @throws {StateError} when the relations that are named were left out of the encryption. */
+function assertSealed(datadir: Datadir, manifest: Manifest, selection: RotationSelection): void {
+  if (selection.kind !== "relations") return;
+  const isNamed = isNamedIn(selection.scope, datadir);
+  for (const entry of manifest.entries()) {
+    if (entry.class !== "O" || !isNamed(entry)) continue;
+    throw new StateError(`"${displayPath(entry.path)}" is not encrypted: it is out of scope`, {
+      hint: 'Nothing of it is under any key. "tde encrypt-datadir" takes it in.',
     });
   }
 }
@@ -339,8 +368,9 @@ async function assertSelectedIntact(
 ): Promise<void> {
   const context = runContextOf(datadir, keyContext, manifest.header.epoch);
   const runner = engine.startRunner(context, () => {});
+  const isSelected = selector(selection, datadir);
   const only = (entry: ManifestEntry): boolean =>
-    isSelected(selection, entry, datadir) || entry.path === BACKUP_MANIFEST;
+    isSelected(entry) || entry.path === BACKUP_MANIFEST;
   try {
     await assertIntact(engine, runner, datadir, manifest, { allowAdded: true, only });
   } finally {

@@ -13,7 +13,7 @@ import type { Manifest } from "../format/manifest.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import type { ContentItem, RelationItem } from "../workers/tasks.ts";
 import { expectationOf } from "./expected-entry.ts";
-import { isSelected, type RotationSelection } from "./rotation-selection.ts";
+import { type RotationSelection, selector } from "./rotation-selection.ts";
 
 /** A line of the manifest of before, and what is to be done with its file. */
 export type RotationFile =
@@ -37,9 +37,10 @@ export function* rotationFiles(
   manifest: Manifest,
   selection: RotationSelection,
 ): Generator<RotationFile> {
+  const isSelected = selector(selection, datadir);
   for (const { entry, found } of joinByPath(manifest.entries(), namedFiles(fs, datadir))) {
     if (entry === undefined) continue;
-    if (!isSelected(selection, entry, datadir)) yield { entry, do: "keep" };
+    if (!isSelected(entry)) yield { entry, do: "keep" };
     else if (found !== undefined) yield resealed(fs, datadir, entry, found);
     else yield dropped(fs, datadir, entry);
   }
@@ -75,22 +76,14 @@ function dropped(fs: FileSystem, datadir: Datadir, entry: ManifestEntry): Rotati
   return { entry, do: "drop", hasSidecar };
 }
 
-/** The files that can have a line in the manifest and be sealed; the walk follows no link that leads elsewhere. */
+/** The files that can be sealed; the walk follows no link that leads elsewhere. */
 function* namedFiles(fs: FileSystem, datadir: Datadir): Generator<WalkEntry> {
   for (const found of walkDatadir(fs, datadir.root, datadir)) {
-    switch (found.classification.class) {
-      case "relation":
-      case "wal":
-      case "sealed":
-      case "readable":
-        yield found;
-        break;
-      case "own":
-        if (found.classification.file === "auto-conf") yield found;
-        if (found.classification.file === "backup-manifest") yield found;
-        break;
-      default:
-        break;
-    }
+    const { classification } = found;
+    const canBeSealed =
+      classification.class === "own"
+        ? classification.file === "auto-conf" || classification.file === "backup-manifest"
+        : ["relation", "wal", "sealed", "readable"].includes(classification.class);
+    if (canBeSealed) yield found;
   }
 }

@@ -14,7 +14,9 @@ import {
 import { join } from "node:path";
 import { test } from "node:test";
 import { IntegrityError, KeyError, StateError, UsageError } from "../../src/errors.ts";
-import type { RotationSelection } from "../../src/engine/rotation-selection.ts";
+import type { RotationRequest } from "../../src/engine/rotation-selection.ts";
+import { NOTHING_SELECTED } from "../../src/engine/select-scope.ts";
+import { bytePath } from "../../src/bytes/byte-path.ts";
 import { keyIdsOnDisk, keysOf } from "../support/key-ids-on-disk.ts";
 import { testKeys } from "../support/keys.ts";
 import {
@@ -41,8 +43,12 @@ function newKeyEngine(): SmallEngine {
 
 const withoutOldKey = (): SmallEngine =>
   new SmallEngine({ keys: testKeys(2, {}, { 1: "destroyed" }) });
-const FROM_OLD: RotationSelection = { kind: "key", keyId: 1 };
-const RELATION: RotationSelection = { kind: "relations", scope: ["relation:1663/1/1259"] };
+const FROM_OLD: RotationRequest = { kind: "key", keyId: 1 };
+const relations = (...paths: string[]): RotationRequest => ({
+  kind: "relations",
+  named: { ...NOTHING_SELECTED, relations: paths.map(bytePath) },
+});
+const RELATION = relations(ORDINARY);
 
 for (const selection of [{ kind: "all" }, FROM_OLD] as const) {
   test(`after rotating ${selection.kind === "all" ? "everything" : "from the old key"} no slot, MAC, container or manifest names it`, async () => {
@@ -75,7 +81,7 @@ test("a relation is sealed anew with all its forks, with another salt and other 
     .map((path) => path.slice(2))
     .filter((path) => path !== "" && path !== "base/1");
   const files = ["1259", "1259_fsm", "1259_vm"].flatMap((name) => [name, `${name}_tde`]);
-  assert.deepEqual(changed.toSorted(), [...files.map((name) => `base/1/${name}`), "tde.manifest"]);
+  assert.deepEqual(changed.toSorted(), [...files.map((name) => `base/1/${name}`), "tde.manifest"].toSorted());
   assert.equal(report.files, 3);
   // Salt of the first sidecar page, and the nonce of its first slot.
   const [old, now] = [encrypted, datadir].map((root) =>
@@ -137,6 +143,13 @@ test("a key that is not there, that is current or destroyed cannot be rotated aw
     KeyError,
   );
   assertSameTree(treeOf(datadir), before);
+});
+
+test("a relation that is not there is refused, an empty one has nothing to do", async () => {
+  const datadir = copyOf(encrypted);
+  await assert.rejects(newKeyEngine().rotate(datadir, relations("base/1/99999")), UsageError);
+  const empty = await newKeyEngine().rotate(datadir, relations("base/1/90002"));
+  assert.equal(empty.outcome, "nothing-to-do");
 });
 
 test("from a retired key one rotates only with --accept-older, and the result needs it no more", async () => {

@@ -83,11 +83,11 @@ export class SimulatedTde {
 
   /** Whatever is under that key. */
   async rotate(root: BytePath, fromKey: number): Promise<RotateReport> {
-    const selection = { kind: "key", keyId: fromKey } as const;
+    const request = { kind: "key", keyId: fromKey } as const;
     const [engine, keys] = await this.contexts("tde rotate");
     return await rotateDatadir(engine, keys, {
       root,
-      selection,
+      request,
       acceptOlder: false,
       dryRun: false,
     });

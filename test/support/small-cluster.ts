@@ -11,7 +11,7 @@ import { encryptDatadir } from "../../src/engine/encrypt-datadir.ts";
 import type { EncryptReport } from "../../src/engine/encrypt-report.ts";
 import { silentProgress } from "../../src/engine/progress-sink.ts";
 import { rotateDatadir, type RotateReport } from "../../src/engine/rotate-datadir.ts";
-import type { RotationSelection } from "../../src/engine/rotation-selection.ts";
+import type { RotationRequest } from "../../src/engine/rotation-selection.ts";
 import { verifyDatadir } from "../../src/engine/verify-datadir.ts";
 import type { VerifyReport } from "../../src/engine/verify-report.ts";
 import { NodeFileSystem } from "../../src/storage/node-file-system.ts";
@@ -156,12 +156,12 @@ export class SmallEngine {
 
   rotate(
     datadir: string,
-    selection: RotationSelection = { kind: "all" },
+    request: RotationRequest = { kind: "all" },
     options: { acceptOlder?: boolean; dryRun?: boolean } = {},
   ): Promise<RotateReport> {
     return rotateDatadir(this.engine, this.keyContext, {
       root: bytePath(datadir),
-      selection,
+      request,
       acceptOlder: options.acceptOlder === true,
       dryRun: options.dryRun === true,
     });

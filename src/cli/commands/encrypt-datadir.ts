@@ -2,6 +2,7 @@
  * `tde encrypt-datadir`: options and help only; encrypt-action.ts does the work.
  */
 import { Command, Option } from "commander";
+import { addKeyLimitOptions } from "../key-limit.ts";
 import {
   addDataDirectoryOptions,
   addOutputDirectoryOptions,
@@ -18,7 +19,7 @@ export function encryptDatadirCommand(): Command {
   addDataDirectoryOptions(command);
   addOutputDirectoryOptions(command);
   addSecretOptions(addKeyringOptions(command));
-  addOutputOptions(addWorkOptions(command, { writes: true }));
+  addKeyLimitOptions(addOutputOptions(addWorkOptions(command, { writes: true })));
   return command
     .addOption(
       new Option("--wal <mode>", "what becomes of pg_wal")
