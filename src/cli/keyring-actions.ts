@@ -73,7 +73,7 @@ export async function create(flags: CreateFlags): Promise<void> {
   if (flags.format === "json") return output.json(publicPart(file, path));
   output.result(`created ${keyring.name}, id ${file.id}, with key 1 as its current key`);
   if (flags.newKeyFile === true) {
-    output.result(`created key file "${displayPath(flags.keyFile?.[0] ?? "")}"`);
+    output.result(`created key file "${displayPath(secretsFrom(flags).keyFile?.[0] ?? "")}"`);
   }
   output.note("Keep a copy of both in different places: without them nothing can be decrypted.");
 }

@@ -88,10 +88,10 @@ function findingsOf(opened: OpenedKeyring, trials: RecipientTrials, flags: Check
   });
   const old = state.warning ?? oldKeyringWarning(keyring.file.generation, state, keyring.name);
   if (old !== undefined) problems.push(old);
-  const directories = [
-    ...namedDirectories(opened, flags.pgdata ?? [], problems),
-    ...rememberedDirectories(state),
-  ];
+  const named = namedDirectories(opened, flags.pgdata ?? [], problems);
+  // What a directory says itself counts, and not what is remembered of it.
+  const ids = new Set(named.map(({ id }) => id));
+  const directories = [...named, ...rememberedDirectories(state).filter(({ id }) => !ids.has(id))];
   for (const { path, keys } of directories) problems.push(...missingKeys(path, keys, dataKeys));
   return { recipients, directories, backUp: backUpOf(keyring, statePath), problems };
 }

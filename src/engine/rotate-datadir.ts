@@ -169,12 +169,17 @@ async function begin(
   assertManifestFits(datadir, manifest, undefined);
   assertGuard(fs, datadir);
   const selection = selectionOf(fs, datadir, manifest, options.request);
-  const todo = countSelected(fs, datadir, manifest, selection);
+  const todo = countSelected(fs, datadir, manifest, selection, keys.currentKeyId);
   if (todo.files === 0) assertSealed(datadir, manifest, selection);
   const { keyId } = manifest.header;
   const isDone =
     todo.files === 0 && (keyId === keys.currentKeyId || selection.kind === "relations");
   if (isDone) return unchanged("nothing-to-do", datadir, manifest, keys.currentKeyId);
+  if (!todo.hasOtherKeys && keyId === keys.currentKeyId) {
+    engine.notice(
+      `all of it is under key ${keyId} already, and stays under it: "tde keyring new-key" makes another key`,
+    );
+  }
   assertRoom(fs, datadir, todo.largestBytes);
   await assertSelectedIntact(engine, keyContext, datadir, manifest, selection);
   if (options.dryRun) {
@@ -322,6 +327,8 @@ function assertGuard(fs: FileSystem, { root }: Datadir): void {
 }
 
 interface Selected {
+  /** Whether anything of it is under another key than the current one. */
+  hasOtherKeys: boolean;
   files: number;
   bytes: number;
   largestBytes: number;
@@ -332,11 +339,13 @@ function countSelected(
   datadir: Datadir,
   manifest: Manifest,
   selection: RotationSelection,
+  currentKeyId?: number,
 ): Selected {
-  const selected: Selected = { files: 0, bytes: 0, largestBytes: 0 };
+  const selected: Selected = { hasOtherKeys: false, files: 0, bytes: 0, largestBytes: 0 };
   for (const file of rotationFiles(fs, datadir, manifest, selection)) {
     if (file.do === "keep") continue;
     const bytes = file.do === "reseal" ? file.entry.sizeBytes : 0;
+    selected.hasOtherKeys ||= file.entry.keys.some(({ keyId }) => keyId !== currentKeyId);
     selected.files++;
     selected.bytes += bytes;
     selected.largestBytes = Math.max(selected.largestBytes, bytes);
