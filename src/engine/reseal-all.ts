@@ -89,10 +89,14 @@ function isAsBefore(
   item: RelationItem | ContentItem,
 ): boolean {
   if (item.kind === "relation") {
-    return withFile(fs, item.files.sidecar, digestSidecar).root === digest;
+    const buffer = Buffer.alloc(READ_BYTES);
+    const { root } = withFile(fs, item.files.sidecar, (sidecar) => digestSidecar(sidecar, buffer));
+    return root.toString("hex") === digest;
   }
   return inspectSealedFile(fs, item.sealed, item.context).digest.toString("hex") === digest;
 }
+
+const READ_BYTES = 2 ** 18;
 
 function createTarget(fs: FileSystem, item: RelationItem): RelationItem {
   const { target, files } = item;
