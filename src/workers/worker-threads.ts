@@ -5,6 +5,12 @@
  */
 import { Worker } from "node:worker_threads";
 
+/**
+ * What a worker makes is dead at once: most of it buffers of one page. With more room than this Node only lets more
+ * of it lie about.
+ */
+const YOUNG_GENERATION_MIB = 8;
+
 export class WorkerThreads {
   private readonly count: number;
   private threads: readonly Worker[] = [];
@@ -50,7 +56,9 @@ export class WorkerThreads {
 
   private start(): void {
     this.threads = Array.from({ length: this.count }, () => {
-      const thread = new Worker(workerEntry());
+      const thread = new Worker(workerEntry(), {
+        resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MIB },
+      });
       thread.on("error", (error) =>
         this.fail(error instanceof Error ? error : new Error(String(error))),
       );
