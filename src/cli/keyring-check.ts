@@ -155,7 +155,7 @@ function toText({ file, name }: Keyring, findings: Findings): string {
     "recipients:",
     ...recipients.map(
       ({ description, openedBy }) =>
-        `  ${description}: ${openedBy === undefined ? "not tried with success" : `opened by ${openedBy}`}`,
+        `  ${description}: ${openedBy === undefined ? "not opened by what was given" : `opened by ${openedBy}`}`,
     ),
     directories.length === 0 ? "no directory is known" : "directories:",
     ...directories.map(directoryLine),

@@ -37,6 +37,9 @@ import type {
   Task,
 } from "./tasks.ts";
 
+/** A digest alone. */
+const NO_DEPTH: { readonly depth?: CheckDepth; readonly wholeFiles?: CheckDepth } = {};
+
 /** New files that wait for their sync in one go; each keeps a descriptor. */
 const SYNC_GROUP = 64;
 
@@ -97,11 +100,11 @@ export class TaskPerformer {
         return this.checksum(item);
       case "check":
       case "digest": {
-        const depth = task.kind === "check" ? task.depth : undefined;
+        const { depth, wholeFiles = depth } = task.kind === "check" ? task : NO_DEPTH;
         const path = item.kind === "relation" ? item.files.path : item.path;
         return new ProblemCollector(path).collect((report) => {
           if (item.kind === "relation") return this.checkRelation(item, depth, report);
-          if (item.kind === "content") return this.checkContent(item, depth);
+          if (item.kind === "content") return this.checkContent(item, wholeFiles);
           return this.digestReadable(item);
         });
       }

@@ -60,7 +60,13 @@ export type Task =
   | { readonly kind: "open"; readonly items: readonly Item[] }
   /** sealed -> sealed under the current key; no readable files. */
   | { readonly kind: "reseal"; readonly items: readonly Item[] }
-  | { readonly kind: "check"; readonly depth: CheckDepth; readonly items: readonly Item[] }
+  | {
+      readonly kind: "check";
+      readonly depth: CheckDepth;
+      /** Of containers, where it is another. */
+      readonly wholeFiles?: CheckDepth | undefined;
+      readonly items: readonly Item[];
+    }
   /** What the manifest keeps of each file, without reading its pages. */
   | { readonly kind: "digest"; readonly items: readonly Item[] }
   /** What backup_manifest keeps of each file: a checksum over its stored bytes. */
