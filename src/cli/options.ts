@@ -181,6 +181,22 @@ function pathFromEnvironment(name: string): BytePath | undefined {
   return text === undefined ? undefined : pathArgument(text);
 }
 
+/** --accept-older and --accept-changed. */
+export interface AcceptFlags {
+  readonly acceptOlder?: boolean | undefined;
+  readonly acceptChanged?: readonly BytePath[] | undefined;
+}
+
+export function addAcceptOptions(command: Command): Command {
+  return command
+    .option("--accept-older", "the directory may be older than one seen before: a restored backup")
+    .option(
+      "--accept-changed <path>",
+      "this configuration file was edited, added or removed on purpose (may be repeated)",
+      collectPaths,
+    );
+}
+
 /** --tablespace, --database, --relation, --exclude. */
 export interface ScopeFlags {
   readonly tablespace?: readonly BytePath[] | undefined;

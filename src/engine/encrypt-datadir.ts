@@ -8,12 +8,20 @@ import { randomBytes } from "../crypto/primitives.ts";
 import { OWN_FILES } from "../datadir/classify.ts";
 import { type Datadir, openDatadir } from "../datadir/datadir.ts";
 import { assertNotInUse } from "../datadir/in-use.ts";
-import { IntegrityError, StateError } from "../errors.ts";
+import type { WalkEntry } from "../datadir/walk.ts";
+import { IntegrityError, StateError, UsageError } from "../errors.ts";
 import type { Manifest } from "../format/manifest.ts";
+import { isSameScope, type Scope, scopeFilter, serializeScope } from "../format/scope.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { type DueStep, type JournalHeader, removeUnbornJournal } from "../storage/journal.ts";
 import type { RunContext } from "../workers/perform.ts";
 import { inspectBackupManifest, sealBackupManifest } from "./backup-manifest.ts";
+import {
+  type AcceptedChange,
+  type AcceptedFile,
+  Acceptance,
+  acceptedFiles,
+} from "./accepted-changes.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
 import { lockDatadir, unfinishedRun } from "./datadir-lock.ts";
 import { DirectoryRun } from "./directory-run.ts";
@@ -27,6 +35,7 @@ import {
   openManifestOfRun,
   rememberManifest,
 } from "./open-manifest.ts";
+import { relationsOnDisk, selectScope } from "./select-scope.ts";
 import { awaitLateServers, withoutServers } from "./server-watch.ts";
 import { assertIntact } from "./structure-check.ts";
 import { proveAndEnd } from "./prove-and-end.ts";
@@ -36,8 +45,10 @@ import { removeWorkingFiles } from "./working-files.ts";
 
 /** What the journal keeps of the options, so that a resumed run does the same. */
 interface EncryptPlan {
+  readonly scope: Scope;
   readonly wal: "sealed" | "skip";
   readonly sealConfig: boolean;
+  readonly accepted: readonly AcceptedFile[];
 }
 
 /**
@@ -51,16 +62,16 @@ export async function encryptDatadir(
 ): Promise<EncryptReport> {
   const { fs } = engine;
   const { root } = options;
+  const acceptance = new Acceptance(options.acceptChanged);
   const unlocked = openDatadir(fs, root);
   const unfinished = unfinishedRun(fs, root, "encrypt");
   const assumeStopped = options.assumeStopped || unfinished !== undefined;
   assertNotInUse(fs, unlocked, { assumeStopped });
+  const scope = selectScope(relationsOnDisk(fs, unlocked), options.scope);
   if (options.dryRun) {
     inspectBackupManifest(fs, unlocked, hasManifest(fs, root) || unfinished !== undefined);
-    return {
-      outcome: "dry-run",
-      survey: survey(fs, unlocked, inventoryOptions(options, keyContext), true),
-    };
+    const todo = survey(fs, unlocked, inventoryOptions({ ...options, scope }, keyContext), true);
+    return { outcome: "dry-run", survey: todo, scope };
   }
 
   const lock = lockDatadir(fs, root, engine.command);
@@ -68,9 +79,17 @@ export async function encryptDatadir(
     const datadir = openDatadir(fs, root);
     assertNotInUse(fs, datadir, { assumeStopped });
     const header = unfinishedRun(fs, root, "encrypt");
-    if (header !== undefined) return await resumeEncryption(engine, keyContext, datadir, header);
+    if (header !== undefined) {
+      const report = await resumeEncryption(engine, keyContext, datadir, header);
+      if (!isSameScope(report.scope, scope)) {
+        engine.notice(
+          `the interrupted run was finished with its own scope, ${serializeScope(report.scope)}; run the command again for another one`,
+        );
+      }
+      return report;
+    }
     return await withoutServers(fs, datadir, options, () =>
-      begin(engine, keyContext, datadir, options),
+      begin(engine, keyContext, datadir, options, scope, acceptance),
     );
   } finally {
     lock.release();
@@ -114,7 +133,8 @@ function finishEncryption(
   const done = survey(fs, datadir, inventoryOptions(plan, keyContext), true);
   rememberManifest(keyContext, datadir, manifest);
   run.end();
-  return { outcome: "already-encrypted", survey: done, directoryId, epoch, keyId };
+  const { scope } = plan;
+  return { outcome: "already-encrypted", survey: done, scope, directoryId, epoch, keyId };
 }
 
 async function begin(
@@ -122,22 +142,38 @@ async function begin(
   keyContext: KeyContext,
   datadir: Datadir,
   options: EncryptOptions,
+  scope: Scope,
+  acceptance: Acceptance,
 ): Promise<EncryptReport> {
   const { fs } = engine;
   const { keys, memory } = keyContext;
   const manifest = hasManifest(fs, datadir.root)
     ? openJudgedManifest(fs, datadir.root, keyContext, options)
     : undefined;
+  if (manifest === undefined) assertNothingToAccept(options);
   removeUnbornJournal(fs, datadir.root);
-  const plan: EncryptPlan = { wal: options.wal, sealConfig: options.sealConfig };
-  const todo = survey(fs, datadir, inventoryOptions(plan, keyContext), false);
+  const { wal, sealConfig } = options;
+  const todo = survey(fs, datadir, inventoryOptions({ ...options, scope }, keyContext), false);
   assertManifestFits(datadir, manifest, todo);
   const hasList = inspectBackupManifest(fs, datadir, manifest !== undefined);
-  if (manifest !== undefined && todo.relations + todo.contents === 0 && !hasList) {
-    return { outcome: "already-encrypted", survey: todo };
+  const isDone =
+    manifest !== undefined &&
+    todo.relations + todo.contents === 0 &&
+    !hasList &&
+    isSameScope(manifest.header.scope, scope);
+  if (isDone && options.acceptChanged.length === 0) {
+    return { outcome: "already-encrypted", survey: todo, scope };
   }
   assertRoom(fs, datadir, todo);
-  if (manifest !== undefined) await assertNothingChanged(engine, keyContext, datadir, manifest);
+  const accepted =
+    manifest === undefined
+      ? []
+      : await assertNothingElseChanged(engine, keyContext, datadir, manifest, {
+          acceptance,
+          scope,
+        });
+  if (isDone && accepted.length === 0) return { outcome: "already-encrypted", survey: todo, scope };
+  const plan: EncryptPlan = { scope, wal, sealConfig, accepted: acceptedFiles(accepted) };
   const run = DirectoryRun.begin(
     fs,
     datadir.root,
@@ -197,13 +233,15 @@ async function carryOn(
       const inventory = takeInventory(fs, datadir, options, true);
       await sealAll(engine, runner, datadir, places, inventory, commit);
       sealBackupManifest(fs, datadir, root, keys);
-      return await proveAndEnd(engine, keyContext, runner, {
+      const report = await proveAndEnd(engine, keyContext, runner, {
         datadir,
         run,
+        scope: plan.scope,
         wal: plan.wal,
         todo,
         commit,
       });
+      return { ...report, accepted: plan.accepted };
     } finally {
       engine.progress.end();
       await runner.close();
@@ -270,8 +308,12 @@ export function runContextOf(
   };
 }
 
-export function inventoryOptions(plan: EncryptPlan, { keys }: KeyContext): InventoryOptions {
-  return { wal: plan.wal, sealConfig: plan.sealConfig, keyringId: keys.keyringId };
+export function inventoryOptions(
+  plan: Pick<EncryptPlan, "scope" | "wal" | "sealConfig">,
+  { keys }: KeyContext,
+): InventoryOptions {
+  const { scope, wal, sealConfig } = plan;
+  return { scope, wal, sealConfig, keyringId: keys.keyringId };
 }
 
 /** Sealed files without a manifest, or with a changed pg_control: something else was here. */
@@ -299,20 +341,37 @@ export function assertManifestFits(
   }
 }
 
+/** @throws {UsageError} where there is no manifest that a file could differ from. */
+export function assertNothingToAccept({ acceptChanged }: EncryptOptions): void {
+  if (acceptChanged.length === 0) return;
+  throw new UsageError("--accept-changed is given for a directory that is not encrypted yet", {
+    hint: "Leave it out: configuration is taken as it is when a directory is encrypted.",
+  });
+}
+
 /**
  * A new manifest vouches for everything that it finds. So what the old one names must be what it names: someone's own
  * plain file in the place of a sealed one, or an older one, must not be sealed or named as if all were well.
+ * @returns the configuration that did change, and that the user wants as it is.
  */
-async function assertNothingChanged(
+async function assertNothingElseChanged(
   engine: EngineContext,
   keyContext: KeyContext,
   datadir: Datadir,
   manifest: Manifest,
-): Promise<void> {
+  { acceptance, scope }: { readonly acceptance: Acceptance; readonly scope: Scope },
+): Promise<readonly AcceptedChange[]> {
   const context = runContextOf(datadir, keyContext, manifest.header.epoch);
   const runner = engine.startRunner(context, () => {});
   try {
-    await assertIntact(engine, runner, datadir, manifest, { allowAdded: true });
+    const isInScope = scopeFilter(scope);
+    // What is added and stays readable would be vouched for: that takes the user's word for each file.
+    const allowAdded = ({ classification }: WalkEntry): boolean =>
+      classification.class === "relation"
+        ? isInScope(classification.file)
+        : classification.class !== "readable";
+    const options = { acceptance, allowAdded };
+    return (await assertIntact(engine, runner, datadir, manifest, options)).accepted;
   } finally {
     await runner.close();
   }

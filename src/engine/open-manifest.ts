@@ -84,7 +84,7 @@ export function openJudgedManifest(
 
 export function manifestIsMissing(root: BytePath): IntegrityError {
   return new IntegrityError(`"${OWN_FILES.manifest}" is missing in "${displayPath(root)}"`, {
-    hint: "Without it nothing shows that files are missing or old. Restore it from a backup.",
+    hint: 'Without it nothing shows that files are missing or old. "tde verify" says more. Restore it from a backup.',
   });
 }
 

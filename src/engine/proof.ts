@@ -7,12 +7,14 @@ import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { sha256 } from "../crypto/primitives.ts";
 import { OWN_FILES } from "../datadir/classify.ts";
 import type { Datadir } from "../datadir/datadir.ts";
+import { sidecarName } from "../datadir/relation-path.ts";
 import { containerHeaderOf } from "../datadir/sealed-file.ts";
 import { walkDatadir, type WalkEntry } from "../datadir/walk.ts";
 import { IntegrityError, KeyError, StateError } from "../errors.ts";
 import { fileContext } from "../format/container.ts";
 import { isMovableLink, type ManifestClass, type ManifestEntry } from "../format/manifest-entry.ts";
 import type { ManifestHeader } from "../format/manifest-header.ts";
+import { type ScopeFilter, scopeFilter } from "../format/scope.ts";
 import type { DataKeys } from "../keyring/data-keys.ts";
 import type { KeyLoad, KeyLoads } from "../keyring/key-load.ts";
 import type { FileSystem } from "../storage/file-system.ts";
@@ -60,6 +62,8 @@ export interface ProofReport {
   readonly sealedBytes: number;
   readonly load: KeyLoads;
   readonly wrongChecksums: number;
+  /** Relation files that are plain because the scope leaves them out. */
+  readonly outOfScope: { readonly files: number; readonly bytes: number };
   readonly plaintext: readonly PlaintextGroup[];
   readonly secrets: readonly SecretFinding[];
 }
@@ -84,17 +88,20 @@ export class Proof implements ManifestProof<ProofReport> {
   private readonly datadir: Datadir;
   private readonly options: ProofOptions;
   private readonly places: Places;
+  private readonly isInScope: ScopeFilter;
   private readonly groups: Map<string, PlaintextGroup> = new Map();
   private readonly secrets: SecretFinding[] = [];
   private readonly load: Map<number, KeyLoad> = new Map();
   private sealedFiles = 0;
   private sealedBytes = 0;
   private wrongChecksums = 0;
+  private readonly outOfScope: { files: number; bytes: number } = { files: 0, bytes: 0 };
 
   constructor(fs: FileSystem, datadir: Datadir, options: ProofOptions) {
     this.fs = fs;
     this.datadir = datadir;
     this.options = options;
+    this.isInScope = scopeFilter(options.header.scope);
     this.places = { source: datadir.root, output: undefined };
   }
 
@@ -135,6 +142,7 @@ export class Proof implements ManifestProof<ProofReport> {
       sealedBytes: this.sealedBytes,
       load: this.load,
       wrongChecksums: this.wrongChecksums,
+      outOfScope: this.outOfScope,
       plaintext: [...this.groups.values()],
       secrets: this.secrets,
     };
@@ -168,6 +176,12 @@ export class Proof implements ManifestProof<ProofReport> {
       fact("S", contentItem("check", this.places, path, sizeBytes));
     switch (classification.class) {
       case "relation": {
+        if (!this.isInScope(classification.file)) {
+          this.assertPlain(path);
+          this.outOfScope.files++;
+          this.outOfScope.bytes += sizeBytes;
+          return readable("O", "relations out of scope");
+        }
         if (sizeBytes === 0) return fact("P");
         const identity = identityOf(this.datadir, classification.file);
         return fact("P", openRelationItem(this.places, path, identity, sizeBytes));
@@ -225,6 +239,12 @@ export class Proof implements ManifestProof<ProofReport> {
     }
     const item = { ...contentItem("check", this.places, path, sizeBytes), context };
     return { item, extra: { entry, class: "S", sizeBytes, added: true } };
+  }
+
+  /** Ciphertext that the manifest calls plain would be lost. */
+  private assertPlain(path: BytePath): void {
+    if (this.fs.stat(joinPath(this.datadir.root, sidecarName(path))) === undefined) return;
+    throw new IntegrityError(`"${displayPath(path)}" is out of scope, but has a sidecar`);
   }
 
   private isSealed(path: BytePath): boolean {

@@ -5,6 +5,7 @@
 import { BACKUP_MANIFEST } from "../datadir/classify.ts";
 import type { Datadir } from "../datadir/datadir.ts";
 import type { WalMode } from "../format/manifest-header.ts";
+import type { Scope } from "../format/scope.ts";
 import type { DataKeys } from "../keyring/data-keys.ts";
 import { type KeyLoads, loadGained } from "../keyring/key-load.ts";
 import type { DueStep } from "../storage/journal.ts";
@@ -22,6 +23,7 @@ export interface Sealed {
   /** Every file in it is sealed. */
   readonly datadir: Datadir;
   readonly run: DirectoryRun;
+  readonly scope: Scope;
   readonly wal: WalMode;
   readonly todo: Survey;
   /** Lets the manifests take their places. */
@@ -33,7 +35,7 @@ export async function proveAndEnd(
   engine: EngineContext,
   { keys, memory }: KeyContext,
   runner: TaskRunner,
-  { datadir, run, wal, todo, commit }: Sealed,
+  { datadir, run, scope, wal, todo, commit }: Sealed,
 ): Promise<EncryptReport> {
   const { directoryId, epoch } = run.header;
   const header = {
@@ -42,12 +44,12 @@ export async function proveAndEnd(
     systemIdentifier: datadir.control.systemIdentifier,
     keyId: keys.currentKeyId,
     epoch,
-    scope: "all",
+    scope,
     wal,
     control: datadir.controlBytes,
   } as const;
   engine.progress.end();
-  engine.progress.begin("proving", todo.bytes);
+  engine.progress.begin("proving", todo.bytes + todo.outOfScope.bytes);
   const options = { header, keys };
   const before = loadBefore(engine, datadir, keys);
   const { proof, root, backupManifestBytes, steps } = await writeManifests(
@@ -65,6 +67,7 @@ export async function proveAndEnd(
   run.end();
   return {
     outcome: "encrypted",
+    scope,
     survey: todo,
     directoryId,
     epoch,

@@ -20,6 +20,7 @@ import type { KeyLoads } from "../keyring/key-load.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { type DueStep, type JournalHeader, removeUnbornJournal } from "../storage/journal.ts";
 import type { TaskRunner } from "../workers/runner.ts";
+import { Acceptance } from "./accepted-changes.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
 import { hasLock, lockDatadir, unfinishedRun } from "./datadir-lock.ts";
 import { directoryLoad } from "./directory-load.ts";
@@ -381,7 +382,11 @@ async function assertSelectedIntact(
   const only = (entry: ManifestEntry): boolean =>
     isSelected(entry) || entry.path === BACKUP_MANIFEST;
   try {
-    await assertIntact(engine, runner, datadir, manifest, { allowAdded: true, only });
+    await assertIntact(engine, runner, datadir, manifest, {
+      acceptance: new Acceptance([]),
+      allowAdded: () => true,
+      only,
+    });
   } finally {
     await runner.close();
   }

@@ -16,7 +16,14 @@ import {
 import { walkDatadir } from "../datadir/walk.ts";
 import { UsageError } from "../errors.ts";
 import type { Manifest } from "../format/manifest.ts";
-import { makeScope, type Scope, type ScopedRelation, type ScopePart } from "../format/scope.ts";
+import {
+  makeScope,
+  type Scope,
+  SCOPE_LIMIT_BYTES,
+  type ScopedRelation,
+  type ScopePart,
+  serializeScope,
+} from "../format/scope.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 
 /** As the command line has them. Union of what is named, the whole cluster where nothing is, less `exclude`. */
@@ -87,7 +94,14 @@ export function selectScope(known: KnownRelations, selection: ScopeSelection): S
   const found = findAll(known, [...included, ...excluded]);
   const parts = (wanted: readonly Wanted[]): ScopePart[] =>
     wanted.map((one) => onlyPart(known, one, found.get(one) ?? new Map()));
-  return makeScope(included.length === 0 ? "all" : parts(included), parts(excluded));
+  const scope = makeScope(included.length === 0 ? "all" : parts(included), parts(excluded));
+  if (serializeScope(scope).length <= SCOPE_LIMIT_BYTES) return scope;
+  throw new UsageError(
+    `${relations.length + exclude.length} relations are too many for the manifest to name`,
+    {
+      hint: "Name their databases or tablespaces, and what of them to leave out.",
+    },
+  );
 }
 
 /** What one option asks for, before it is known to exist. Numbers that it leaves open are undefined. */

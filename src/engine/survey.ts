@@ -14,6 +14,8 @@ export interface Survey {
   bytes: number;
   /** Relations and whole files that earlier runs sealed. */
   sealedAlready: number;
+  /** Relation files that stay plain. */
+  outOfScope: { files: number; bytes: number };
   largestFileBytes: number;
   sidecarBytes: number;
 }
@@ -30,12 +32,17 @@ export function survey(
     contents: 0,
     bytes: 0,
     sealedAlready: 0,
+    outOfScope: { files: 0, bytes: 0 },
     largestFileBytes: 0,
     sidecarBytes: 0,
   };
   const { blockSizeBytes } = datadir.control;
-  for (const { action, sizeBytes } of takeInventory(fs, datadir, options, resumed)) {
+  for (const { entry, action, sizeBytes } of takeInventory(fs, datadir, options, resumed)) {
     if (action.do === "nothing") found.sealedAlready++;
+    if (action.do === "keep" && action.plaintext && entry.classification.class === "relation") {
+      found.outOfScope.files++;
+      found.outOfScope.bytes += sizeBytes;
+    }
     if (action.do !== "seal-relation" && action.do !== "seal-content") continue;
     found.bytes += sizeBytes;
     found.largestFileBytes = Math.max(found.largestFileBytes, sizeBytes);

@@ -37,6 +37,9 @@ export function isSameScope(a: Scope, b: Scope): boolean {
   return serializeScope(a) === serializeScope(b);
 }
 
+/** A longer text would not fit into its line of the manifest. */
+export const SCOPE_LIMIT_BYTES = 65000;
+
 /** Without doubles and in the one order. */
 export function makeScope(
   included: "all" | readonly ScopePart[],

@@ -81,7 +81,10 @@ test("a relation is sealed anew with all its forks, with another salt and other 
     .map((path) => path.slice(2))
     .filter((path) => path !== "" && path !== "base/1");
   const files = ["1259", "1259_fsm", "1259_vm"].flatMap((name) => [name, `${name}_tde`]);
-  assert.deepEqual(changed.toSorted(), [...files.map((name) => `base/1/${name}`), "tde.manifest"].toSorted());
+  assert.deepEqual(
+    changed.toSorted(),
+    [...files.map((name) => `base/1/${name}`), "tde.manifest"].toSorted(),
+  );
   assert.equal(report.files, 3);
   // Salt of the first sidecar page, and the nonce of its first slot.
   const [old, now] = [encrypted, datadir].map((root) =>

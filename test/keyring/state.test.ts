@@ -91,14 +91,17 @@ test("what is written reads back the same", () => {
     hex(32),
   );
   assertProperty(
-    fc.property(file, ([keyId, keyringId, highestGeneration, list, keyLoad, keyLimitPages, mac]) => {
-      const sorted = [...list].sort((a, b) => (a.id < b.id ? -1 : 1));
-      const directories = new Map(sorted.map((one) => [one.id, one]));
-      const content = { keyringId, highestGeneration, directories, keyLoad, keyLimitPages };
-      const state = { keyId, content, mac: Buffer.from(mac, "hex") };
-      const bytes = serializeStateFile(state);
-      assert.deepEqual(parseStateFile(bytes), state);
-    }),
+    fc.property(
+      file,
+      ([keyId, keyringId, highestGeneration, list, keyLoad, keyLimitPages, mac]) => {
+        const sorted = [...list].sort((a, b) => (a.id < b.id ? -1 : 1));
+        const directories = new Map(sorted.map((one) => [one.id, one]));
+        const content = { keyringId, highestGeneration, directories, keyLoad, keyLimitPages };
+        const state = { keyId, content, mac: Buffer.from(mac, "hex") };
+        const bytes = serializeStateFile(state);
+        assert.deepEqual(parseStateFile(bytes), state);
+      },
+    ),
   );
 });
 

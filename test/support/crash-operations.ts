@@ -6,10 +6,13 @@ import assert from "node:assert/strict";
 import { type BytePath, joinPath } from "../../src/bytes/byte-path.ts";
 import { readAutoConf } from "../../src/engine/guard.ts";
 import { SEALED_PAGE_MARK } from "../../src/format/page-message.ts";
+import { NOTHING_SELECTED, type ScopeSelection } from "../../src/engine/select-scope.ts";
 import { StateError, TdeError } from "../../src/errors.ts";
+import { scopeFilter, serializeScope, WHOLE_CLUSTER } from "../../src/format/scope.ts";
 import { PAGE_HEADER } from "../../src/postgres/page.ts";
 import { readWholeFile } from "../../src/storage/file-io.ts";
-import { sidecarName } from "../../src/datadir/relation-path.ts";
+import { openDatadir } from "../../src/datadir/datadir.ts";
+import { parseRelationPath, sidecarName } from "../../src/datadir/relation-path.ts";
 import { JOURNAL_NAME } from "../../src/storage/journal.ts";
 import { KeyFileProvider } from "../../src/keyring/providers/key-file.ts";
 import { crashCluster, RELATIONS, ROOT, TABLESPACE } from "./crash-cluster.ts";
@@ -39,6 +42,14 @@ export const OUTPUT = "/srv/new" as BytePath;
 export const OUTPUT_TABLESPACE = "/srv/new_ts" as BytePath;
 const INTO = { output: OUTPUT, tablespaceMapping: new Map([[TABLESPACE, OUTPUT_TABLESPACE]]) };
 
+/** Of the database with the most files: one relation of it stays out, in two segments. */
+const PART: ScopeSelection = {
+  ...NOTHING_SELECTED,
+  databases: ["5" as BytePath],
+  exclude: ["base/5/1259" as BytePath],
+};
+const PART_TEXT = "database:5 except relation:1663/5/1259";
+
 export const OPERATIONS: readonly Operation[] = [
   inPlace("encrypt-datadir", plainDisk, encrypt, assertEncrypted),
   inPlace("decrypt-datadir", encryptedDisk, decrypt, assertPlain),
@@ -63,6 +74,8 @@ export const OPERATIONS: readonly Operation[] = [
     },
     assertRotated,
   ),
+  leading("encrypt-datadir of a part", plainDisk, encryptPart, PART_TEXT),
+  leading("encrypt-datadir of a wider scope", partlyEncryptedDisk, encrypt, "all"),
   inPlace(
     "recover of an encryption",
     () => crashedDisk(plainDisk, encrypt),
@@ -118,6 +131,40 @@ function inPlace(
       else await assertNotBegun(disk);
     },
   };
+}
+
+/** An encryption in place that ends with a certain scope, and with nothing sealed that is out of it. */
+function leading(
+  name: string,
+  prepare: () => Promise<CrashDisk>,
+  command: (tde: SimulatedTde) => Promise<unknown>,
+  scope: string,
+): Operation {
+  const operation = inPlace(name, prepare, command, assertEncrypted);
+  return {
+    ...operation,
+    async check(disk, finished): Promise<void> {
+      await operation.check(disk, finished);
+      if (disk.stat(joinPath(ROOT, "tde.manifest")) === undefined) return;
+      const found = await assertScopeHolds(disk);
+      if (finished) assert.equal(found, scope);
+    },
+  };
+}
+
+/** @returns the scope of the manifest, of which the files themselves are no other. */
+async function assertScopeHolds(disk: CrashDisk): Promise<string> {
+  const { scope = WHOLE_CLUSTER } = await new SimulatedTde(disk.copy()).verify(ROOT);
+  const isInScope = scopeFilter(scope);
+  const { major, catalogVersion, blocksPerSegment } = openDatadir(disk, ROOT);
+  for (const path of RELATIONS) {
+    const relative = path.slice(ROOT.length + 1) as BytePath;
+    const file = parseRelationPath(relative, { major, catalogVersion, blocksPerSegment });
+    const isEmpty = disk.stat(path)?.sizeBytes === 0;
+    assert.ok(file !== undefined);
+    assert.equal(isSealed(disk, path), isInScope(file) && !isEmpty, path);
+  }
+  return serializeScope(scope);
 }
 
 function intoOutput(
@@ -209,6 +256,10 @@ async function encrypt(tde: SimulatedTde): Promise<void> {
   await tde.encrypt(ROOT);
 }
 
+async function encryptPart(tde: SimulatedTde): Promise<void> {
+  await tde.encrypt(ROOT, undefined, PART);
+}
+
 /** Decrypting twice is refused; that is as good as done. */
 async function decrypt(tde: SimulatedTde): Promise<void> {
   try {
@@ -269,6 +320,15 @@ async function makeNewKeyDisk(): Promise<CrashDisk> {
   const disk = await encryptedDisk();
   await new SimulatedTde(disk).changeKeyring(async (keyring, state) => keyring.newKey(state));
   return disk.copy();
+}
+
+let partlyEncrypted: Promise<CrashDisk> | undefined;
+async function partlyEncryptedDisk(): Promise<CrashDisk> {
+  partlyEncrypted ??= plainDisk().then(async (disk) => {
+    await encryptPart(new SimulatedTde(disk));
+    return disk.copy();
+  });
+  return (await partlyEncrypted).copy();
 }
 
 /** What a user might add to an encrypted directory: plain files that its manifest does not name. */

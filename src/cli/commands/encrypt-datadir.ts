@@ -4,10 +4,12 @@
 import { Command, Option } from "commander";
 import { addKeyLimitOptions } from "../key-limit.ts";
 import {
+  addAcceptOptions,
   addDataDirectoryOptions,
   addOutputDirectoryOptions,
   addKeyringOptions,
   addOutputOptions,
+  addScopeOptions,
   addSecretOptions,
   addWorkOptions,
 } from "../options.ts";
@@ -19,7 +21,10 @@ export function encryptDatadirCommand(): Command {
   addDataDirectoryOptions(command);
   addOutputDirectoryOptions(command);
   addSecretOptions(addKeyringOptions(command));
-  addKeyLimitOptions(addOutputOptions(addWorkOptions(command, { writes: true })));
+  addOutputOptions(addWorkOptions(command, { writes: true }));
+  addKeyLimitOptions(command);
+  addScopeOptions(command);
+  addAcceptOptions(command);
   return command
     .addOption(
       new Option("--wal <mode>", "what becomes of pg_wal")
@@ -28,7 +33,6 @@ export function encryptDatadirCommand(): Command {
     )
     .option("--seal-config", "seal configuration files that hold passwords, too")
     .option("--assume-stopped", "no server uses this copy, whatever its control file says")
-    .option("--accept-older", "go on although the directory is older than one seen before")
     .addHelpText(
       "after",
       `
