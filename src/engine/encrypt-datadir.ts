@@ -28,7 +28,13 @@ import { DirectoryRun } from "./directory-run.ts";
 import type { EncryptOptions, EncryptReport } from "./encrypt-report.ts";
 import { AUTO_CONF, installGuard, readAutoConf, takeBackGuard } from "./guard.ts";
 import { type InventoryOptions, takeInventory } from "./inventory.ts";
-import { hasManifest, nextEpoch, openJudgedManifest, openManifestOfRun } from "./open-manifest.ts";
+import {
+  hasManifest,
+  nextEpoch,
+  openJudgedManifest,
+  openManifestOfRun,
+  rememberManifest,
+} from "./open-manifest.ts";
 import { relationsOnDisk, selectScope } from "./select-scope.ts";
 import { awaitLateServers, withoutServers } from "./server-watch.ts";
 import { assertIntact } from "./structure-check.ts";
@@ -125,15 +131,9 @@ function finishEncryption(
   manifest: Manifest,
 ): EncryptReport {
   const { directoryId, epoch, keyId } = manifest.header;
-  const pagesByKey = new Map<number, number>();
-  for (const entry of manifest.entries()) {
-    for (const use of entry.keys)
-      pagesByKey.set(use.keyId, (pagesByKey.get(use.keyId) ?? 0) + use.count);
-  }
   const done = survey(fs, datadir, inventoryOptions(plan, keyContext), "work");
+  rememberManifest(keyContext, datadir, manifest);
   run.end();
-  const root = manifest.root.toString("hex");
-  keyContext.memory.remember({ directoryId, epoch, root, path: datadir.realRoot, pagesByKey });
   const { scope } = plan;
   return { outcome: "already-encrypted", survey: done, scope, directoryId, epoch, keyId };
 }
@@ -321,9 +321,9 @@ export function inventoryOptions(
 export function assertManifestFits(
   datadir: Datadir,
   manifest: Manifest | undefined,
-  found: Survey,
+  found: Survey | undefined,
 ): void {
-  if (manifest === undefined && found.sealedAlready > 0) {
+  if (manifest === undefined && found !== undefined && found.sealedAlready > 0) {
     throw new IntegrityError(
       `"${displayPath(datadir.root)}" has ${found.sealedAlready} sealed files, but no manifest and no unfinished run`,
       { hint: `Restore "${OWN_FILES.manifest}" from a backup of the encrypted directory.` },
