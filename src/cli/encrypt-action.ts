@@ -7,6 +7,8 @@ import type { EncryptReport } from "../engine/encrypt-report.ts";
 import { encryptIntoOutput } from "../engine/encrypt-output.ts";
 import { serializeScope } from "../format/scope.ts";
 import { engineContext, keyContext } from "./engine-context.ts";
+import { pagesByKey } from "./key-load-text.ts";
+import { type KeyLimitFlags, underKeyLimit, warnPastKeyLimit } from "./key-limit.ts";
 import { openKeyringFromOptions } from "./open-keyring.ts";
 import {
   type AcceptFlags,
@@ -34,7 +36,8 @@ export interface EncryptFlags
     ScopeFlags,
     SecretFlags,
     OutputFlags,
-    WorkFlags {
+    WorkFlags,
+    KeyLimitFlags {
   readonly wal: "sealed" | "skip";
   readonly sealConfig?: boolean | undefined;
   readonly assumeStopped?: boolean | undefined;
@@ -48,7 +51,8 @@ export async function encrypt(
   const root = dataDirectoryFrom(flags, positional);
   const command = "tde encrypt-datadir";
   const engine = await engineContext(command, flags, output);
-  const opened = await openKeyringFromOptions(flags, command, output, engine.fs);
+  const found = await openKeyringFromOptions(flags, command, output, engine.fs);
+  const opened = await underKeyLimit(found, flags, command, output);
   const options = {
     root,
     scope: scopeFrom(flags),
@@ -67,6 +71,7 @@ export async function encrypt(
       : await encryptIntoOutput(engine, context, options, into);
   if (flags.format === "json") output.json(toJson(report));
   else output.result(toText(report));
+  await warnPastKeyLimit(opened, output);
 }
 
 function toText(report: EncryptReport): string {
@@ -130,7 +135,7 @@ function toJson(report: EncryptReport): unknown {
     keyId: report.keyId,
     accepted: report.accepted,
     root: proof?.root,
-    pagesByKey: proof === undefined ? undefined : Object.fromEntries(proof.pagesByKey),
+    pagesByKey: proof === undefined ? undefined : pagesByKey(proof.load),
     wrongChecksums: proof?.wrongChecksums,
     readable: proof?.plaintext,
     secrets: proof?.secrets,

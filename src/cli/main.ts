@@ -10,6 +10,7 @@ import { demoCommand } from "./commands/demo.ts";
 import { encryptDatadirCommand } from "./commands/encrypt-datadir.ts";
 import { keyringCommand } from "./commands/keyring.ts";
 import { recoverCommand } from "./commands/recover.ts";
+import { rotateCommand } from "./commands/rotate.ts";
 import { verifyCommand } from "./commands/verify.ts";
 import { ExitCode } from "./exit-codes.ts";
 import { Interrupted } from "./interrupt.ts";
@@ -21,6 +22,7 @@ const commands: readonly (() => Command)[] = [
   encryptDatadirCommand,
   decryptDatadirCommand,
   verifyCommand,
+  rotateCommand,
   recoverCommand,
   keyringCommand,
   demoCommand,

@@ -230,8 +230,8 @@ export function addScopeOptions(
     "after",
     `
 What is named adds up; the four options may be repeated. Indexes and TOAST tables are relations of
-their own. tde does not read names from the catalog: "SELECT pg_relation_filepath('orders')" tells
-a relation's path.`,
+their own. Names come with reading the catalog, which tde does not do yet:
+"SELECT pg_relation_filepath('orders')" tells a relation's path.`,
   );
 }
 

@@ -26,6 +26,7 @@ const TEXTS: Readonly<Record<RecoveryOutcome, string>> = {
   "encryption-finished": "the interrupted encryption is finished: the directory is encrypted",
   "decryption-finished":
     "the interrupted decryption is finished: the directory is as it was before encryption",
+  "rotation-finished": "the interrupted rotation is finished: the directory is encrypted",
   "output-finished": "the new directory was whole already: it is ready",
   "output-emptied": "the new directory was not whole: it is empty again",
 };

@@ -105,7 +105,7 @@ function toText(report: VerifyReport): string {
 /** What is not encrypted, and what was not looked at, before anything that was found. */
 function scopeLines({ scope, selected, outOfScope }: VerifyReport): string[] {
   if (selected === undefined) return scope === undefined ? [] : outOfScopeLines(scope, outOfScope);
-  const only = `checked only ${serializeScope(selected)}: nothing else was looked at`;
+  const only = `checked only relations (${serializeScope(selected)}): nothing else was looked at`;
   return outOfScope.files === 0 ? [only] : [only, outOfScopeLine(outOfScope)];
 }
 

@@ -15,27 +15,33 @@ import { type DataKeys, dekFor } from "../keyring/data-keys.ts";
 import { readExactly, readUpTo } from "../storage/file-io.ts";
 import type { OpenFile } from "../storage/file-system.ts";
 import { type RelationFiles, type RunFacts, type SlotRange, slotCountOf } from "./relation-job.ts";
-import { writeNonZero } from "./seal-relation.ts";
 
 export interface OpenSource {
   readonly sealed: OpenFile;
   readonly sidecar: OpenFile;
-  /** Where the plain pages go; undefined where the file is only checked. */
-  readonly plain: OpenFile | undefined;
 }
+
+/**
+ * Takes the originals of one chunk, which stand in its data buffer, after every tag of it held.
+ * @param firstSlot - number, within the file, of the chunk's first slot.
+ */
+export type TakeChunk = (firstSlot: number, dataBytes: number) => void;
 
 export interface OpenResult {
   readonly pagesByKey: ReadonlyMap<number, number>;
   readonly macKeyIds: ReadonlySet<number>;
+  /** Slots of the newest epoch that there can be, `facts.epoch`. */
+  readonly newestSlots: number;
   readonly wrongChecksums: number;
   /** SHA-256 over the sidecar pages that were checked, where they were all of the file and none was missing. */
   readonly fileRoot: Buffer | undefined;
 }
 
 /**
- * Checks one range and, where `source.plain` is given, writes its pages there.
+ * Checks one range and, where `take` is given, decrypts it.
  * @param depth - "form" needs no key; "macs" adds those of the sidecar; "tags" those of every page.
- * @param report - may throw: then nothing of the chunk in hand is written.
+ * @param report - may throw: then nothing of the chunk in hand is taken.
+ * @param take - called chunk by chunk, up to the first problem.
  */
 export function openRange(
   chunk: Chunk,
@@ -46,6 +52,7 @@ export function openRange(
   depth: "form" | "macs" | "tags",
   report: (problem: Problem) => void,
   onBytes: (bytes: number) => void,
+  take?: TakeChunk,
 ): OpenResult {
   const { blockSizeBytes } = facts;
   const path = displayPath(files.path);
@@ -93,8 +100,8 @@ export function openRange(
         },
       });
     }
-    opener.open(firstSlot, dataBytes, source.plain !== undefined);
-    if (source.plain !== undefined && clean) writeNonZero(chunk, source.plain, dataBytes, position);
+    opener.open(firstSlot, dataBytes, take !== undefined);
+    if (clean) take?.(firstSlot, dataBytes);
     onBytes(dataBytes);
   }
   return resultOf(opener, hash?.digest());
@@ -104,6 +111,7 @@ function resultOf(opener: ChunkOpener | undefined, fileRoot: Buffer | undefined)
   return {
     pagesByKey: opener?.pagesByKey ?? new Map(),
     macKeyIds: opener?.macKeyIds ?? new Set(),
+    newestSlots: opener?.newestSlots ?? 0,
     wrongChecksums: opener?.wrongChecksums ?? 0,
     fileRoot,
   };

@@ -28,7 +28,13 @@ import { DirectoryRun } from "./directory-run.ts";
 import type { EncryptOptions, EncryptReport } from "./encrypt-report.ts";
 import { AUTO_CONF, installGuard, readAutoConf, takeBackGuard } from "./guard.ts";
 import { type InventoryOptions, takeInventory } from "./inventory.ts";
-import { hasManifest, nextEpoch, openJudgedManifest, openManifestOfRun } from "./open-manifest.ts";
+import {
+  hasManifest,
+  nextEpoch,
+  openJudgedManifest,
+  openManifestOfRun,
+  rememberManifest,
+} from "./open-manifest.ts";
 import { relationsOnDisk, selectScope } from "./select-scope.ts";
 import { awaitLateServers, withoutServers } from "./server-watch.ts";
 import { assertIntact } from "./structure-check.ts";
@@ -64,7 +70,8 @@ export async function encryptDatadir(
   const scope = selectScope(relationsOnDisk(fs, unlocked), options.scope);
   if (options.dryRun) {
     inspectBackupManifest(fs, unlocked, hasManifest(fs, root) || unfinished !== undefined);
-    const todo = survey(fs, unlocked, inventoryOptions({ ...options, scope }, keyContext), true);
+    const inventory = inventoryOptions({ ...options, scope }, keyContext);
+    const todo = survey(fs, unlocked, inventory, "resumed");
     return { outcome: "dry-run", survey: todo, scope };
   }
 
@@ -124,15 +131,9 @@ function finishEncryption(
   manifest: Manifest,
 ): EncryptReport {
   const { directoryId, epoch, keyId } = manifest.header;
-  const pagesByKey = new Map<number, number>();
-  for (const entry of manifest.entries()) {
-    for (const use of entry.keys)
-      pagesByKey.set(use.keyId, (pagesByKey.get(use.keyId) ?? 0) + use.count);
-  }
-  const done = survey(fs, datadir, inventoryOptions(plan, keyContext), true);
+  const done = survey(fs, datadir, inventoryOptions(plan, keyContext), "work");
+  rememberManifest(keyContext, datadir, manifest);
   run.end();
-  const root = manifest.root.toString("hex");
-  keyContext.memory.remember({ directoryId, epoch, root, path: datadir.realRoot, pagesByKey });
   const { scope } = plan;
   return { outcome: "already-encrypted", survey: done, scope, directoryId, epoch, keyId };
 }
@@ -153,7 +154,7 @@ async function begin(
   if (manifest === undefined) assertNothingToAccept(options);
   removeUnbornJournal(fs, datadir.root);
   const { wal, sealConfig } = options;
-  const todo = survey(fs, datadir, inventoryOptions({ ...options, scope }, keyContext), false);
+  const todo = survey(fs, datadir, inventoryOptions({ ...options, scope }, keyContext), "first");
   assertManifestFits(datadir, manifest, todo);
   const hasList = inspectBackupManifest(fs, datadir, manifest !== undefined);
   const isDone =
@@ -188,12 +189,12 @@ async function begin(
     },
     plan,
   );
-  return carryOn(engine, keyContext, datadir, run, plan, options);
+  return carryOn(engine, keyContext, datadir, run, plan, { options, todo });
 }
 
 /**
  * From the guard to the end: every step of it can be done again.
- * @param begun - the options of a run that has just begun; undefined where one is taken up.
+ * @param begun - of a run that has just begun; undefined where one is taken up.
  */
 async function carryOn(
   engine: EngineContext,
@@ -201,14 +202,14 @@ async function carryOn(
   datadir: Datadir,
   run: DirectoryRun,
   plan: EncryptPlan,
-  begun?: EncryptOptions,
+  begun?: { readonly options: EncryptOptions; readonly todo: Survey },
 ): Promise<EncryptReport> {
   const { fs } = engine;
   const { keys } = keyContext;
   const { root } = datadir;
   try {
     const isNewGuard = guard(fs, datadir, keyContext);
-    const inUse = begun ?? { assumeStopped: true };
+    const inUse = begun?.options ?? { assumeStopped: true };
     if (isNewGuard) {
       try {
         awaitLateServers(fs, datadir, inUse);
@@ -220,7 +221,7 @@ async function carryOn(
       }
     }
     const options = inventoryOptions(plan, keyContext);
-    const todo = survey(fs, datadir, options, true);
+    const todo = begun?.todo ?? survey(fs, datadir, options, "resumed");
     const context = runContextOf(datadir, keyContext, run.header.epoch);
     engine.progress.begin("encrypting", todo.bytes);
     const runner = engine.startRunner(context, (bytes) => engine.progress.advance(bytes));
@@ -230,7 +231,7 @@ async function carryOn(
         run.commit(steps);
       };
       const places = { source: root, output: undefined };
-      const inventory = takeInventory(fs, datadir, options, true);
+      const inventory = takeInventory(fs, datadir, options, "work");
       await sealAll(engine, runner, datadir, places, inventory, commit);
       sealBackupManifest(fs, datadir, root, keys);
       const report = await proveAndEnd(engine, keyContext, runner, {
@@ -320,9 +321,9 @@ export function inventoryOptions(
 export function assertManifestFits(
   datadir: Datadir,
   manifest: Manifest | undefined,
-  found: Survey,
+  found: Survey | undefined,
 ): void {
-  if (manifest === undefined && found.sealedAlready > 0) {
+  if (manifest === undefined && found !== undefined && found.sealedAlready > 0) {
     throw new IntegrityError(
       `"${displayPath(datadir.root)}" has ${found.sealedAlready} sealed files, but no manifest and no unfinished run`,
       { hint: `Restore "${OWN_FILES.manifest}" from a backup of the encrypted directory.` },

@@ -70,7 +70,7 @@ async function encryptFrom(
   assertNothingToAccept(options);
   const scope = selectScope(relationsOnDisk(fs, source), options.scope);
   const inventory = inventoryOptions({ ...options, scope }, keyContext);
-  const todo = survey(fs, source, inventory, false);
+  const todo = survey(fs, source, inventory, "first");
   assertManifestFits(source, undefined, todo);
   inspectBackupManifest(fs, source, false);
   const { output } = outputOptions;
@@ -81,7 +81,7 @@ async function encryptFrom(
   if (undoUnfinishedOutput(engine, keyContext, output, "encryptOutput") === "output-finished") {
     // It was made with the options of its own run.
     const done = openAuthenticManifest(fs, output, keys).header.scope;
-    const found = survey(fs, source, { ...inventory, scope: done }, false);
+    const found = survey(fs, source, { ...inventory, scope: done }, "first");
     const sealedAlready = found.relations + found.contents;
     return {
       outcome: "already-encrypted",
@@ -123,7 +123,7 @@ async function encryptFrom(
         runner,
         source,
         places,
-        takeInventory(fs, source, inventory, false),
+        takeInventory(fs, source, inventory, "work"),
         () => {},
       );
       sealBackupManifest(fs, source, plan.output, keys);

@@ -29,6 +29,12 @@ export interface InventoryOptions {
   readonly keyringId: string;
 }
 
+/**
+ * Which walk it is. first: before a run; names of tde's own work are refused. resumed: before an interrupted run goes
+ * on, which left such names. work: the one that sealing follows, which looks at every page itself.
+ */
+export type InventoryPass = "first" | "resumed" | "work";
+
 export type Action =
   | { readonly do: "seal-relation"; readonly file: RelationFile }
   | { readonly do: "seal-content" }
@@ -51,14 +57,14 @@ export function* takeInventory(
   fs: FileSystem,
   datadir: Datadir,
   options: InventoryOptions,
-  resumed: boolean,
+  pass: InventoryPass,
 ): Generator<InventoryEntry> {
   const isInScope = scopeFilter(options.scope);
   assertMappedTablespacesAreThere(fs, datadir);
   for (const entry of walkDatadir(fs, datadir.root, datadir)) {
     const path = joinPath(datadir.root, entry.path);
     const sizeBytes = entry.kind === "file" ? (fs.stat(path)?.sizeBytes ?? 0) : 0;
-    const action = actionFor(fs, datadir, entry, sizeBytes, { ...options, isInScope, resumed });
+    const action = actionFor(fs, datadir, entry, sizeBytes, { ...options, isInScope, pass });
     yield { entry, action, sizeBytes };
   }
 }
@@ -68,7 +74,7 @@ function actionFor(
   datadir: Datadir,
   entry: WalkEntry,
   sizeBytes: number,
-  options: InventoryOptions & { readonly isInScope: ScopeFilter; readonly resumed: boolean },
+  options: InventoryOptions & { readonly isInScope: ScopeFilter; readonly pass: InventoryPass },
 ): Action {
   const { classification } = entry;
   switch (classification.class) {
@@ -77,7 +83,7 @@ function actionFor(
         hint: "Nothing was changed.",
       });
     case "working":
-      if (options.resumed) return PASS;
+      if (options.pass !== "first") return PASS;
       throw new StateError(
         `"${displayPath(entry.path)}" has a name that tde uses for its own work`,
         {
@@ -87,7 +93,7 @@ function actionFor(
     case "relation":
       if (!options.isInScope(classification.file))
         return outOfScopeAction(fs, datadir, entry.path, classification.file);
-      return relationAction(fs, datadir, entry.path, classification.file, sizeBytes);
+      return relationAction(fs, datadir, entry.path, classification.file, sizeBytes, options.pass);
     case "sidecar":
       if (!classification.expendable) assertHasOwner(fs, datadir, entry.path, classification.of);
       return PASS;
@@ -121,6 +127,7 @@ function relationAction(
   path: BytePath,
   file: RelationFile,
   sizeBytes: number,
+  pass: InventoryPass,
 ): Action {
   const hasSidecar = fs.stat(joinPath(datadir.root, sidecarName(path))) !== undefined;
   if (sizeBytes === 0) {
@@ -130,7 +137,7 @@ function relationAction(
     });
   }
   if (hasSidecar) return { do: "nothing" };
-  assertNotSealed(fs, datadir, path, file);
+  if (pass !== "work") assertNotSealed(fs, datadir, path, file);
   return { do: "seal-relation", file };
 }
 

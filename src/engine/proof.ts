@@ -14,17 +14,22 @@ import { IntegrityError, KeyError, StateError } from "../errors.ts";
 import { fileContext } from "../format/container.ts";
 import { isMovableLink, type ManifestClass, type ManifestEntry } from "../format/manifest-entry.ts";
 import type { ManifestHeader } from "../format/manifest-header.ts";
-import { ManifestWriter } from "../format/manifest.ts";
 import { type ScopeFilter, scopeFilter } from "../format/scope.ts";
-import { type DataKeys, dekFor } from "../keyring/data-keys.ts";
-import { writeAll } from "../storage/file-io.ts";
+import type { DataKeys } from "../keyring/data-keys.ts";
+import type { KeyLoad, KeyLoads } from "../keyring/key-load.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import type { TaskRunner } from "../workers/runner.ts";
 import type { Item, ItemResult } from "../workers/tasks.ts";
 import { runBatches, type Planned } from "./batches.ts";
-import { hasSealedBackupManifest } from "./backup-manifest.ts";
+import {
+  filesToSum,
+  hasSealedBackupManifest,
+  openSealedBackupManifest,
+} from "./backup-manifest.ts";
+import { addEntryLoad } from "./directory-load.ts";
 import { ABSENT_CONTEXT, contexts as autoConfContexts } from "./guard.ts";
 import { secretsIn } from "./inventory.ts";
+import { writeManifestFile } from "./manifest-file.ts";
 import {
   contentItem,
   identityOf,
@@ -32,6 +37,7 @@ import {
   type Places,
   readableItem,
 } from "./plan-items.ts";
+import type { BackupRewriting, ManifestProof } from "./write-manifests.ts";
 
 /** What stays readable for one reason. */
 export interface PlaintextGroup {
@@ -54,7 +60,7 @@ export interface ProofReport {
   readonly root: string;
   readonly sealedFiles: number;
   readonly sealedBytes: number;
-  readonly pagesByKey: ReadonlyMap<number, number>;
+  readonly load: KeyLoads;
   readonly wrongChecksums: number;
   /** Relation files that are plain because the scope leaves them out. */
   readonly outOfScope: { readonly files: number; readonly bytes: number };
@@ -77,7 +83,7 @@ interface Fact {
   readonly added: boolean;
 }
 
-export class Proof {
+export class Proof implements ManifestProof<ProofReport> {
   private readonly fs: FileSystem;
   private readonly datadir: Datadir;
   private readonly options: ProofOptions;
@@ -85,7 +91,7 @@ export class Proof {
   private readonly isInScope: ScopeFilter;
   private readonly groups: Map<string, PlaintextGroup> = new Map();
   private readonly secrets: SecretFinding[] = [];
-  private readonly pagesByKey: Map<number, number> = new Map();
+  private readonly load: Map<number, KeyLoad> = new Map();
   private sealedFiles = 0;
   private sealedBytes = 0;
   private wrongChecksums = 0;
@@ -99,55 +105,47 @@ export class Proof {
     this.places = { source: datadir.root, output: undefined };
   }
 
+  get rewriting(): (() => BackupRewriting) | undefined {
+    const { fs, datadir, options } = this;
+    if (!hasSealedBackupManifest(fs, datadir.root)) return undefined;
+    return () => {
+      const from = openSealedBackupManifest(fs, datadir, options.keys);
+      return { from, toSum: filesToSum(fs, datadir, from) };
+    };
+  }
+
   /**
    * Writes the manifest under a working name, durably; the caller lets it take its place. A rewritten backup_manifest
    * has no entry in it: that is of this manifest's size, and comes later.
    * @throws {IntegrityError} when something is not sealed as it should be.
    */
   async writeManifest(runner: TaskRunner, name: BytePath): Promise<ProofReport> {
-    const { header, keys } = this.options;
-    const path = joinPath(this.datadir.root, name);
-    const like = this.fs.stat(joinPath(this.datadir.root, "PG_VERSION"));
-    if (like === undefined) throw new StateError('"PG_VERSION" is gone');
-    this.fs.remove(path);
-    const file = this.fs.create(path, 0o600);
-    try {
-      let position = 0;
-      const dek = dekFor(keys, header.keyringId, header.keyId, OWN_FILES.manifest);
-      const writer = new ManifestWriter(header, dek, (text) => {
-        writeAll(file, text, 0, text.length, position);
-        position += text.length;
-      });
-      const { blockSizeBytes } = this.datadir.control;
-      await runBatches<Fact>(
+    const { fs, datadir, options } = this;
+    const root = await writeManifestFile(fs, datadir.root, name, options, (writer) =>
+      runBatches<Fact>(
         runner,
         this.plan(),
         {
-          blockSizeBytes,
+          blockSizeBytes: datadir.control.blockSizeBytes,
           splitLarge: true,
           task: (items) => ({ kind: "check", depth: "macs", items }),
-          signal: this.options.signal,
+          signal: options.signal,
         },
         (done) => {
           for (const { extra, result } of done) writer.add(this.manifestEntry(extra, result));
         },
-      );
-      const { root } = writer.finish();
-      file.setAttributes(like);
-      file.sync();
-      return {
-        root: root.toString("hex"),
-        sealedFiles: this.sealedFiles,
-        sealedBytes: this.sealedBytes,
-        pagesByKey: this.pagesByKey,
-        wrongChecksums: this.wrongChecksums,
-        outOfScope: this.outOfScope,
-        plaintext: [...this.groups.values()],
-        secrets: this.secrets,
-      };
-    } finally {
-      file.close();
-    }
+      ),
+    );
+    return {
+      root,
+      sealedFiles: this.sealedFiles,
+      sealedBytes: this.sealedBytes,
+      load: this.load,
+      wrongChecksums: this.wrongChecksums,
+      outOfScope: this.outOfScope,
+      plaintext: [...this.groups.values()],
+      secrets: this.secrets,
+    };
   }
 
   private *plan(): Generator<Planned<Fact>> {
@@ -268,11 +266,8 @@ export class Proof {
       this.sealedFiles++;
       this.sealedBytes += sizeBytes;
       this.wrongChecksums += result?.wrongChecksums ?? 0;
-      for (const [keyId, count] of result?.keys ?? []) {
-        this.pagesByKey.set(keyId, (this.pagesByKey.get(keyId) ?? 0) + count);
-      }
     }
-    return {
+    const manifestEntry: ManifestEntry = {
       path: entry.path,
       class: fact.class,
       expendable: "expendable" in entry.classification && entry.classification.expendable,
@@ -283,6 +278,8 @@ export class Proof {
         .sort((a, b) => a.keyId - b.keyId),
       digest: fact.class === "L" ? linkDigest(this.fs, this.datadir, entry.path) : result?.digest,
     };
+    addEntryLoad(this.load, manifestEntry, this.datadir.control.blockSizeBytes);
+    return manifestEntry;
   }
 
   private addPlaintext(why: string, exposed: boolean, path: BytePath, sizeBytes: number): void {

@@ -1,9 +1,9 @@
 /**
- * Brings an interrupted run to a defined end: an encryption or decryption in place is finished, a new directory that
+ * Brings an interrupted run to a defined end: an encryption, decryption or rotation in place is finished, a new directory that
  * was being filled is emptied again.
  */
 import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
-import { openDatadir } from "../datadir/datadir.ts";
+import { type Datadir, openDatadir } from "../datadir/datadir.ts";
 import { assertNotInUse } from "../datadir/in-use.ts";
 import { StateError } from "../errors.ts";
 import type { FileSystem } from "../storage/file-system.ts";
@@ -19,12 +19,14 @@ import { hasLock, lockDatadir, unfinishedRun } from "./datadir-lock.ts";
 import { resumeDecryption } from "./decrypt-datadir.ts";
 import { DirectoryRun } from "./directory-run.ts";
 import { resumeEncryption } from "./encrypt-datadir.ts";
+import { resumeRotation } from "./rotate-datadir.ts";
 import { pathToHex, tablespacesFromJson, undoOutput } from "./output-directory.ts";
 
 export type RecoveryOutcome =
   | "nothing-to-do"
   | "encryption-finished"
   | "decryption-finished"
+  | "rotation-finished"
   | "output-finished"
   | "output-emptied";
 
@@ -51,16 +53,14 @@ export async function recoverDatadir(
         removeUnbornJournal(fs, root);
         return "nothing-to-do";
       case "encrypt":
-      case "decrypt": {
-        const datadir = openDatadir(fs, root);
-        assertNotInUse(fs, datadir, { assumeStopped: true });
-        if (header.operation === "encrypt") {
-          await resumeEncryption(engine, keyContext, datadir, header);
-          return "encryption-finished";
-        }
-        await resumeDecryption(engine, keyContext, datadir, header);
+        await resumeEncryption(engine, keyContext, openUnused(fs, root), header);
+        return "encryption-finished";
+      case "decrypt":
+        await resumeDecryption(engine, keyContext, openUnused(fs, root), header);
         return "decryption-finished";
-      }
+      case "rotate":
+        await resumeRotation(engine, keyContext, openUnused(fs, root), header);
+        return "rotation-finished";
       case "encryptOutput":
       case "decryptOutput":
         return endOutput(fs, keyContext, root);
@@ -68,6 +68,12 @@ export async function recoverDatadir(
   } finally {
     lock.release();
   }
+}
+
+function openUnused(fs: FileSystem, root: BytePath): Datadir {
+  const datadir = openDatadir(fs, root);
+  assertNotInUse(fs, datadir, { assumeStopped: true });
+  return datadir;
 }
 
 /** Whether anything of a run is there, be it alive or dead. */

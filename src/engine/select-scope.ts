@@ -138,7 +138,7 @@ function parseDatabase(text: BytePath): Wanted {
   const databaseOid = parseOid(text.replace(/^base\//, ""));
   if (databaseOid !== undefined) return { text, kind: "database", databaseOid };
   throw new UsageError(`"${displayPath(text)}" is no OID of a database`, {
-    hint: 'tde does not read names from the catalog. "SELECT oid, datname FROM pg_database" tells the OIDs.',
+    hint: 'Names come with reading the catalog, which tde does not do yet. "SELECT oid, datname FROM pg_database" tells the OIDs.',
   });
 }
 
@@ -153,7 +153,7 @@ function parseRelation(text: BytePath, datadir: Datadir): Wanted {
     return { text, kind: "relation", tablespaceOid, databaseOid, relfilenumber };
   }
   throw new UsageError(`"${displayPath(text)}" is no relation`, {
-    hint: `Give a path (base/16384/16397), DATABASE/RELFILENUMBER or a relfilenumber: tde does not read names from the catalog. "SELECT pg_relation_filepath('orders')" tells the path.`,
+    hint: `Give a path (base/16384/16397), DATABASE/RELFILENUMBER or a relfilenumber; names come with reading the catalog, which tde does not do yet. "SELECT pg_relation_filepath('orders')" tells the path.`,
   });
 }
 
@@ -234,7 +234,7 @@ function unknownTablespace(text: BytePath, { root, tablespaces }: Datadir): Usag
       `${oid}${linkTarget === undefined ? "" : ` (${displayPath(linkTarget)})`}`,
   );
   return new UsageError(`there is no tablespace "${displayPath(text)}" in "${displayPath(root)}"`, {
-    hint: `Its tablespaces: ${listOf(["pg_default", "pg_global", ...known])}. tde does not read other names from the catalog.`,
+    hint: `Its tablespaces: ${listOf(["pg_default", "pg_global", ...known])}. Other names come with reading the catalog, which tde does not do yet.`,
   });
 }
 

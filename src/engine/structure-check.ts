@@ -37,6 +37,8 @@ export interface IntactOptions {
   readonly acceptance: Acceptance;
   /** Whether a file that the manifest does not name is no problem; none is allowed without it. */
   readonly allowAdded?: ((found: WalkEntry) => boolean) | undefined;
+  /** Looks at these lines alone. */
+  readonly only?: ((entry: ManifestEntry) => boolean) | undefined;
 }
 
 interface Checked {
@@ -97,13 +99,14 @@ function* plan(
   manifest: Manifest,
   problems: FirstProblem,
   addedSignals: string[],
-  { acceptance, allowAdded }: IntactOptions,
+  { acceptance, allowAdded, only }: IntactOptions,
 ): Generator<Planned<Checked>> {
   const places = { source: datadir.root, output: undefined };
   for (const { path, entry, found } of joinByPath(
     manifest.entries(),
     carried(fs, datadir, problems),
   )) {
+    if (entry !== undefined && only?.(entry) === false) continue;
     if (found === undefined) {
       if (entry === undefined || entry.expendable || acceptance.takeRemoved(entry)) continue;
       problems.add(

@@ -3,9 +3,10 @@
  */
 import { displayPath } from "../bytes/byte-path.ts";
 import type { Datadir } from "../datadir/datadir.ts";
+import { sidecarSizeBytes } from "../datadir/relation-job.ts";
 import { StorageError } from "../errors.ts";
 import type { FileSystem } from "../storage/file-system.ts";
-import { type InventoryOptions, takeInventory } from "./inventory.ts";
+import { type InventoryOptions, type InventoryPass, takeInventory } from "./inventory.ts";
 
 export interface Survey {
   relations: number;
@@ -24,7 +25,7 @@ export function survey(
   fs: FileSystem,
   datadir: Datadir,
   options: InventoryOptions,
-  resumed: boolean,
+  pass: InventoryPass,
 ): Survey {
   const found: Survey = {
     relations: 0,
@@ -36,8 +37,7 @@ export function survey(
     sidecarBytes: 0,
   };
   const { blockSizeBytes } = datadir.control;
-  const bytesPerSidecarPage = (blockSizeBytes / 128 - 1) * blockSizeBytes;
-  for (const { entry, action, sizeBytes } of takeInventory(fs, datadir, options, resumed)) {
+  for (const { entry, action, sizeBytes } of takeInventory(fs, datadir, options, pass)) {
     if (action.do === "nothing") found.sealedAlready++;
     if (action.do === "keep" && action.plaintext && entry.classification.class === "relation") {
       found.outOfScope.files++;
@@ -48,7 +48,7 @@ export function survey(
     found.largestFileBytes = Math.max(found.largestFileBytes, sizeBytes);
     if (action.do === "seal-relation") {
       found.relations++;
-      found.sidecarBytes += Math.ceil(sizeBytes / bytesPerSidecarPage) * blockSizeBytes;
+      found.sidecarBytes += sidecarSizeBytes(sizeBytes, blockSizeBytes);
     } else {
       found.contents++;
     }

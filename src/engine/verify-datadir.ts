@@ -28,6 +28,7 @@ import {
   hasManifest,
   manifestSource,
   openAuthenticManifest,
+  rememberManifest,
   whyNotCurrent,
 } from "./open-manifest.ts";
 import { readableItem } from "./plan-items.ts";
@@ -401,18 +402,12 @@ class Verification {
     return bytes;
   }
 
-  private remember(manifest: Manifest, { memory }: KeyContext): void {
+  private remember(manifest: Manifest, keyContext: KeyContext): void {
     const { directoryId, epoch } = manifest.header;
     const root = manifest.root.toString("hex");
-    const { verdict } = memory.judge(directoryId, epoch, root);
-    if (verdict !== "unknown" && verdict !== "newer") return;
-    memory.remember({
-      directoryId,
-      epoch,
-      root,
-      path: this.datadir.realRoot,
-      pagesByKey: this.findings.usedKeys,
-    });
+    const { verdict } = keyContext.memory.judge(directoryId, epoch, root);
+    if (verdict === "unknown" || verdict === "newer")
+      rememberManifest(keyContext, this.datadir, manifest);
   }
 
   private problem(kind: Problem["kind"], path: BytePath, message: string): void {

@@ -105,10 +105,6 @@ export class VerifyFindings {
     return this.problemCount === 0;
   }
 
-  get usedKeys(): ReadonlyMap<number, number> {
-    return this.pagesByKey;
-  }
-
   report(
     facts: Pick<
       VerifyReport,

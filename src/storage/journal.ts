@@ -22,6 +22,7 @@ export const JOURNAL_OPERATION = {
   /** Into a new directory: a crash undoes it. */
   encryptOutput: 3,
   decryptOutput: 4,
+  rotate: 5,
 } as const;
 export type JournalOperation = keyof typeof JOURNAL_OPERATION;
 

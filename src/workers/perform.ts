@@ -5,11 +5,13 @@
 import assert from "node:assert/strict";
 import { type BytePath, displayPath } from "../bytes/byte-path.ts";
 import { randomBytes, runningSha256 } from "../crypto/primitives.ts";
-import { digestSidecar, openRange } from "../datadir/open-relation.ts";
+import { digestSidecar, openRange, type TakeChunk } from "../datadir/open-relation.ts";
 import { type RunFacts, type SlotRange, wholeRange } from "../datadir/relation-job.ts";
-import { sealRange } from "../datadir/seal-relation.ts";
+import { resealRange } from "../datadir/reseal-relation.ts";
+import { sealRange, type SealTarget, writeNonZero } from "../datadir/seal-relation.ts";
 import {
   inspectSealedFile,
+  resealFile,
   sealFile,
   unsealFile,
   verifySealedFile,
@@ -21,7 +23,7 @@ import type { Problem } from "../format/problem.ts";
 import { FILE_SALT_BYTES } from "../format/sidecar-page.ts";
 import { type DataKeys } from "../keyring/data-keys.ts";
 import { readExactly, withFile, writeAll } from "../storage/file-io.ts";
-import type { FileSystem } from "../storage/file-system.ts";
+import type { FileSystem, OpenFile } from "../storage/file-system.ts";
 import { NewFiles } from "./new-files.ts";
 import { ProblemCollector } from "./problem-collector.ts";
 import type { OnBytes } from "./runner.ts";
@@ -34,6 +36,9 @@ import type {
   RelationItem,
   Task,
 } from "./tasks.ts";
+
+/** A digest alone. */
+const NO_DEPTH: { readonly depth?: CheckDepth; readonly wholeFiles?: CheckDepth } = {};
 
 /** New files that wait for their sync in one go; each keeps a descriptor. */
 const SYNC_GROUP = 64;
@@ -85,35 +90,70 @@ export class TaskPerformer {
         return item.kind === "content"
           ? this.openContent(item, newFiles)
           : this.copy(item, newFiles);
+      case "reseal":
+        assert(item.kind !== "readable", "what is sealed anew is sealed");
+        return item.kind === "relation"
+          ? this.resealRelation(item, newFiles)
+          : this.resealContent(item, newFiles);
       case "checksum":
         assert(item.kind === "readable", "backup_manifest lists stored files as they are");
         return this.checksum(item);
       case "check":
       case "digest": {
-        const depth = task.kind === "check" ? task.depth : undefined;
+        const { depth, wholeFiles = depth } = task.kind === "check" ? task : NO_DEPTH;
         const path = item.kind === "relation" ? item.files.path : item.path;
         return new ProblemCollector(path).collect((report) => {
           if (item.kind === "relation") return this.checkRelation(item, depth, report);
-          if (item.kind === "content") return this.checkContent(item, depth);
+          if (item.kind === "content") return this.checkContent(item, wholeFiles);
           return this.digestReadable(item);
         });
       }
     }
   }
 
-  private sealRelation({ files, fileSalt, range }: RelationItem, newFiles: NewFiles): ItemResult {
+  private sealRelation(item: RelationItem, newFiles: NewFiles): ItemResult {
+    const { files, range } = item;
     return withFile(this.fs, files.plain, (source) => {
-      const whole = range === undefined;
-      const target = {
-        source,
-        sealed: newFiles.open(files.sealed, whole, source, files.sizeBytes),
-        sidecar: newFiles.open(files.sidecar, whole, source),
-        fileSalt: fileSalt === undefined ? randomBytes(FILE_SALT_BYTES) : Buffer.from(fileSalt),
-      };
+      const target = this.sealTarget(item, files, source, newFiles);
       const part = range ?? this.whole(files);
-      const counts = sealRange(this.chunk, this.context, files, target, part, this.onBytes);
-      return { path: files.path, ...counts };
+      const { chunk, context, onBytes } = this;
+      return {
+        path: files.path,
+        ...sealRange(chunk, context, files, source, target, part, onBytes),
+      };
     });
+  }
+
+  private resealRelation(item: RelationItem, newFiles: NewFiles): ItemResult {
+    const { files, range, target: paths } = item;
+    assert(paths !== undefined, "sealing anew needs new files");
+    return withFile(this.fs, files.sealed, (sealed) =>
+      withFile(this.fs, files.sidecar, (sidecar) => {
+        const target = this.sealTarget(item, paths, sealed, newFiles);
+        const part = range ?? this.whole(files);
+        const { chunk, context, onBytes } = this;
+        const source = { sealed, sidecar };
+        return {
+          path: files.path,
+          ...resealRange(chunk, context, files, source, target, part, stop, onBytes),
+        };
+      }),
+    );
+  }
+
+  /** The new files of one relation file: created, or of a range opened. */
+  private sealTarget(
+    { files, fileSalt, range }: RelationItem,
+    paths: { readonly sealed: BytePath; readonly sidecar: BytePath },
+    like: OpenFile,
+    newFiles: NewFiles,
+  ): SealTarget {
+    const whole = range === undefined;
+    return {
+      sealed: newFiles.open(paths.sealed, whole, like, files.sizeBytes),
+      sidecar: newFiles.open(paths.sidecar, whole, like),
+      fileSalt: fileSalt === undefined ? randomBytes(FILE_SALT_BYTES) : Buffer.from(fileSalt),
+    };
   }
 
   private openRelation({ files, range }: RelationItem, newFiles: NewFiles): ItemResult {
@@ -121,9 +161,11 @@ export class TaskPerformer {
       withFile(this.fs, files.sidecar, (sidecar) => {
         const plain = newFiles.open(files.plain, range === undefined, sealed, files.sizeBytes);
         const part = range ?? this.whole(files);
-        const source = { sealed, sidecar, plain };
+        const source = { sealed, sidecar };
         const { chunk, context, onBytes } = this;
-        const opened = openRange(chunk, context, files, source, part, "tags", stop, onBytes);
+        const take: TakeChunk = (firstSlot, dataBytes) =>
+          writeNonZero(chunk, plain, dataBytes, firstSlot * context.blockSizeBytes);
+        const opened = openRange(chunk, context, files, source, part, "tags", stop, onBytes, take);
         return { path: files.path, pages: part.slotCount, wrongChecksums: opened.wrongChecksums };
       }),
     );
@@ -143,12 +185,13 @@ export class TaskPerformer {
       else {
         result = withFile(this.fs, files.sealed, (sealed) => {
           const part = range ?? this.whole(files);
-          const source = { sealed, sidecar, plain: undefined };
+          const source = { sealed, sidecar };
           const opened = openRange(chunk, context, files, source, part, depth, report, onBytes);
           const keys = new Map(opened.pagesByKey);
           for (const keyId of opened.macKeyIds) keys.set(keyId, keys.get(keyId) ?? 0);
           fileRoot = opened.fileRoot;
-          return { ...result, keys, pages: part.slotCount, wrongChecksums: opened.wrongChecksums };
+          const { newestSlots: newestPages, wrongChecksums } = opened;
+          return { ...result, keys, pages: part.slotCount, newestPages, wrongChecksums };
         });
       }
       // The file root is of the whole sidecar: the first range takes it.
@@ -176,6 +219,17 @@ export class TaskPerformer {
     });
     this.onBytes(item.sizeBytes);
     return { path: item.path };
+  }
+
+  private resealContent(item: ContentItem, newFiles: NewFiles): ItemResult {
+    const { target } = item;
+    assert(target !== undefined, "sealing anew needs a new file");
+    withFile(this.fs, item.sealed, (source) => {
+      const sealed = newFiles.open(target, true, source);
+      resealFile(this.fs, item.sealed, sealed, this.openingOptions(item));
+    });
+    this.onBytes(item.sizeBytes);
+    return { path: item.path, pages: 1 };
   }
 
   private openContent(item: ContentItem, newFiles: NewFiles): ItemResult {

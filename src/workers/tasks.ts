@@ -13,6 +13,8 @@ export interface RelationItem {
   readonly files: RelationFiles;
   /** When sealing: 16 random bytes, the same for every range of a file. */
   readonly fileSalt?: Uint8Array | undefined;
+  /** When sealing anew: the new files. */
+  readonly target?: { readonly sealed: BytePath; readonly sidecar: BytePath } | undefined;
   readonly range?: SlotRange | undefined;
 }
 
@@ -25,6 +27,8 @@ export interface ContentItem {
   readonly sealed: BytePath;
   /** What the container's header says it is. */
   readonly context: string;
+  /** When sealing anew: the new container. */
+  readonly target?: BytePath | undefined;
   readonly sizeBytes: number;
 }
 
@@ -54,7 +58,15 @@ export type Task =
   | { readonly kind: "seal"; readonly items: readonly Item[] }
   /** sealed -> plain; readable files are copied. */
   | { readonly kind: "open"; readonly items: readonly Item[] }
-  | { readonly kind: "check"; readonly depth: CheckDepth; readonly items: readonly Item[] }
+  /** sealed -> sealed under the current key; no readable files. */
+  | { readonly kind: "reseal"; readonly items: readonly Item[] }
+  | {
+      readonly kind: "check";
+      readonly depth: CheckDepth;
+      /** Of containers, where it is another. */
+      readonly wholeFiles?: CheckDepth | undefined;
+      readonly items: readonly Item[];
+    }
   /** What the manifest keeps of each file, without reading its pages. */
   | { readonly kind: "digest"; readonly items: readonly Item[] }
   /** What backup_manifest keeps of each file: a checksum over its stored bytes. */
@@ -73,6 +85,8 @@ export interface ItemResult {
   readonly sizeBytes?: number | undefined;
   readonly pages?: number | undefined;
   readonly zeroPages?: number | undefined;
+  /** Those of the run's own epoch. */
+  readonly newestPages?: number | undefined;
   /** Pages whose original checksum was wrong. */
   readonly wrongChecksums?: number | undefined;
   /** The first of them; `problemCount` has them all. */

@@ -64,7 +64,10 @@ test("verify says verified only of what has tags, and of plain files that they a
   const whole = tde("verify", "-D", partly, ...KEYS).at(-1) ?? "";
   assert.match(whole, /^verified: .*; \d+ plain files out of scope have the content/);
   const part = tde("verify", "-D", partly, "--relation", "base/1/1247", ...KEYS);
-  assert.equal(part[0], "checked only relation:1663/1/1247: nothing else was looked at");
+  assert.equal(
+    part[0],
+    "checked only relations (relation:1663/1/1247): nothing else was looked at",
+  );
   assert.match(part[1] ?? "", /^NOT encrypted, out of scope: 3 relation files/);
   assert.match(
     part.at(-1) ?? "",

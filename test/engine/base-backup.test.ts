@@ -23,6 +23,7 @@ import {
   tableChecksums,
   treeOf,
 } from "../support/cluster.ts";
+import { keyIdsOnDisk, keysOf } from "../support/key-ids-on-disk.ts";
 import { requireStockTools, type StockTools, type ToolResult } from "../support/stock-tools.ts";
 import { runTde, type TdeResult } from "../support/tde.ts";
 
@@ -38,6 +39,9 @@ test("a base backup is accepted by pg_verifybackup while it is encrypted, and st
     const original = treeOf(backup);
     assertAccepts(tools, backup);
 
+    // In two steps: with a wider scope backup_manifest is rewritten once more, from its original.
+    tde(cluster, "encrypt-datadir", "-D", "backup", "--database", "1", ...KEYS);
+    assertAccepts(tools, backup, "--no-parse-wal");
     tde(cluster, "encrypt-datadir", "-D", "backup", ...KEYS);
     // Sealed WAL cannot be parsed.
     assertAccepts(tools, backup, "--no-parse-wal");
@@ -58,6 +62,40 @@ test("a base backup is accepted by pg_verifybackup while it is encrypted, and st
     } finally {
       await server.stop();
     }
+  } finally {
+    cluster.remove();
+  }
+});
+
+test("a base backup whose keys are rotated stays one for pg_verifybackup, and comes back", async (t) => {
+  const tools = requireStockTools(t);
+  if (tools === undefined) return;
+  const cluster = await clusterWithKeys(tools);
+  try {
+    await takeBackup(tools, cluster, "backup");
+    const backup = join(cluster.folder, "backup");
+    const original = treeOf(backup);
+    tde(cluster, "encrypt-datadir", "-D", "backup", ...KEYS);
+    tde(cluster, "keyring", "new-key", ...KEYS);
+    for (const what of [
+      ["--relation", "global/1262"],
+      ["--from-key", "1"],
+    ]) {
+      tde(cluster, "rotate", "-D", "backup", ...what, ...KEYS);
+      assertAccepts(tools, backup, "--no-parse-wal");
+      tde(cluster, "verify", "-D", "backup", ...KEYS);
+    }
+    assert.deepEqual(keysOf(keyIdsOnDisk(backup)), [2]);
+    assertRewrittenListsEverything(backup);
+    // Of what was not sealed anew the list goes on saying what it said: a changed byte shows.
+    const restore = flipByte(join(backup, "global/1260"));
+    tde(cluster, "rotate", "-D", "backup", "--relation", "global/1262", ...KEYS);
+    assert.match(verifyBackup(tools, backup, "--no-parse-wal").stderr, /global\/1260/);
+    restore();
+    tde(cluster, "decrypt-datadir", "-D", "backup", ...KEYS);
+    const except = (path: string): boolean => path === "./global/1260";
+    assertSameTree(treeOf(backup), original, { except });
+    assertAccepts(tools, backup);
   } finally {
     cluster.remove();
   }

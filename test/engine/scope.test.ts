@@ -4,7 +4,14 @@
  */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { copyFileSync, existsSync, readFileSync, unlinkSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  copyFileSync,
+  existsSync,
+  readFileSync,
+  unlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import { before, test } from "node:test";
 import { bytePath } from "../../src/bytes/byte-path.ts";
@@ -78,6 +85,18 @@ test("a scope seals everything that is no relation, as without one", () => {
   const original = readFileSync(join(plain, WAL_FILE));
   assert.notDeepEqual(readFileSync(join(partly, WAL_FILE)).subarray(0, 4), original.subarray(0, 4));
   assert.ok(existsSync(join(partly, "tde.postgresql.auto.conf")));
+});
+
+test("--seal-config seals configuration in every scope", async () => {
+  const datadir = copyOf(plain);
+  appendFileSync(join(datadir, "postgresql.conf"), "ssl_passphrase_command = 'echo secret'\n");
+  const before = treeOf(datadir);
+  const engine = new SmallEngine();
+  await engine.encrypt(datadir, { scope: PARTLY, sealConfig: true });
+  assert.doesNotMatch(readFileSync(join(datadir, "postgresql.conf"), "latin1"), /secret/);
+  assert.ok((await engine.verify(datadir)).ok);
+  await engine.decrypt(datadir);
+  assertSameTree(treeOf(datadir), before);
 });
 
 test("every report counts what is out of scope", async () => {

@@ -63,6 +63,17 @@ export const OPERATIONS: readonly Operation[] = [
       await assertAddedEncrypted(disk);
     },
   ),
+  inPlace("rotate", newKeyDisk, rotate, assertRotated),
+  // A file that cannot be opened ends a rotation, which then has to be asked for once more.
+  inPlace(
+    "recover of a rotation",
+    () => crashedDisk(newKeyDisk, rotate),
+    async (tde) => {
+      await recover(tde);
+      await rotate(tde);
+    },
+    assertRotated,
+  ),
   leading("encrypt-datadir of a part", plainDisk, encryptPart, PART_TEXT),
   leading("encrypt-datadir of a wider scope", partlyEncryptedDisk, encrypt, "all"),
   inPlace(
@@ -108,11 +119,12 @@ function inPlace(
   return {
     name,
     repairs: ["recover", "again"],
-    provesReads: assertDone === assertPlain,
+    provesReads: assertDone === assertPlain || assertDone === assertRotated,
     prepare,
     run: async (tde) => void (await command(tde)),
     recover: (tde) => tde.recover(ROOT),
-    always: (disk) => assertSafe(disk, ROOT, assertDone),
+    always: (disk) =>
+      assertSafe(disk, ROOT, assertDone === assertRotated ? assertWhole : assertDone),
     async check(disk, finished): Promise<void> {
       assert.deepEqual(litterIn(disk, "/srv" as BytePath), []);
       if (finished) await assertDone(disk);
@@ -257,6 +269,10 @@ async function decrypt(tde: SimulatedTde): Promise<void> {
   }
 }
 
+async function rotate(tde: SimulatedTde): Promise<void> {
+  await tde.rotate(ROOT, 1);
+}
+
 async function recover(tde: SimulatedTde): Promise<void> {
   await tde.recover(ROOT);
 }
@@ -290,6 +306,19 @@ async function encryptedDisk(): Promise<CrashDisk> {
 async function makeEncryptedDisk(): Promise<CrashDisk> {
   const disk = await plainDisk();
   await encrypt(new SimulatedTde(disk));
+  return disk.copy();
+}
+
+/** Encrypted under key 1, with key 2 as the current one. */
+let newKey: Promise<CrashDisk> | undefined;
+async function newKeyDisk(): Promise<CrashDisk> {
+  newKey ??= makeNewKeyDisk();
+  return (await newKey).copy();
+}
+
+async function makeNewKeyDisk(): Promise<CrashDisk> {
+  const disk = await encryptedDisk();
+  await new SimulatedTde(disk).changeKeyring(async (keyring, state) => keyring.newKey(state));
   return disk.copy();
 }
 
@@ -418,6 +447,16 @@ async function assertEncrypted(
   assert.ok(report.ok);
   await tde.decrypt(root);
   await assertPlain(copy, root, plainTree);
+}
+
+/** Encrypted, and nothing in it names key 1 any more. */
+async function assertRotated(disk: CrashDisk): Promise<void> {
+  const report = await new SimulatedTde(disk.copy()).verify(ROOT);
+  assert.deepEqual(
+    report.keys.map(({ keyId }) => keyId),
+    [2],
+  );
+  await assertEncrypted(disk);
 }
 
 async function assertPlain(

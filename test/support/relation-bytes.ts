@@ -1,9 +1,9 @@
 /** Seals and opens relation files that are buffers, through the product's own code. */
 import assert from "node:assert/strict";
 import type { BytePath } from "../../src/bytes/byte-path.ts";
-import { type OpenResult, openRange } from "../../src/datadir/open-relation.ts";
+import { type OpenResult, openRange, type TakeChunk } from "../../src/datadir/open-relation.ts";
 import { type RunFacts, wholeRange } from "../../src/datadir/relation-job.ts";
-import { sealRange } from "../../src/datadir/seal-relation.ts";
+import { sealRange, writeNonZero } from "../../src/datadir/seal-relation.ts";
 import { Chunk } from "../../src/format/chunk.ts";
 import type { FileIdentity } from "../../src/format/identity.ts";
 import type { Problem } from "../../src/format/problem.ts";
@@ -39,7 +39,8 @@ export function sealBytes(
     chunk,
     facts,
     files(identity, original.length),
-    { source: new BufferFile(original), sealed, sidecar, fileSalt },
+    new BufferFile(original),
+    { sealed, sidecar, fileSalt },
     wholeRange(original.length, facts.blockSizeBytes),
     () => {},
   );
@@ -57,10 +58,12 @@ export function openBytes(
   const source = {
     sealed: new BufferFile(stored),
     sidecar: new BufferFile(sidecar),
-    plain: depth === "tags" ? plain : undefined,
   };
+  const chunk = chunkOf(facts.blockSizeBytes);
+  const take: TakeChunk = (firstSlot, dataBytes) =>
+    writeNonZero(chunk, plain, dataBytes, firstSlot * facts.blockSizeBytes);
   const result = openRange(
-    chunkOf(facts.blockSizeBytes),
+    chunk,
     facts,
     files(identity, stored.length),
     source,
@@ -68,6 +71,7 @@ export function openBytes(
     depth,
     (problem) => problems.push(problem),
     () => {},
+    depth === "tags" ? take : undefined,
   );
   return { problems, plain: problems.length === 0 ? plain.bytes : undefined, result };
 }

@@ -15,6 +15,7 @@ import { encryptIntoOutput } from "../../src/engine/encrypt-output.ts";
 import type { OutputOptions } from "../../src/engine/output-directory.ts";
 import { silentProgress } from "../../src/engine/progress-sink.ts";
 import { recoverDatadir, type RecoveryOutcome } from "../../src/engine/recover.ts";
+import { rotateDatadir, type RotateReport } from "../../src/engine/rotate-datadir.ts";
 import { NOTHING_SELECTED, type ScopeSelection } from "../../src/engine/select-scope.ts";
 import { verifyDatadir } from "../../src/engine/verify-datadir.ts";
 import type { VerifyReport } from "../../src/engine/verify-report.ts";
@@ -86,6 +87,18 @@ export class SimulatedTde {
     const [engine, keys] = await this.contexts("tde decrypt-datadir");
     if (output === undefined) await decryptDatadir(engine, keys, options);
     else await decryptIntoOutput(engine, keys, options, output);
+  }
+
+  /** Whatever is under that key. */
+  async rotate(root: BytePath, fromKey: number): Promise<RotateReport> {
+    const request = { kind: "key", keyId: fromKey } as const;
+    const [engine, keys] = await this.contexts("tde rotate");
+    return await rotateDatadir(engine, keys, {
+      root,
+      request,
+      acceptOlder: false,
+      dryRun: false,
+    });
   }
 
   async recover(root: BytePath): Promise<RecoveryOutcome> {

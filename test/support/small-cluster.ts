@@ -14,6 +14,8 @@ import {
 import { encryptDatadir } from "../../src/engine/encrypt-datadir.ts";
 import type { EncryptOptions, EncryptReport } from "../../src/engine/encrypt-report.ts";
 import { silentProgress } from "../../src/engine/progress-sink.ts";
+import { rotateDatadir, type RotateReport } from "../../src/engine/rotate-datadir.ts";
+import type { RotationRequest } from "../../src/engine/rotation-selection.ts";
 import { NOTHING_SELECTED } from "../../src/engine/select-scope.ts";
 import { verifyDatadir, type VerifyOptions } from "../../src/engine/verify-datadir.ts";
 import type { VerifyReport } from "../../src/engine/verify-report.ts";
@@ -178,6 +180,19 @@ export class SmallEngine {
       dryRun: false,
       ...options,
     };
+  }
+
+  rotate(
+    datadir: string,
+    request: RotationRequest = { kind: "all" },
+    options: { acceptOlder?: boolean; dryRun?: boolean } = {},
+  ): Promise<RotateReport> {
+    return rotateDatadir(this.engine, this.keyContext, {
+      root: bytePath(datadir),
+      request,
+      acceptOlder: options.acceptOlder === true,
+      dryRun: options.dryRun === true,
+    });
   }
 
   decryptOptions(datadir: string, options: Partial<DecryptOptions> = {}): DecryptOptions {

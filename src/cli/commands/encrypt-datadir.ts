@@ -2,6 +2,7 @@
  * `tde encrypt-datadir`: options and help only; encrypt-action.ts does the work.
  */
 import { Command, Option } from "commander";
+import { addKeyLimitOptions } from "../key-limit.ts";
 import {
   addAcceptOptions,
   addDataDirectoryOptions,
@@ -21,6 +22,7 @@ export function encryptDatadirCommand(): Command {
   addOutputDirectoryOptions(command);
   addSecretOptions(addKeyringOptions(command));
   addOutputOptions(addWorkOptions(command, { writes: true }));
+  addKeyLimitOptions(command);
   addScopeOptions(command);
   addAcceptOptions(command);
   return command

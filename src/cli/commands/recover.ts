@@ -19,7 +19,7 @@ export function recoverCommand(): Command {
     .addHelpText(
       "after",
       `
-An encryption or decryption in place is finished; a directory that --output was
+An encryption, decryption or rotation in place is finished; a directory that --output was
 filling is emptied again.
 
 Example:
