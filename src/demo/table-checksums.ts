@@ -11,7 +11,7 @@ export interface TableChecksum {
 }
 
 /**
- * Reads every table, materialized view and sequence of every database that takes connections, system catalogs
+ * Reads every table, populated materialized view and sequence of every database that takes connections, system catalogs
  * and large objects included. TOAST tables are read through the tables that they belong to.
  * @returns by name: `shop.public.orders`.
  */
@@ -45,7 +45,7 @@ async function rowsOf(
               CASE c.relkind WHEN 'S' THEN 'ROW(last_value, is_called)' ELSE 'tde_row.*' END,
               n.nspname, c.relname)
        FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-      WHERE c.relkind IN ('r', 'm', 'S') AND NOT pg_is_other_temp_schema(n.oid)
+      WHERE c.relkind IN ('r', 'm', 'S') AND c.relispopulated AND NOT pg_is_other_temp_schema(n.oid)
       ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"`,
   );
   return server.query(database, parts.map(([part]) => part).join("\nUNION ALL\n"));

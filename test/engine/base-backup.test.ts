@@ -130,15 +130,21 @@ test("a base backup encrypted into a new directory with plain WAL is accepted in
   }
 });
 
-test("a base backup whose manifest has no checksums is listed by size", async (t) => {
+test("the base backup of a standby, whose manifest has no checksums, is listed by size and keeps its signal", async (t) => {
   const tools = requireStockTools(t);
   if (tools === undefined) return;
   const cluster = await clusterWithKeys(tools);
   try {
-    await takeBackup(tools, cluster, "backup", ["--manifest-checksums=NONE"]);
+    const options = ["--manifest-checksums=NONE", "--write-recovery-conf"];
+    await takeBackup(tools, cluster, "backup", options);
     const backup = join(cluster.folder, "backup");
     const original = treeOf(backup);
+    const settings = (): string => readFileSync(join(backup, "postgresql.auto.conf"), "latin1");
+    assert.ok(original.has("./standby.signal"));
+    assert.match(settings(), /primary_conninfo/);
     tde(cluster, "encrypt-datadir", "-D", "backup", ...KEYS);
+    assert.ok(treeOf(backup).has("./standby.signal"));
+    assert.doesNotMatch(settings(), /primary_conninfo/);
     assertAccepts(tools, backup, "--no-parse-wal");
     assert.doesNotMatch(readFileSync(join(backup, "backup_manifest"), "latin1"), /"Checksum"/);
     tde(cluster, "decrypt-datadir", "-D", "backup", ...KEYS);

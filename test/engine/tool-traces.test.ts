@@ -12,6 +12,7 @@ import { makeCluster, startServer, temporaryPath } from "../support/cluster.ts";
 import { type Diverged, diverge, leaveOneDatabase, rewind } from "../support/diverged.ts";
 import { copyOf, makeSmallCluster, SmallEngine } from "../support/small-cluster.ts";
 import { requireStockTools, type StockTools } from "../support/stock-tools.ts";
+import { runTde } from "../support/tde.ts";
 import { assertSameTree, copyTree, treeOf } from "../support/tree.ts";
 
 let diverged: Promise<Diverged> | undefined;
@@ -118,5 +119,9 @@ test("sealed pages without manifest, guard and sidecars are called what they are
       ["pg_combinebackup"],
     );
   }
+  const { status, stdout } = runTde(["verify", "--checksums-only", "-D", left]);
+  assert.equal(status, 3);
+  assert.match(stdout, /^what happened: pg_combinebackup.*\nwhat to do: .*decrypt each of them/m);
+  assert.match(stdout, /^NOT verified: /m);
   await assert.rejects(engine.decrypt(left), { code: "integrity" });
 });

@@ -189,7 +189,7 @@ async function takeBackups(site: Site): Promise<string> {
   const live = LIVE_MAJORS.includes(site.major)
     ? await makeCluster({ major: site.major, checksums: true, content: "varied" })
     : undefined;
-  const datadir = live?.datadir ?? site.copy(await site.plain());
+  const datadir = live?.datadir ?? (await site.copyWithAbsoluteLinks());
   const folder = join(site.folder, "backups");
   makeOwnFolder(folder, serverUser());
   const incremental = site.major >= INCREMENTAL;

@@ -5,7 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { mkdirSync, readdirSync, readlinkSync, rmSync, symlinkSync, unlinkSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { PostgresServer, type ServerHome } from "../../src/demo/postgres-server.ts";
 import { giveTree, serverUser } from "../../src/demo/server-user.ts";
 import type { VerifyReport } from "../../src/engine/verify-report.ts";
@@ -101,6 +101,20 @@ export class Site {
       symlinkSync(target.replace(from, to), link);
     }
     return copied;
+  }
+
+  /** A copy of the plain fixture for a server to be backed up: pg_basebackup wants absolute links. */
+  async copyWithAbsoluteLinks(): Promise<string> {
+    const datadir = this.copy(await this.plain());
+    const folder = join(datadir, "pg_tblspc");
+    for (const name of readdirSync(folder)) {
+      const target = linkTarget(join(folder, name));
+      if (target === undefined) continue;
+      unlinkSync(join(folder, name));
+      symlinkSync(resolve(folder, target), join(folder, name));
+    }
+    giveTree(datadir, serverUser());
+    return datadir;
   }
 
   tde(...args: readonly string[]): TdeResult {
