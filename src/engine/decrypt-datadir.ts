@@ -25,7 +25,9 @@ import {
 } from "./accepted-changes.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
 import { hasLock, lockDatadir, unfinishedRun } from "./datadir-lock.ts";
+import { directoryLoad } from "./directory-load.ts";
 import { DirectoryRun } from "./directory-run.ts";
+import { retiredKeyNotices } from "./retired-keys.ts";
 import {
   openOriginalAutoConf,
   readAutoConf,
@@ -120,6 +122,8 @@ async function begin(
   if (!options.dryRun) removeUnbornJournal(fs, datadir.root);
   const manifest = openJudgedManifest(fs, datadir.root, keyContext, options);
   assertControl(datadir, manifest, options, engine.notice);
+  const load = directoryLoad(manifest, datadir.control.blockSizeBytes);
+  for (const notice of retiredKeyNotices(load, keys)) engine.notice(notice);
   const { systemIdentifier } = datadir.control;
   openOriginalAutoConf(fs, datadir.root, { keys, systemIdentifier });
 

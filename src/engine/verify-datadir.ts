@@ -22,6 +22,8 @@ import { type Planned, runBatches } from "./batches.ts";
 import { Acceptance, acceptedFiles, acceptOption } from "./accepted-changes.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
 import { unfinishedRun } from "./datadir-lock.ts";
+import { directoryLoad } from "./directory-load.ts";
+import { retiredKeyNotices } from "./retired-keys.ts";
 import { type Expectation, digestProblem, expectationOf } from "./expected-entry.ts";
 import { settingsAddedToGuard } from "./guard.ts";
 import {
@@ -391,9 +393,12 @@ class Verification {
   }
 
   private addNotices(): void {
-    const { manifest } = this;
+    const { manifest, keyContext, datadir } = this;
     if (manifest?.header.wal === "skip")
       this.findings.notice("pg_wal is plaintext: the directory was encrypted with --wal=skip");
+    if (manifest === undefined || keyContext === undefined) return;
+    const load = directoryLoad(manifest, datadir.control.blockSizeBytes);
+    for (const notice of retiredKeyNotices(load, keyContext.keys)) this.findings.notice(notice);
   }
 
   private totalBytes(): number {

@@ -155,12 +155,35 @@ test("a relation that is not there is refused, an empty one has nothing to do", 
   assert.equal(empty.outcome, "nothing-to-do");
 });
 
-test("from a retired key one rotates only with --accept-older, and the result needs it no more", async () => {
+test("from a retired key one rotates only with --accept-older; until then verify and decryption warn", async () => {
   const datadir = copyOf(encrypted);
   const retired = new SmallEngine({ keys: testKeys(2, {}, { 1: "retired" }) });
   await assert.rejects(retired.rotate(datadir), /retired/);
+  const { notices } = await retired.verify(datadir, { acceptOlder: true });
+  assert.match(notices.join("\n"), /pages and files are under key 1, which is retired/);
+  await retired.decrypt(copyOf(datadir), { acceptOlder: true });
+  assert.match(retired.notices.join("\n"), /under key 1, which is retired/);
   await retired.rotate(datadir, FROM_OLD, { acceptOlder: true });
-  assert.ok((await retired.verify(datadir)).ok);
+  const report = await retired.verify(datadir);
+  assert.deepEqual([report.ok, report.notices], [true, []]);
+});
+
+test("what an encryption left out is not rotated: named it is refused, with the rest it stays plain", async () => {
+  const datadir = copyOf(plain);
+  await oldKey.encrypt(datadir, {
+    scope: { ...NOTHING_SELECTED, exclude: [bytePath(ORDINARY)] },
+  });
+  const engine = newKeyEngine();
+  await assert.rejects(engine.rotate(datadir, RELATION), (error) => {
+    assert.ok(error instanceof StateError);
+    assert.match(error.message, /base\/1\/1259.* is not encrypted: it is out of scope/);
+    return true;
+  });
+  await engine.rotate(datadir);
+  assert.deepEqual(keysOf(keyIdsOnDisk(datadir)), [2]);
+  assert.ok((await engine.verify(datadir)).ok);
+  await engine.decrypt(datadir);
+  assertSameTree(treeOf(datadir), plainTree);
 });
 
 test("a damaged page leaves its file as it was and the directory finished, not locked", async () => {
