@@ -140,7 +140,7 @@ const headers = fc.record(
     directoryId: fc.uint8Array({ minLength: 16, maxLength: 16 }).map(hex),
     keyringId: fc.uint8Array({ minLength: 8, maxLength: 8 }).map(hex),
     keyId: fc.integer({ min: 1, max: 0xffffffff }),
-    operation: fc.constantFrom("encrypt", "decrypt", "encryptOutput", "decryptOutput"),
+    operation: fc.constantFrom("encrypt", "decrypt", "encryptOutput", "decryptOutput", "rotate"),
     epoch: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }),
   },
   { noNullPrototype: true },
@@ -336,7 +336,7 @@ test("headers of another magic, version, operation or with reserved bytes are re
     [4, 0],
     [6, 1],
     [52, 0],
-    [52, 5],
+    [52, 200],
     [55, 1],
   ] as const) {
     const bytes = Buffer.from(whole);
