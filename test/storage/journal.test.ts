@@ -100,9 +100,10 @@ function recordOffsets(bytes: Buffer): number[] {
 test("what was entered last is what is due", (t) => {
   const folder = temporaryDirectory(t);
   const expected = (due: readonly DueStep[], committed = false): JournalContent => {
-    return { header: HEADER, plan: PLAN, due, committed };
+    return { header: HEADER, plan: PLAN, due, redo: [], entered: true, committed };
   };
-  assert.deepEqual(resume(folder, write(folder, [])), expected([]));
+  const untouched = { ...expected([]), entered: false };
+  assert.deepEqual(resume(folder, write(folder, [])), untouched);
   assert.deepEqual(resume(folder, write(folder, [FIRST])), expected(FIRST));
   assert.deepEqual(resume(folder, write(folder, [FIRST, SECOND])), expected(SECOND));
   assert.deepEqual(resume(folder, write(folder, [FIRST], LAST)), expected(LAST, true));
@@ -140,7 +141,7 @@ const headers = fc.record(
     directoryId: fc.uint8Array({ minLength: 16, maxLength: 16 }).map(hex),
     keyringId: fc.uint8Array({ minLength: 8, maxLength: 8 }).map(hex),
     keyId: fc.integer({ min: 1, max: 0xffffffff }),
-    operation: fc.constantFrom("encrypt", "decrypt", "encryptOutput", "decryptOutput"),
+    operation: fc.constantFrom("encrypt", "decrypt", "encryptOutput", "decryptOutput", "sync"),
     epoch: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }),
   },
   { noNullPrototype: true },
@@ -156,7 +157,9 @@ test("any header, plan and entries come back", (t) => {
       for (const entry of committed ? due.slice(0, -1) : due) journal.due(entry);
       if (committed) journal.commit(last);
       journal.close();
-      assert.deepEqual(resume(folder), { header, plan, due: last, committed });
+      const entered = committed || due.length > 0;
+      const content = { header, plan, due: last, redo: [], entered, committed };
+      assert.deepEqual(resume(folder), content);
       assert.deepEqual(readJournalHeader(fs, bytePath(folder)), header);
     }),
     30,
@@ -210,7 +213,14 @@ test("every flipped bit is an error or makes the last record torn", (t) => {
       continue;
     }
     assert.ok(at >= lastAt, `byte ${at} was taken for a torn write`);
-    assert.deepEqual(content, { header: HEADER, plan: PLAN, due: FIRST, committed: false });
+    assert.deepEqual(content, {
+      header: HEADER,
+      plan: PLAN,
+      due: FIRST,
+      redo: [],
+      entered: true,
+      committed: false,
+    });
   }
 });
 
@@ -238,7 +248,14 @@ test("the newest record without the one before it counts as torn", (t) => {
   const offsets = recordOffsets(whole);
   const bytes = Buffer.concat([whole.subarray(0, offsets[2]), whole.subarray(offsets[3] ?? 0)]);
   const content = resume(folder, bytes);
-  assert.deepEqual(content, { header: HEADER, plan: PLAN, due: FIRST, committed: false });
+  assert.deepEqual(content, {
+    header: HEADER,
+    plan: PLAN,
+    due: FIRST,
+    redo: [],
+    entered: true,
+    committed: false,
+  });
 });
 
 test("another key does not open a journal", (t) => {
@@ -310,7 +327,7 @@ test("unknown types and actions, a second plan and cut entries are refused, thou
   const folder = temporaryDirectory(t);
   for (const bytes of [
     forged(0, Buffer.alloc(0)),
-    forged(4, Buffer.alloc(0)),
+    forged(5, Buffer.alloc(0)),
     forged(255, removal("a")),
     forged(1, Buffer.from(PLAN)),
     forged(2, removal("a"), false),
@@ -402,7 +419,14 @@ test("a journal over 4 MiB is begun anew with the next entry, which alone counts
   journal.commit(LAST);
   journal.close();
   assert.deepEqual(readdirSync(folder), [JOURNAL_NAME]);
-  assert.deepEqual(resume(folder), { header: HEADER, plan: PLAN, due: LAST, committed: true });
+  assert.deepEqual(resume(folder), {
+    header: HEADER,
+    plan: PLAN,
+    due: LAST,
+    redo: [],
+    entered: true,
+    committed: true,
+  });
   removeJournal(fs, root);
   assert.deepEqual(readdirSync(folder), []);
 });
