@@ -1,5 +1,5 @@
 /**
- * Reads a sealed relation file with its sidecar, checks every page and tag, and writes the plain file when asked.
+ * Reads a sealed relation file with its sidecar, checks every page and tag, and hands on the plain pages when asked.
  * Problems go to a collector; a caller that writes stops at the first.
  */
 import { displayPath } from "../bytes/byte-path.ts";
@@ -11,23 +11,43 @@ import { describeIdentity, sameIdentity } from "../format/identity.ts";
 import { ChunkOpener, type FileKeys } from "../format/open-chunk.ts";
 import type { Problem } from "../format/problem.ts";
 import { parseSidecarPage, type SidecarHead } from "../format/sidecar-page.ts";
+import { readSlotFields } from "../format/slot.ts";
 import { type DataKeys, dekFor } from "../keyring/data-keys.ts";
 import { readExactly, readUpTo } from "../storage/file-io.ts";
 import type { OpenFile } from "../storage/file-system.ts";
-import { type RelationFiles, type RunFacts, type SlotRange, slotCountOf } from "./relation-job.ts";
-import { writeNonZero } from "./seal-relation.ts";
+import {
+  type RelationFiles,
+  type RunFacts,
+  runsOf,
+  type SlotRange,
+  slotCountOf,
+} from "./relation-job.ts";
 
 export interface OpenSource {
   readonly sealed: OpenFile;
   readonly sidecar: OpenFile;
-  /** Where the plain pages go; undefined where the file is only checked. */
-  readonly plain: OpenFile | undefined;
+  /**
+   * Gets the plain pages of each chunk, in the chunk's data buffer, once all its tags hold; undefined where the file is
+   * only checked.
+   */
+  readonly takePlain: TakePlain | undefined;
 }
+
+/** @param position - in the file, of the chunk's first byte. */
+export type TakePlain = (dataBytes: number, position: number) => void;
 
 export interface OpenResult {
   readonly pagesByKey: ReadonlyMap<number, number>;
   readonly macKeyIds: ReadonlySet<number>;
   readonly wrongChecksums: number;
+}
+
+/** How far a check of pages goes. */
+export interface OpenDepth {
+  /** "form" needs no key; "macs" adds those of the sidecar; "tags" those of every page. */
+  readonly check: "form" | "macs" | "tags";
+  /** Pages sealed in earlier epochs are not read: they were checked before, and nobody wrote them since. */
+  readonly sinceEpoch?: bigint | undefined;
 }
 
 const NOTHING_OPENED: OpenResult = {
@@ -37,9 +57,8 @@ const NOTHING_OPENED: OpenResult = {
 };
 
 /**
- * Checks one range and, where `source.plain` is given, writes its pages there.
- * @param depth - "form" needs no key; "macs" adds those of the sidecar; "tags" those of every page.
- * @param report - may throw: then nothing of the chunk in hand is written.
+ * Checks one range and hands on its plain pages, where they are asked for.
+ * @param report - may throw: then nothing of the chunk in hand is handed on.
  */
 export function openRange(
   chunk: Chunk,
@@ -47,7 +66,7 @@ export function openRange(
   files: RelationFiles,
   source: OpenSource,
   range: SlotRange,
-  depth: "form" | "macs" | "tags",
+  { check, sinceEpoch }: OpenDepth,
   report: (problem: Problem) => void,
   onBytes: (bytes: number) => void,
 ): OpenResult {
@@ -67,12 +86,13 @@ export function openRange(
   const opener = new ChunkOpener(chunk, {
     head,
     keys:
-      facts.keys === undefined || depth === "form"
+      facts.keys === undefined || check === "form"
         ? undefined
         : new DerivedFileKeys(facts.keys, head, path),
-    pageTags: depth === "tags",
+    pageTags: check === "tags",
     slotCount,
     maxEpoch: facts.epoch,
+    sinceEpoch,
     path,
     report: (problem) => {
       clean = false;
@@ -84,7 +104,6 @@ export function openRange(
     const lastSlot = Math.min(firstSlot + chunk.slotCapacity, end);
     const position = firstSlot * blockSizeBytes;
     const dataBytes = Math.min(lastSlot * blockSizeBytes, files.sizeBytes) - position;
-    readExactly(source.sealed, chunk.data, 0, dataBytes, position);
     const sidecarBytes = Math.ceil((lastSlot - firstSlot) / chunk.slotsPerPage) * blockSizeBytes;
     const sidecarPosition = (firstSlot / chunk.slotsPerPage) * blockSizeBytes;
     const found = readUpTo(source.sidecar, chunk.sidecar, 0, sidecarBytes, sidecarPosition);
@@ -94,14 +113,34 @@ export function openRange(
       );
       break;
     }
-    opener.open(firstSlot, dataBytes, source.plain !== undefined);
-    if (source.plain !== undefined && clean) writeNonZero(chunk, source.plain, dataBytes, position);
+    readPages(chunk, source.sealed, dataBytes, position, sinceEpoch);
+    opener.open(firstSlot, dataBytes, source.takePlain !== undefined);
+    if (clean) source.takePlain?.(dataBytes, position);
     onBytes(dataBytes);
   }
   return opener;
 }
 
-function readHead(sidecar: OpenFile, blockSizeBytes: number): SidecarHead | string {
+/** Reads a chunk's pages, or, of a chunk whose sidecar pages have been read, those that were sealed since an epoch. */
+function readPages(
+  chunk: Chunk,
+  sealed: OpenFile,
+  dataBytes: number,
+  position: number,
+  sinceEpoch: bigint | undefined,
+): void {
+  if (sinceEpoch === undefined) return readExactly(sealed, chunk.data, 0, dataBytes, position);
+  const { blockSizeBytes } = chunk;
+  const isWanted = (index: number): boolean =>
+    readSlotFields(chunk.sidecar, chunk.slotAt(index)).epoch >= sinceEpoch;
+  for (const { start, end } of runsOf(Math.ceil(dataBytes / blockSizeBytes), isWanted)) {
+    const at = start * blockSizeBytes;
+    const length = Math.min(end * blockSizeBytes, dataBytes) - at;
+    readExactly(sealed, chunk.data, at, length, position + at);
+  }
+}
+
+export function readHead(sidecar: OpenFile, blockSizeBytes: number): SidecarHead | string {
   const page = Buffer.alloc(blockSizeBytes);
   const count = readUpTo(sidecar, page, 0, blockSizeBytes, 0);
   return count < blockSizeBytes ? "it is cut" : parseSidecarPage(page);

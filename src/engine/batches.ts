@@ -147,6 +147,7 @@ function join(a: ItemResult, b: ItemResult): ItemResult {
     pages: sum("pages"),
     zeroPages: sum("zeroPages"),
     wrongChecksums: sum("wrongChecksums"),
+    changed: [...(a.changed ?? []), ...(b.changed ?? [])],
     problems: problems.slice(0, MAX_PROBLEMS_PER_FILE),
     problemCount: sum("problemCount"),
   };

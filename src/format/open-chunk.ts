@@ -30,6 +30,8 @@ export interface OpenContext {
   /** Slots of the whole file. */
   readonly slotCount: number;
   readonly maxEpoch: bigint;
+  /** Pages sealed before this epoch are not looked at, only their slots; their bytes need not be in the buffer. */
+  readonly sinceEpoch?: bigint | undefined;
   readonly path: string;
   readonly report: (problem: Problem) => void;
 }
@@ -180,6 +182,8 @@ export class ChunkOpener {
       return true;
     }
     this.pagesByKey.set(fields.keyId, (this.pagesByKey.get(fields.keyId) ?? 0) + 1);
+    if ((fields.flags & SLOT_FLAG.wrongChecksum) !== 0) this.wrongChecksums++;
+    if (context.sinceEpoch !== undefined && fields.epoch < context.sinceEpoch) return true;
     if (!isTail) this.checkStoredForm(index, block, fields.kind, fields.flags);
     if (context.keys === undefined || !context.pageTags) return true;
 
@@ -227,7 +231,6 @@ export class ChunkOpener {
     }
     const valid = chunk.checksums[index] ?? 0;
     const wrong = (flags & SLOT_FLAG.wrongChecksum) !== 0;
-    if (wrong) this.wrongChecksums++;
     const expected = wrong ? wrongOnPurpose(valid) : valid;
     const stored = chunk.data.readUInt16LE(pageAt + PAGE_HEADER.checksum);
     if (stored !== expected) {

@@ -5,10 +5,19 @@
 import assert from "node:assert/strict";
 import { type BytePath, displayPath } from "../bytes/byte-path.ts";
 import { randomBytes, runningSha256 } from "../crypto/primitives.ts";
-import { digestSidecar, openRange } from "../datadir/open-relation.ts";
-import { type RunFacts, type SlotRange, wholeRange } from "../datadir/relation-job.ts";
-import { sealRange } from "../datadir/seal-relation.ts";
+import { type ChangedSlots, PageComparison } from "../datadir/compare-relation.ts";
+import { digestSidecar, openRange, type TakePlain } from "../datadir/open-relation.ts";
+import { patchRange } from "../datadir/patch-relation.ts";
 import {
+  type RelationFiles,
+  type RunFacts,
+  type SlotRange,
+  wholeRange,
+} from "../datadir/relation-job.ts";
+import { sidecarName } from "../datadir/relation-path.ts";
+import { sealRange, writeNonZero } from "../datadir/seal-relation.ts";
+import {
+  compareSealedFile,
   inspectSealedFile,
   sealFile,
   unsealFile,
@@ -30,6 +39,9 @@ import type {
   ContentItem,
   Item,
   ItemResult,
+  ItemTask,
+  Original,
+  PatchItem,
   ReadableItem,
   RelationItem,
   Task,
@@ -47,6 +59,9 @@ export class TaskPerformer {
   private readonly context: RunContext;
   private readonly onBytes: OnBytes;
   private readonly chunk: Chunk;
+  /** Pages to compare with; made when it is needed. */
+  private otherPages: Buffer | undefined;
+
   constructor(fs: FileSystem, context: RunContext, onBytes: OnBytes) {
     this.fs = fs;
     this.context = context;
@@ -59,6 +74,7 @@ export class TaskPerformer {
    * @throws {TdeError} the first that an item of a writing task meets; checks report problems instead.
    */
   async perform(task: Task): Promise<ItemResult[]> {
+    if (task.kind === "patch") return task.items.map((item) => this.patch(item));
     const results: ItemResult[] = [];
     const newFiles = new NewFiles(this.fs);
     try {
@@ -73,7 +89,7 @@ export class TaskPerformer {
     return results;
   }
 
-  private performItem(task: Task, item: Item, newFiles: NewFiles): ItemResult {
+  private performItem(task: ItemTask, item: Item, newFiles: NewFiles): ItemResult {
     switch (task.kind) {
       case "seal":
         if (item.kind === "relation") return this.sealRelation(item, newFiles);
@@ -91,9 +107,10 @@ export class TaskPerformer {
       case "check":
       case "digest": {
         const depth = task.kind === "check" ? task.depth : undefined;
+        const sinceEpoch = task.kind === "check" ? task.sinceEpoch : undefined;
         const path = item.kind === "relation" ? item.files.path : item.path;
         return new ProblemCollector(path).collect((report) => {
-          if (item.kind === "relation") return this.checkRelation(item, depth, report);
+          if (item.kind === "relation") return this.checkRelation(item, depth, sinceEpoch, report);
           if (item.kind === "content") return this.checkContent(item, depth);
           return this.digestReadable(item);
         });
@@ -121,17 +138,29 @@ export class TaskPerformer {
       withFile(this.fs, files.sidecar, (sidecar) => {
         const plain = newFiles.open(files.plain, range === undefined, sealed, files.sizeBytes);
         const part = range ?? this.whole(files);
-        const source = { sealed, sidecar, plain };
         const { chunk, context, onBytes } = this;
-        const opened = openRange(chunk, context, files, source, part, "tags", stop, onBytes);
+        const takePlain = (dataBytes: number, position: number): void =>
+          writeNonZero(chunk, plain, dataBytes, position);
+        const source = { sealed, sidecar, takePlain };
+        const opened = openRange(
+          chunk,
+          context,
+          files,
+          source,
+          part,
+          { check: "tags" },
+          stop,
+          onBytes,
+        );
         return { path: files.path, pages: part.slotCount, wrongChecksums: opened.wrongChecksums };
       }),
     );
   }
 
   private checkRelation(
-    { files, range }: RelationItem,
+    { files, range, against }: RelationItem,
     depth: CheckDepth | undefined,
+    sinceEpoch: bigint | undefined,
     report: (problem: Problem) => void,
   ): ItemResult {
     const { chunk, context, onBytes } = this;
@@ -140,14 +169,22 @@ export class TaskPerformer {
       // A digest reads no page, but what cannot be opened must show before a run begins.
       if (depth === undefined) this.fs.open(files.sealed).close();
       else {
-        result = withFile(this.fs, files.sealed, (sealed) => {
-          const part = range ?? this.whole(files);
-          const source = { sealed, sidecar, plain: undefined };
-          const opened = openRange(chunk, context, files, source, part, depth, report, onBytes);
-          const keys = new Map(opened.pagesByKey);
-          for (const keyId of opened.macKeyIds) keys.set(keyId, keys.get(keyId) ?? 0);
-          return { ...result, keys, pages: part.slotCount, wrongChecksums: opened.wrongChecksums };
-        });
+        const check = sinceEpoch === undefined ? depth : "tags";
+        result = withFile(this.fs, files.sealed, (sealed) =>
+          this.withComparison(files, range, against, (comparison) => {
+            const part = range ?? this.whole(files);
+            const takePlain: TakePlain | undefined =
+              comparison && ((bytes, position) => comparison.take(bytes, position));
+            const source = { sealed, sidecar, takePlain };
+            const how = { check, sinceEpoch };
+            const opened = openRange(chunk, context, files, source, part, how, report, onBytes);
+            const keys = new Map(opened.pagesByKey);
+            for (const keyId of opened.macKeyIds) keys.set(keyId, keys.get(keyId) ?? 0);
+            const { wrongChecksums } = opened;
+            const changed = comparison?.changed && [comparison.changed];
+            return { ...result, keys, pages: part.slotCount, wrongChecksums, changed };
+          }),
+        );
       }
       // The file root is of the whole sidecar: the first range takes it.
       if (range !== undefined && range.firstSlot > 0) return result;
@@ -160,6 +197,58 @@ export class TaskPerformer {
       }
       return { ...result, digest: root };
     });
+  }
+
+  private withComparison<T>(
+    files: RelationFiles,
+    range: SlotRange | undefined,
+    against: Original | undefined,
+    use: (comparison: PageComparison | undefined) => T,
+  ): T {
+    if (against === undefined) return use(undefined);
+    return withFile(this.fs, against.path, (other) => {
+      const slots = range ?? this.whole(files);
+      return use(
+        new PageComparison(this.chunk, other, against.sizeBytes, slots, this.comparisonBuffer()),
+      );
+    });
+  }
+
+  private comparisonBuffer(): Buffer {
+    this.otherPages ??= Buffer.allocUnsafe(this.chunk.data.length);
+    return this.otherPages;
+  }
+
+  private patch({ files, plainSizeBytes, range, sizeAfterBytes, changed }: PatchItem): ItemResult {
+    const { fs, chunk, context } = this;
+    return withFile(fs, files.plain, (original) =>
+      withFile(fs, files.sidecar, (sidecar) => {
+        const order = {
+          range,
+          sizeAfterBytes,
+          changed: changed ?? this.findChanged(files, range, plainSizeBytes),
+        };
+        const source = { original, sidecar };
+        const parts = patchRange(chunk, context, files, source, order, stop);
+        const patches = [
+          { path: sidecarName(files.path), sizeBytes: parts.sidecarBytes, parts: parts.sidecar },
+          { path: files.path, sizeBytes: sizeAfterBytes, parts: parts.sealed },
+        ];
+        return { path: files.path, pages: parts.pages, patches };
+      }),
+    );
+  }
+
+  private findChanged(
+    files: RelationFiles,
+    { firstSlot, slotCount }: SlotRange,
+    plainSizeBytes: number,
+  ): ChangedSlots | undefined {
+    const slots = this.whole(files).slotCount;
+    const range = { firstSlot, slotCount: Math.max(0, Math.min(slotCount, slots - firstSlot)) };
+    const against = { path: files.plain, sizeBytes: plainSizeBytes };
+    return this.checkRelation({ kind: "relation", files, range, against }, "tags", undefined, stop)
+      .changed?.[0];
   }
 
   private sealContent(item: ContentItem, newFiles: NewFiles): ItemResult {
@@ -184,6 +273,14 @@ export class TaskPerformer {
 
   private checkContent(item: ContentItem, depth: CheckDepth | undefined): ItemResult {
     const { path, sizeBytes } = item;
+    if (depth === "tags" && item.against !== undefined) {
+      const { fs, against } = { fs: this.fs, against: item.against };
+      const options = this.openingOptions(item);
+      const { header, digest, same } = compareSealedFile(fs, item.sealed, against.path, options);
+      this.onBytes(sizeBytes);
+      const keys = new Map([[header.keyId, 1]]);
+      return { path, digest: digest.toString("hex"), sizeBytes, keys, differs: !same };
+    }
     if (depth === "tags") {
       const { header, digest } = verifySealedFile(this.fs, item.sealed, this.openingOptions(item));
       this.onBytes(sizeBytes);
@@ -198,7 +295,16 @@ export class TaskPerformer {
   private digestReadable(item: ReadableItem): ItemResult {
     const hash = runningSha256();
     const sizeBytes = this.readThrough(item.from, (bytes) => hash.update(bytes));
-    return { path: item.path, digest: hash.digest().toString("hex"), sizeBytes };
+    const digest = hash.digest().toString("hex");
+    if (item.against === undefined) return { path: item.path, digest, sizeBytes };
+    const other = runningSha256();
+    this.readThrough(item.against.path, (bytes) => other.update(bytes));
+    return {
+      path: item.path,
+      digest,
+      sizeBytes,
+      differs: other.digest().toString("hex") !== digest,
+    };
   }
 
   private checksum({ path, from, algorithm }: ReadableItem): ItemResult {

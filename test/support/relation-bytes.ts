@@ -1,9 +1,9 @@
 /** Seals and opens relation files that are buffers, through the product's own code. */
 import assert from "node:assert/strict";
 import type { BytePath } from "../../src/bytes/byte-path.ts";
-import { type OpenResult, openRange } from "../../src/datadir/open-relation.ts";
+import { type OpenResult, openRange, type TakePlain } from "../../src/datadir/open-relation.ts";
 import { type RunFacts, wholeRange } from "../../src/datadir/relation-job.ts";
-import { sealRange } from "../../src/datadir/seal-relation.ts";
+import { sealRange, writeNonZero } from "../../src/datadir/seal-relation.ts";
 import { Chunk } from "../../src/format/chunk.ts";
 import type { FileIdentity } from "../../src/format/identity.ts";
 import type { Problem } from "../../src/format/problem.ts";
@@ -38,7 +38,7 @@ export function sealBytes(
   const counts = sealRange(
     chunk,
     facts,
-    files(identity, original.length),
+    relationFiles(identity, original.length),
     { source: new BufferFile(original), sealed, sidecar, fileSalt },
     wholeRange(original.length, facts.blockSizeBytes),
     () => {},
@@ -51,21 +51,27 @@ export function openBytes(
   identity: FileIdentity,
   { stored, sidecar }: SealedBytes,
   depth: "form" | "macs" | "tags" = "tags",
+  take: TakePlain = () => {},
 ): Opened {
   const problems: Problem[] = [];
   const plain = new BufferFile(Buffer.alloc(stored.length));
+  const chunk = chunkOf(facts.blockSizeBytes);
+  const takePlain = (dataBytes: number, position: number): void => {
+    writeNonZero(chunk, plain, dataBytes, position);
+    take(dataBytes, position);
+  };
   const source = {
     sealed: new BufferFile(stored),
     sidecar: new BufferFile(sidecar),
-    plain: depth === "tags" ? plain : undefined,
+    takePlain: depth === "tags" ? takePlain : undefined,
   };
   const result = openRange(
-    chunkOf(facts.blockSizeBytes),
+    chunk,
     facts,
-    files(identity, stored.length),
+    relationFiles(identity, stored.length),
     source,
     wholeRange(stored.length, facts.blockSizeBytes),
-    depth,
+    { check: depth },
     (problem) => problems.push(problem),
     () => {},
   );
@@ -98,12 +104,15 @@ export function chunkOf(blockSizeBytes: number): Chunk {
   return chunk;
 }
 
-function files(identity: FileIdentity, sizeBytes: number): Parameters<typeof openRange>[2] {
+export function relationFiles(
+  identity: FileIdentity,
+  sizeBytes: number,
+): Parameters<typeof openRange>[2] {
   const path = RELATION_PATH;
   return { path, plain: path, sealed: path, sidecar: path, identity, sizeBytes };
 }
 
-class BufferFile implements OpenFile {
+export class BufferFile implements OpenFile {
   readonly path: BytePath = RELATION_PATH;
   bytes: Buffer;
 
