@@ -10,6 +10,7 @@ import { demoCommand } from "./commands/demo.ts";
 import { encryptDatadirCommand } from "./commands/encrypt-datadir.ts";
 import { keyringCommand } from "./commands/keyring.ts";
 import { recoverCommand } from "./commands/recover.ts";
+import { syncCommand } from "./commands/sync.ts";
 import { verifyCommand } from "./commands/verify.ts";
 import { ExitCode } from "./exit-codes.ts";
 import { Interrupted } from "./interrupt.ts";
@@ -20,6 +21,7 @@ import { rawArguments } from "./raw-arguments.ts";
 const commands: readonly (() => Command)[] = [
   encryptDatadirCommand,
   decryptDatadirCommand,
+  syncCommand,
   verifyCommand,
   recoverCommand,
   keyringCommand,

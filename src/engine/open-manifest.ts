@@ -125,8 +125,9 @@ export function openManifestOfRun(
   if (!hasManifest(fs, root)) return undefined;
   const manifest = openAuthenticManifest(fs, root, keys);
   const { directoryId, epoch } = manifest.header;
-  // An encryption raises the epoch, a decryption keeps it.
-  const sameEpoch = header.operation === "encrypt" ? epoch <= header.epoch : epoch === header.epoch;
+  // An encryption and a sync raise the epoch, a decryption keeps it.
+  const raises = header.operation === "encrypt" || header.operation === "sync";
+  const sameEpoch = raises ? epoch <= header.epoch : epoch === header.epoch;
   if (directoryId === header.directoryId && sameEpoch) return manifest;
   throw new IntegrityError(
     `"${OWN_FILES.journal}" in "${displayPath(root)}" is of another directory or run than "${OWN_FILES.manifest}"`,

@@ -61,6 +61,8 @@ export interface ProofReport {
 export interface ProofOptions {
   readonly header: ManifestHeader;
   readonly keys: DataKeys;
+  /** Only pages sealed since are read: all others were checked by the same run before it wrote anything. */
+  readonly sinceEpoch?: bigint | undefined;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -98,7 +100,7 @@ export class Proof {
    * @throws {IntegrityError} when something is not sealed as it should be.
    */
   async writeManifest(runner: TaskRunner, name: BytePath): Promise<ProofReport> {
-    const { header, keys } = this.options;
+    const { header, keys, sinceEpoch, signal } = this.options;
     const path = joinPath(this.datadir.root, name);
     const like = this.fs.stat(joinPath(this.datadir.root, "PG_VERSION"));
     if (like === undefined) throw new StateError('"PG_VERSION" is gone');
@@ -118,8 +120,8 @@ export class Proof {
         {
           blockSizeBytes,
           splitLarge: true,
-          task: (items) => ({ kind: "check", depth: "macs", items }),
-          signal: this.options.signal,
+          task: (items) => ({ kind: "check", depth: "macs", sinceEpoch, items }),
+          signal,
         },
         (done) => {
           for (const { extra, result } of done) writer.add(this.manifestEntry(extra, result));

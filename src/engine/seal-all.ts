@@ -68,7 +68,7 @@ function* planned(
 }
 
 /** The new files of a relation file that several workers write, and the salt that they share. */
-function createSealedFiles(fs: FileSystem, item: RelationItem): RelationItem {
+export function createSealedFiles(fs: FileSystem, item: RelationItem): RelationItem {
   const { sealed, sidecar, sizeBytes } = item.files;
   for (const [path, size] of [
     [sealed, sizeBytes],

@@ -33,6 +33,8 @@ import { type StoredFacts, StoredFactsFile } from "./stored-facts.ts";
 export interface ManifestOptions {
   readonly header: ManifestHeader;
   readonly keys: DataKeys;
+  /** As in ProofOptions. */
+  readonly sinceEpoch?: bigint | undefined;
 }
 
 export interface WrittenManifests {

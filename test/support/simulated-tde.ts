@@ -15,6 +15,7 @@ import { encryptIntoOutput } from "../../src/engine/encrypt-output.ts";
 import type { OutputOptions } from "../../src/engine/output-directory.ts";
 import { silentProgress } from "../../src/engine/progress-sink.ts";
 import { recoverDatadir, type RecoveryOutcome } from "../../src/engine/recover.ts";
+import { syncDatadir, type SyncReport } from "../../src/engine/sync-datadir.ts";
 import { verifyDatadir } from "../../src/engine/verify-datadir.ts";
 import type { VerifyReport } from "../../src/engine/verify-report.ts";
 import { createKeyring, type Keyring, openKeyring } from "../../src/keyring/keyring.ts";
@@ -78,6 +79,18 @@ export class SimulatedTde {
     const [engine, keys] = await this.contexts("tde decrypt-datadir");
     if (output === undefined) await decryptDatadir(engine, keys, options);
     else await decryptIntoOutput(engine, keys, options, output);
+  }
+
+  async sync(source: BytePath, root: BytePath): Promise<SyncReport> {
+    const [engine, keys] = await this.contexts("tde sync");
+    return await syncDatadir(engine, keys, {
+      source,
+      root,
+      tablespaceMapping: new Map(),
+      assumeStopped: false,
+      acceptOlder: false,
+      dryRun: false,
+    });
   }
 
   async recover(root: BytePath): Promise<RecoveryOutcome> {

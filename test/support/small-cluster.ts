@@ -10,6 +10,8 @@ import { decryptDatadir, type DecryptReport } from "../../src/engine/decrypt-dat
 import { encryptDatadir } from "../../src/engine/encrypt-datadir.ts";
 import type { EncryptReport } from "../../src/engine/encrypt-report.ts";
 import { silentProgress } from "../../src/engine/progress-sink.ts";
+import { recoverDatadir, type RecoveryOutcome } from "../../src/engine/recover.ts";
+import { syncDatadir, type SyncReport } from "../../src/engine/sync-datadir.ts";
 import { verifyDatadir } from "../../src/engine/verify-datadir.ts";
 import type { VerifyReport } from "../../src/engine/verify-report.ts";
 import { NodeFileSystem } from "../../src/storage/node-file-system.ts";
@@ -150,6 +152,28 @@ export class SmallEngine {
       expectRoot: options.expectRoot,
       acceptOlder: false,
     });
+  }
+
+  sync(
+    source: string,
+    copy: string,
+    options: { acceptOlder?: boolean; dryRun?: boolean; mapping?: Record<string, string> } = {},
+  ): Promise<SyncReport> {
+    const { acceptOlder = false, dryRun = false, mapping = {} } = options;
+    return syncDatadir(this.engine, this.keyContext, {
+      source: bytePath(source),
+      root: bytePath(copy),
+      tablespaceMapping: new Map(
+        Object.entries(mapping).map(([from, to]) => [bytePath(from), bytePath(to)]),
+      ),
+      assumeStopped: false,
+      acceptOlder,
+      dryRun,
+    });
+  }
+
+  recover(datadir: string): Promise<RecoveryOutcome> {
+    return recoverDatadir(this.engine, this.keyContext, bytePath(datadir));
   }
 
   decrypt(datadir: string): Promise<DecryptReport> {

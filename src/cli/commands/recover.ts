@@ -20,7 +20,8 @@ export function recoverCommand(): Command {
       "after",
       `
 An encryption or decryption in place is finished; a directory that --output was
-filling is emptied again.
+filling is emptied again. A sync that was interrupted while it wrote needs its
+source: what was half written is made whole, and tde sync must be run again.
 
 Example:
   tde recover -D /srv/pg/17/main --keyring app.keyring --key-file kek.key`,
