@@ -11,7 +11,7 @@ const source = (name) =>
 const files = readdirSync(compiled, { recursive: true })
   .filter((name) => name.endsWith(".test.js") && existsSync(source(name)))
   .filter((name) => wanted.length === 0 || wanted.some((part) => name.includes(part)))
-  .sort()
+  .sort((a, b) => (a < b ? -1 : 1))
   .map((name) => join(compiled, name));
 if (files.length === 0) {
   console.error(`no test matches ${wanted.join(", ")}`);

@@ -10,6 +10,7 @@ import { TdeError } from "../errors.ts";
 import { NodeFileSystem } from "../storage/node-file-system.ts";
 import { InlineRunner } from "../workers/inline-runner.ts";
 import { ThreadRunner } from "../workers/thread-runner.ts";
+import { WorkerThreads } from "../workers/worker-threads.ts";
 import { interruptSignal } from "./interrupt.ts";
 import type { OpenedKeyring } from "./open-keyring.ts";
 import type { OutputFlags, WorkFlags } from "./options.ts";
@@ -22,12 +23,13 @@ export async function engineContext(
   output: Output,
 ): Promise<EngineContext> {
   const fs = new NodeFileSystem();
+  const threads = flags.jobs === 1 ? undefined : new WorkerThreads(flags.jobs);
   return {
     fs,
     startRunner: (context, onBytes) =>
-      flags.jobs === 1
+      threads === undefined
         ? new InlineRunner(fs, context, onBytes)
-        : new ThreadRunner(flags.jobs, context, onBytes),
+        : new ThreadRunner(threads, context, onBytes),
     progress: await openProgress(flags),
     notice: (message) => output.note(message),
     signal: interruptSignal(),

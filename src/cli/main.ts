@@ -89,7 +89,7 @@ async function reportUsage(error: CommanderError): Promise<number> {
   return ExitCode.usage;
 }
 
-/** package.json stands three levels above the compiled file and two above the source. */
+/** package.json stands three levels above the compiled file, two above the bundle and the source. */
 function packageVersion(): string {
   for (const path of ["../../../package.json", "../../package.json"]) {
     try {

@@ -6,7 +6,7 @@ import { fstatSync, readSync } from "node:fs";
 import { isatty } from "node:tty";
 import { displayPath } from "../bytes/byte-path.ts";
 import type { BytePath } from "../bytes/byte-path.ts";
-import { KeyError, UsageError } from "../errors.ts";
+import { KeyError, StateError, UsageError } from "../errors.ts";
 import type { KeyProvider } from "../keyring/key-provider.ts";
 import { describeRecipient } from "../keyring/keyring.ts";
 import type { Recipient } from "../keyring/keyring-file.ts";
@@ -19,6 +19,7 @@ import {
   withoutLineEnd,
 } from "../keyring/providers/passphrase.ts";
 import type { FileSystem } from "../storage/file-system.ts";
+import { uninterrupted } from "../storage/interrupted.ts";
 import type { SecretFlags } from "./options.ts";
 import { askPassphrase, openTerminal } from "./passphrase-prompt.ts";
 
@@ -116,6 +117,7 @@ export async function newProviderFrom(
 
 function keyFileForNew(fs: FileSystem, path: BytePath, create: boolean): NewProvider {
   if (create) {
+    if (fs.stat(path) !== undefined) throw keyFileExists(fs, path);
     createKeyFile(fs, path);
     return { provider: new KeyFileProvider(fs, path), undo: () => fs.remove(path) };
   }
@@ -125,6 +127,22 @@ function keyFileForNew(fs: FileSystem, path: BytePath, create: boolean): NewProv
     });
   }
   return { provider: new KeyFileProvider(fs, path), undo: () => undefined };
+}
+
+/** A crash between the key file and its keyring leaves the key file alone: says what there is, and how to go on. */
+function keyFileExists(fs: FileSystem, path: BytePath): StateError {
+  const name = `key file "${displayPath(path)}"`;
+  try {
+    new KeyFileProvider(fs, path).dispose();
+  } catch (error) {
+    if (!(error instanceof KeyError)) throw error;
+    return new StateError(`${name} exists already, and cannot be used: ${error.message}`, {
+      hint: "If an interrupted command left it, nothing depends on it: remove it and run the command again. Otherwise choose another name.",
+    });
+  }
+  return new StateError(`${name} exists already, and holds a key`, {
+    hint: "If an interrupted command left it, run the command without --new-key-file: it then uses this key. Otherwise choose another name; another keyring may depend on it.",
+  });
 }
 
 /** Without an option nobody is asked but a person who sits at a terminal. */
@@ -139,7 +157,8 @@ async function passphraseFromPrompt(label: string, twice: boolean): Promise<KeyP
 
 function passphraseFromFile(fs: FileSystem, path: BytePath): KeyProvider {
   const bytes = readPrivateFile(fs, path, "passphrase file", PASSPHRASE_FILE_LIMIT_BYTES);
-  return passphraseProvider(bytes, `the passphrase in "${displayPath(path)}"`);
+  const what = `the passphrase in "${displayPath(path)}"`;
+  return passphraseProvider(bytes, what, () => passphraseFromFile(fs, path));
 }
 
 function passphraseFromDescriptor(descriptor: number): KeyProvider {
@@ -148,9 +167,13 @@ function passphraseFromDescriptor(descriptor: number): KeyProvider {
 }
 
 /** Wipes the bytes that it gets. */
-function passphraseProvider(bytes: Buffer, description: string): KeyProvider {
+function passphraseProvider(
+  bytes: Buffer,
+  description: string,
+  reread?: () => KeyProvider,
+): KeyProvider {
   try {
-    return new PassphraseProvider(withoutLineEnd(bytes), description);
+    return new PassphraseProvider(withoutLineEnd(bytes), description, undefined, reread);
   } finally {
     bytes.fill(0);
   }
@@ -176,7 +199,8 @@ function readDescriptor(descriptor: number): Buffer {
   let length = 0;
   while (length < buffer.length) {
     try {
-      const count = readSync(descriptor, buffer, length, buffer.length - length, null);
+      const room = buffer.length - length;
+      const count = uninterrupted(() => readSync(descriptor, buffer, length, room, null));
       if (count === 0) break;
       length += count;
     } catch (error) {

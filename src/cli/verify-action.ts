@@ -43,9 +43,14 @@ export async function verify(positional: BytePath | undefined, flags: VerifyFlag
   });
   if (flags.format === "json") output.json(toJson(report));
   else output.result(toText(report));
-  if (report.ok) return;
-  const onlyKeys = report.problems.every(({ kind }) => kind === "key");
-  process.exitCode = onlyKeys ? ExitCode.key : ExitCode.integrity;
+  process.exitCode = exitCodeOf(report);
+}
+
+/** What is not authentic outweighs what could not be looked at, and a system that refuses outweighs a missing key. */
+function exitCodeOf({ ok, kinds }: VerifyReport): number {
+  if (ok) return ExitCode.ok;
+  if (kinds.some((kind) => kind !== "key" && kind !== "unreadable")) return ExitCode.integrity;
+  return kinds.includes("unreadable") ? ExitCode.storage : ExitCode.key;
 }
 
 function toText(report: VerifyReport): string {

@@ -3,7 +3,7 @@
  * Problems go to a collector; a caller that writes stops at the first.
  */
 import { displayPath } from "../bytes/byte-path.ts";
-import { type KeyObject, type RunningHash, runningSha256 } from "../crypto/primitives.ts";
+import { type KeyObject, runningSha256 } from "../crypto/primitives.ts";
 import { KeyError } from "../errors.ts";
 import type { Chunk } from "../format/chunk.ts";
 import { derivePageKey, deriveSidecarMacKey, type PageKey } from "../format/file-keys.ts";
@@ -40,6 +40,8 @@ export interface OpenResult {
   readonly pagesByKey: ReadonlyMap<number, number>;
   readonly macKeyIds: ReadonlySet<number>;
   readonly wrongChecksums: number;
+  /** SHA-256 over the sidecar pages that were checked, where they were all of the file and none was missing. */
+  readonly fileRoot: Buffer | undefined;
 }
 
 /** How far a check of pages goes. */
@@ -49,12 +51,6 @@ export interface OpenDepth {
   /** Pages sealed in earlier epochs are not read: they were checked before, and nobody wrote them since. */
   readonly sinceEpoch?: bigint | undefined;
 }
-
-const NOTHING_OPENED: OpenResult = {
-  pagesByKey: new Map(),
-  macKeyIds: new Set(),
-  wrongChecksums: 0,
-};
 
 /**
  * Checks one range and hands on its plain pages, where they are asked for.
@@ -73,33 +69,11 @@ export function openRange(
   const { blockSizeBytes } = facts;
   const path = displayPath(files.path);
   const sidecarProblem = (message: string): void => report({ kind: "sidecar", path, message });
-  const head = readHead(source.sidecar, blockSizeBytes);
-  if (typeof head === "string") {
-    sidecarProblem(`sidecar page 0: ${head}`);
-    return NOTHING_OPENED;
-  }
-  if (!sameIdentity(head.identity, files.identity)) {
-    report({ kind: "identity", path, message: identityMessage(head, files) });
-  }
-  const slotCount = slotCountOf(files.sizeBytes, blockSizeBytes);
-  let clean = true;
-  const opener = new ChunkOpener(chunk, {
-    head,
-    keys:
-      facts.keys === undefined || check === "form"
-        ? undefined
-        : new DerivedFileKeys(facts.keys, head, path),
-    pageTags: check === "tags",
-    slotCount,
-    maxEpoch: facts.epoch,
-    sinceEpoch,
-    path,
-    report: (problem) => {
-      clean = false;
-      report(problem);
-    },
-  });
+  const fileSlots = slotCountOf(files.sizeBytes, blockSizeBytes);
+  const hash = range.slotCount === fileSlots ? runningSha256() : undefined;
   const end = range.firstSlot + range.slotCount;
+  let opener: ChunkOpener | undefined;
+  let clean = true;
   for (let firstSlot = range.firstSlot; firstSlot < end; firstSlot += chunk.slotCapacity) {
     const lastSlot = Math.min(firstSlot + chunk.slotCapacity, end);
     const position = firstSlot * blockSizeBytes;
@@ -111,14 +85,39 @@ export function openRange(
       sidecarProblem(
         `the sidecar ends at ${sidecarPosition + found}, in the slots of block ${firstSlot} and after`,
       );
-      break;
+      return resultOf(opener, undefined);
+    }
+    hash?.update(chunk.sidecar.subarray(0, sidecarBytes));
+    if (opener === undefined) {
+      const head = headOf(chunk, source.sidecar, firstSlot);
+      if (typeof head === "string") {
+        sidecarProblem(`sidecar page 0: ${head}`);
+        return resultOf(undefined, undefined);
+      }
+      if (!sameIdentity(head.identity, files.identity)) {
+        report({ kind: "identity", path, message: identityMessage(head, files) });
+      }
+      const withoutKeys = facts.keys === undefined || check === "form";
+      opener = new ChunkOpener(chunk, {
+        head,
+        keys: withoutKeys ? undefined : new DerivedFileKeys(facts.keys, head, path),
+        pageTags: check === "tags",
+        slotCount: fileSlots,
+        maxEpoch: facts.epoch,
+        sinceEpoch,
+        path,
+        report: (problem) => {
+          clean = false;
+          report(problem);
+        },
+      });
     }
     readPages(chunk, source.sealed, dataBytes, position, sinceEpoch);
     opener.open(firstSlot, dataBytes, source.takePlain !== undefined);
     if (clean) source.takePlain?.(dataBytes, position);
     onBytes(dataBytes);
   }
-  return opener;
+  return resultOf(opener, hash?.digest());
 }
 
 /** Reads a chunk's pages, or, of a chunk whose sidecar pages have been read, those that were sealed since an epoch. */
@@ -140,10 +139,26 @@ function readPages(
   }
 }
 
+function resultOf(opener: ChunkOpener | undefined, fileRoot: Buffer | undefined): OpenResult {
+  return {
+    pagesByKey: opener?.pagesByKey ?? new Map(),
+    macKeyIds: opener?.macKeyIds ?? new Set(),
+    wrongChecksums: opener?.wrongChecksums ?? 0,
+    fileRoot,
+  };
+}
+
+/** What the first sidecar page of the file says; of the first chunk it is in the buffer. */
+function headOf(chunk: Chunk, sidecar: OpenFile, firstSlot: number): SidecarHead | string {
+  if (firstSlot === 0) return parseSidecarPage(chunk.sidecarPage(0));
+  return readHead(sidecar, chunk.blockSizeBytes);
+}
+
+/** What the first sidecar page of a file says, in words where it is none. */
 export function readHead(sidecar: OpenFile, blockSizeBytes: number): SidecarHead | string {
   const page = Buffer.alloc(blockSizeBytes);
-  const count = readUpTo(sidecar, page, 0, blockSizeBytes, 0);
-  return count < blockSizeBytes ? "it is cut" : parseSidecarPage(page);
+  const count = readUpTo(sidecar, page, 0, page.length, 0);
+  return count < page.length ? "it is cut" : parseSidecarPage(page);
 }
 
 function identityMessage(head: SidecarHead, files: RelationFiles): string {
@@ -198,10 +213,15 @@ function remember<T>(cache: Map<number, T | string>, keyId: number, derive: () =
   return value;
 }
 
-/** The file root: SHA-256 over all bytes of the sidecar, and how many there are. */
-export function digestSidecar(sidecar: OpenFile): { root: string; sizeBytes: number } {
-  const hash: RunningHash = runningSha256();
-  const buffer = Buffer.allocUnsafe(2 ** 18);
+/**
+ * The file root: SHA-256 over all bytes of the sidecar, and how many there are.
+ * @param buffer - what to read into.
+ */
+export function digestSidecar(
+  sidecar: OpenFile,
+  buffer: Buffer,
+): { root: Buffer; sizeBytes: number } {
+  const hash = runningSha256();
   let position = 0;
   for (;;) {
     const count = sidecar.read(buffer, 0, buffer.length, position);
@@ -209,5 +229,5 @@ export function digestSidecar(sidecar: OpenFile): { root: string; sizeBytes: num
     hash.update(buffer.subarray(0, count));
     position += count;
   }
-  return { root: hash.digest().toString("hex"), sizeBytes: position };
+  return { root: hash.digest(), sizeBytes: position };
 }

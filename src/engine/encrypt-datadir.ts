@@ -18,9 +18,10 @@ import type { EngineContext, KeyContext } from "./context.ts";
 import { lockDatadir, unfinishedRun } from "./datadir-lock.ts";
 import { DirectoryRun } from "./directory-run.ts";
 import type { EncryptOptions, EncryptReport } from "./encrypt-report.ts";
-import { AUTO_CONF, installGuard, readAutoConf } from "./guard.ts";
+import { AUTO_CONF, installGuard, readAutoConf, takeBackGuard } from "./guard.ts";
 import { type InventoryOptions, takeInventory } from "./inventory.ts";
 import { hasManifest, nextEpoch, openJudgedManifest, openManifestOfRun } from "./open-manifest.ts";
+import { awaitLateServers, withoutServers } from "./server-watch.ts";
 import { assertIntact } from "./structure-check.ts";
 import { proveAndEnd } from "./prove-and-end.ts";
 import { sealAll } from "./seal-all.ts";
@@ -62,7 +63,9 @@ export async function encryptDatadir(
     assertNotInUse(fs, datadir, { assumeStopped });
     const header = unfinishedRun(fs, root, "encrypt");
     if (header !== undefined) return await resumeEncryption(engine, keyContext, datadir, header);
-    return await begin(engine, keyContext, datadir, options);
+    return await withoutServers(fs, datadir, options, () =>
+      begin(engine, keyContext, datadir, options),
+    );
   } finally {
     lock.release();
   }
@@ -149,36 +152,51 @@ async function begin(
     },
     plan,
   );
-  return carryOn(engine, keyContext, datadir, run, plan);
+  return carryOn(engine, keyContext, datadir, run, plan, options);
 }
 
-/** From the guard to the end: every step of it can be done again. */
+/**
+ * From the guard to the end: every step of it can be done again.
+ * @param begun - the options of a run that has just begun; undefined where one is taken up.
+ */
 async function carryOn(
   engine: EngineContext,
   keyContext: KeyContext,
   datadir: Datadir,
   run: DirectoryRun,
   plan: EncryptPlan,
+  begun?: EncryptOptions,
 ): Promise<EncryptReport> {
   const { fs } = engine;
   const { keys } = keyContext;
   const { root } = datadir;
   try {
-    guard(fs, datadir, keyContext);
-    // A server that was started between the first look and the guard shows now; none can start any more.
-    assertNotInUse(fs, datadir, { assumeStopped: true });
-
+    const isNewGuard = guard(fs, datadir, keyContext);
+    const inUse = begun ?? { assumeStopped: true };
+    if (isNewGuard) {
+      try {
+        awaitLateServers(fs, datadir, inUse);
+      } catch (error) {
+        // No file of the cluster is replaced yet: the server that came gets back what it needs.
+        if (begun !== undefined && error instanceof StateError)
+          undoBeginning(fs, datadir, keyContext, run);
+        throw error;
+      }
+    }
     const options = inventoryOptions(plan, keyContext);
     const todo = survey(fs, datadir, options, true);
     const context = runContextOf(datadir, keyContext, run.header.epoch);
     engine.progress.begin("encrypting", todo.bytes);
     const runner = engine.startRunner(context, (bytes) => engine.progress.advance(bytes));
     try {
+      const commit = (steps: readonly DueStep[]): void => {
+        assertNotInUse(fs, datadir, inUse);
+        run.commit(steps);
+      };
       const places = { source: root, output: undefined };
       const inventory = takeInventory(fs, datadir, options, true);
-      await sealAll(engine, runner, datadir, places, inventory, (steps) => run.commit(steps));
+      await sealAll(engine, runner, datadir, places, inventory, commit);
       sealBackupManifest(fs, datadir, root, keys);
-      const commit = (steps: readonly DueStep[]): void => run.commit(steps);
       return await proveAndEnd(engine, keyContext, runner, {
         datadir,
         run,
@@ -196,10 +214,26 @@ async function carryOn(
   }
 }
 
-/** Puts the guard up, unless it stands already. What stands in its place is sealed anew: it may have changed since. */
-function guard(fs: FileSystem, datadir: Datadir, keyContext: KeyContext): void {
-  if (readAutoConf(fs, datadir.root) !== "guard")
-    installGuardFrom(fs, datadir, datadir.root, keyContext);
+/**
+ * Puts the guard up, unless it stands already. What stands in its place is sealed anew: it may have changed since.
+ * @returns whether it is new.
+ */
+function guard(fs: FileSystem, datadir: Datadir, keyContext: KeyContext): boolean {
+  if (readAutoConf(fs, datadir.root) === "guard") return false;
+  installGuardFrom(fs, datadir, datadir.root, keyContext);
+  return true;
+}
+
+/** Takes back what a run does before its first batch. The journal goes last: a crash before leaves a run like any. */
+function undoBeginning(
+  fs: FileSystem,
+  datadir: Datadir,
+  { keys }: KeyContext,
+  run: DirectoryRun,
+): void {
+  const { systemIdentifier } = datadir.control;
+  takeBackGuard(fs, datadir.root, { keys, systemIdentifier });
+  run.end();
 }
 
 /** Seals the source's postgresql.auto.conf into `target`, and puts the guard there. */

@@ -3,7 +3,7 @@
  * manifest is in place, and a guard from the first moment on.
  */
 import { randomBytes } from "../crypto/primitives.ts";
-import { openDatadir } from "../datadir/datadir.ts";
+import { type Datadir, openDatadir } from "../datadir/datadir.ts";
 import { assertNotInUse } from "../datadir/in-use.ts";
 import { StateError } from "../errors.ts";
 import type { DueStep } from "../storage/journal.ts";
@@ -32,6 +32,7 @@ import {
 import { proveAndEnd } from "./prove-and-end.ts";
 import { undoUnfinishedOutput } from "./recover.ts";
 import { sealAll } from "./seal-all.ts";
+import { assertNoServerSince, withoutServers } from "./server-watch.ts";
 import { survey } from "./survey.ts";
 
 /** @throws as encryptDatadir; {UsageError} for tablespaces without a place. The source is never changed. */
@@ -42,10 +43,23 @@ export async function encryptIntoOutput(
   outputOptions: OutputOptions,
 ): Promise<EncryptReport> {
   const { fs } = engine;
-  const { keys } = keyContext;
   const source = openDatadir(fs, options.root);
   unfinishedRun(fs, source.root, undefined);
   assertNotInUse(fs, source, options);
+  return await withoutServers(fs, source, options, () =>
+    encryptFrom(source, engine, keyContext, options, outputOptions),
+  );
+}
+
+async function encryptFrom(
+  source: Datadir,
+  engine: EngineContext,
+  keyContext: KeyContext,
+  options: EncryptOptions,
+  outputOptions: OutputOptions,
+): Promise<EncryptReport> {
+  const { fs } = engine;
+  const { keys } = keyContext;
   if (hasManifest(fs, source.root)) {
     throw new StateError("the source is encrypted already", {
       hint: "Copy it with any tool that copies files.",
@@ -106,7 +120,11 @@ export async function encryptIntoOutput(
       sealBackupManifest(fs, source, plan.output, keys);
       finishFolders(fs, source, plan);
       const datadir = openDatadir(fs, plan.output);
-      const commit = (steps: readonly DueStep[]): void => run.commitLast(steps);
+      const commit = (steps: readonly DueStep[]): void => {
+        // Nothing guards the source: what a server writes while it is read is of no single moment.
+        assertNoServerSince(fs, source, options);
+        run.commitLast(steps);
+      };
       const { wal } = options;
       return await proveAndEnd(engine, keyContext, runner, { datadir, run, wal, todo, commit });
     } finally {

@@ -129,6 +129,16 @@ export function removeGuard(fs: FileSystem, root: BytePath, original: OriginalAu
   carryOut(fs, root, stageAutoConf(fs, root, original, guard));
 }
 
+/** Undoes installGuard, where nothing else was done; settings that came in beside the guard stay. */
+export function takeBackGuard(fs: FileSystem, root: BytePath, keys: GuardKeys): void {
+  if (readAutoConf(fs, root) === "guard") {
+    const original = openOriginalAutoConf(fs, root, keys);
+    removeGuard(fs, root, withAddedLines(fs, root, original));
+  }
+  fs.remove(joinPath(root, SEALED_AUTO_CONF));
+  fs.syncDirectory(root);
+}
+
 /** Writes the original under its working name, durably. @returns the steps that let it take the guard's place. */
 export function stageAutoConf(
   fs: FileSystem,

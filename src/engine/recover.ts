@@ -146,10 +146,10 @@ function endOutput(fs: FileSystem, { keys }: KeyContext, output: BytePath): Reco
     return "output-finished";
   }
   run.leave();
-  const plan = JSON.parse(content.plan) as { output?: string; tablespaces: string[] };
+  const plan = JSON.parse(content.plan) as { output: string; tablespaces: string[] };
   const { tablespaces } = plan;
   // What is emptied lies outside of the directory, too: a copy of an unfinished one must not reach the original's.
-  if (plan.output !== undefined && plan.output !== pathToHex(fs.realPath(output))) {
+  if (plan.output !== pathToHex(fs.realPath(output))) {
     throw new StateError(`"${displayPath(output)}" was moved or copied while it was unfinished`, {
       hint: "It holds nothing that its source does not hold: delete it, and its tablespaces if they are of no use.",
     });

@@ -115,7 +115,7 @@ class Verification {
         : openAuthenticManifest(fs, datadir.root, keyContext.keys);
     } catch (error) {
       if (!(error instanceof TdeError)) throw error;
-      this.problem(error.code === "key" ? "key" : "manifest", OWN_FILES.manifest, error.message);
+      this.problem(kindOfManifestError(error), OWN_FILES.manifest, error.message);
       return undefined;
     }
   }
@@ -341,6 +341,11 @@ class Verification {
   private problem(kind: Problem["kind"], path: BytePath, message: string): void {
     this.findings.problem({ kind, path: displayPath(path), message });
   }
+}
+
+function kindOfManifestError({ code }: TdeError): Problem["kind"] {
+  if (code === "storage") return "unreadable";
+  return code === "key" ? "key" : "manifest";
 }
 
 const CONTROL_PATH = "global/pg_control";

@@ -28,6 +28,8 @@ export interface VerifyReport {
   readonly notices: readonly string[];
   readonly problems: readonly Problem[];
   readonly problemCount: number;
+  /** Of all problems, also of those that are only counted. */
+  readonly kinds: readonly ProblemKind[];
 }
 
 export class VerifyFindings {
@@ -94,6 +96,7 @@ export class VerifyFindings {
       notices: this.notices,
       problems: this.problems,
       problemCount: this.problemCount,
+      kinds: [...this.kinds],
     };
   }
 }

@@ -70,7 +70,7 @@ export interface SidecarPageHead extends SidecarHead {
 export function finishSidecarPage(page: Buffer, head: SidecarPageHead, macKey: KeyObject): void {
   const special = page.length - SPECIAL_BYTES;
   const { identity } = head;
-  writePageHeader(page);
+  writePageHeader(page, page.length);
   SIDECAR_MAGIC.copy(page, special + SPECIAL.magic);
   page.writeUInt16LE(SIDECAR_VERSION, special + SPECIAL.version);
   page.writeUInt8(FORK[identity.fork], special + SPECIAL.fork);
@@ -146,16 +146,16 @@ function computeMac(page: Buffer, macKey: KeyObject): Buffer {
 }
 
 /** pd_lower = pd_upper = pd_special: a pd_upper of 0 would make stock tools skip the page. */
-function writePageHeader(page: Buffer): void {
-  const special = page.length - SPECIAL_BYTES;
-  page.fill(0, 0, PAGE_HEADER_BYTES);
-  for (const offset of [12, 14, 16]) page.writeUInt16LE(special, offset);
-  page.writeUInt16LE(page.length + 4, 18);
+function writePageHeader(header: Buffer, pageBytes: number): void {
+  const special = pageBytes - SPECIAL_BYTES;
+  header.fill(0, 0, PAGE_HEADER_BYTES);
+  for (const offset of [12, 14, 16]) header.writeUInt16LE(special, offset);
+  header.writeUInt16LE(pageBytes + 4, 18);
 }
 
 function hasPageHeader(page: Buffer): boolean {
-  const expected = Buffer.alloc(page.length);
-  writePageHeader(expected);
+  const expected = Buffer.alloc(PAGE_HEADER_BYTES);
+  writePageHeader(expected, page.length);
   // pd_checksum (8..10) is checked where the block number is known.
   return (
     expected.compare(page, 0, 8, 0, 8) === 0 &&

@@ -54,6 +54,13 @@ export interface KeyProvider {
    * @throws {KeyError} when the KEK cannot be reached.
    */
   unwrap(key: WrappedKey, context: WrapContext): Promise<Buffer | undefined>;
+  /**
+   * The same secret, taken once more from where it lies: what was wrapped with it is proved by that, since a bit that
+   * flips while a key file is read makes a key that nobody has. Undefined where it cannot be had again, as from a
+   * prompt, and where `wrap` itself proves what it made. The caller disposes of it.
+   * @throws {KeyError} {StorageError} as the first time.
+   */
+  reread(): KeyProvider | undefined;
   /** Wipes the secret. The provider is not used after it. */
   dispose(): void;
 }

@@ -25,7 +25,7 @@ import { replaceFileDurably, resolveFile } from "../storage/durable-replace.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { acquireLock } from "../storage/lock.ts";
 import type { DataKey, DataKeys } from "./data-keys.ts";
-import type { KeyProvider, WrapContext } from "./key-provider.ts";
+import type { KeyProvider, WrapContext, WrappedKey } from "./key-provider.ts";
 import { keyCheckValue, keyringMac, unwrapDek, wrapDek } from "./key-wrap.ts";
 import {
   authenticatedBytes,
@@ -472,10 +472,33 @@ async function wrapFor(
   const bytes = exportKey(keyringKey);
   try {
     const { parameters, wrapped } = await provider.wrap(bytes, context);
+    await proveWrapped(provider, { parameters, wrapped }, bytes, context);
     return { number, typeName: provider.typeName, parameters, wrapped, label };
   } finally {
     bytes.fill(0);
   }
+}
+
+/** The only recipient of a keyring must not depend on a secret that was read wrongly, once. */
+async function proveWrapped(
+  provider: KeyProvider,
+  key: WrappedKey,
+  expected: Uint8Array,
+  context: WrapContext,
+): Promise<void> {
+  const again = provider.reread();
+  if (again === undefined) return;
+  try {
+    const bytes = await again.unwrap(key, context);
+    const same = bytes !== undefined && equalInConstantTime(bytes, expected);
+    bytes?.fill(0);
+    if (same) return;
+  } finally {
+    again.dispose();
+  }
+  throw new KeyError(`${provider.description} reads differently a second time`, {
+    hint: "The keyring is as it was. See what is wrong with the disk, or what changes the file, and run the command again.",
+  });
 }
 
 function newKeyRecord(keyringKey: KeyObject, id: string, keyId: number, dek: KeyObject): KeyRecord {

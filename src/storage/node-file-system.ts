@@ -13,24 +13,30 @@ import type {
   FileSystem,
   OpenFile,
 } from "./file-system.ts";
+import { uninterrupted, wasInterrupted } from "./interrupted.ts";
 
 const { O_RDONLY, O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK } = fs.constants;
 const fsync = promisify(fs.fsync);
 
 export class NodeFileSystem implements FileSystem {
   stat(path: BytePath): FileStat | undefined {
-    return statOrNothing("could not stat", path, () => fs.lstatSync(toNativePath(path)));
+    return statOrNothing("could not stat", path, () =>
+      fs.lstatSync(toNativePath(path), { throwIfNoEntry: false }),
+    );
   }
 
   statFollowing(path: BytePath): FileStat | undefined {
-    return statOrNothing("could not stat", path, () => fs.statSync(toNativePath(path)));
+    return statOrNothing("could not stat", path, () =>
+      fs.statSync(toNativePath(path), { throwIfNoEntry: false }),
+    );
   }
 
   readDirectory(path: BytePath): DirectoryEntry[] {
-    return attempt("could not read directory", path, () =>
+    return attemptUninterrupted("could not read directory", path, () =>
       fs
-        .readdirSync(toNativePath(path), { withFileTypes: true, encoding: "buffer" })
-        .map((entry) => ({ name: bytePathFromBytes(entry.name), kind: kindOf(entry) })),
+        // One character a byte, which is what a BytePath is.
+        .readdirSync(toNativePath(path), { withFileTypes: true, encoding: "latin1" })
+        .map((entry) => ({ name: entry.name as BytePath, kind: kindOf(entry) })),
     );
   }
 
@@ -98,7 +104,7 @@ export class NodeFileSystem implements FileSystem {
   }
 
   setAttributes(path: BytePath, attributes: FileAttributes): void {
-    attempt("could not set owner, mode and times of", path, () => {
+    attemptUninterrupted("could not set owner, mode and times of", path, () => {
       const native = toNativePath(path);
       const { uid, gid } = fs.statSync(native);
       if (uid !== attributes.uid || gid !== attributes.gid) {
@@ -110,16 +116,16 @@ export class NodeFileSystem implements FileSystem {
   }
 
   setLinkOwner(path: BytePath, uid: number, gid: number): void {
-    attempt("could not set the owner of link", path, () =>
+    attemptUninterrupted("could not set the owner of link", path, () =>
       fs.lchownSync(toNativePath(path), uid, gid),
     );
   }
 
   syncDirectory(path: BytePath): void {
     attempt("could not sync directory", path, () => {
-      const descriptor = fs.openSync(toNativePath(path), O_RDONLY);
+      const descriptor = uninterrupted(() => fs.openSync(toNativePath(path), O_RDONLY));
       try {
-        fs.fsyncSync(descriptor);
+        uninterrupted(() => fs.fsyncSync(descriptor));
       } finally {
         fs.closeSync(descriptor);
       }
@@ -131,18 +137,14 @@ export class NodeFileSystem implements FileSystem {
     const results = await Promise.allSettled(
       files.map(async (file) => {
         if (!(file instanceof NodeFile)) return file.sync();
-        try {
-          await fsync(file.descriptor);
-        } catch (error) {
-          throw storageError("could not sync", file.path, error);
-        }
+        await syncUninterrupted(file);
       }),
     );
     for (const result of results) if (result.status === "rejected") throw result.reason;
   }
 
   freeBytes(path: BytePath): number {
-    return attempt("could not read the free space of", path, () => {
+    return attemptUninterrupted("could not read the free space of", path, () => {
       const { bavail, bsize } = fs.statfsSync(toNativePath(path));
       return bavail * bsize;
     });
@@ -159,19 +161,19 @@ class NodeFile implements OpenFile {
   }
 
   read(buffer: Uint8Array, offset: number, length: number, position: number): number {
-    return attempt("could not read", this.path, () =>
+    return attemptUninterrupted("could not read", this.path, () =>
       fs.readSync(this.descriptor, buffer, offset, length, position),
     );
   }
 
   write(buffer: Uint8Array, offset: number, length: number, position: number): number {
-    return attempt("could not write", this.path, () =>
+    return attemptUninterrupted("could not write", this.path, () =>
       fs.writeSync(this.descriptor, buffer, offset, length, position),
     );
   }
 
   truncate(sizeBytes: number): void {
-    attempt("could not set the size of", this.path, () =>
+    attemptUninterrupted("could not set the size of", this.path, () =>
       fs.ftruncateSync(this.descriptor, sizeBytes),
     );
   }
@@ -181,7 +183,7 @@ class NodeFile implements OpenFile {
   }
 
   setAttributes(attributes: FileAttributes): void {
-    attempt("could not set owner, mode and times of", this.path, () => {
+    attemptUninterrupted("could not set owner, mode and times of", this.path, () => {
       const { uid, gid } = fs.fstatSync(this.descriptor);
       if (uid !== attributes.uid || gid !== attributes.gid) {
         fs.fchownSync(this.descriptor, attributes.uid, attributes.gid);
@@ -192,7 +194,7 @@ class NodeFile implements OpenFile {
   }
 
   sync(): void {
-    attempt("could not sync", this.path, () => fs.fsyncSync(this.descriptor));
+    attemptUninterrupted("could not sync", this.path, () => fs.fsyncSync(this.descriptor));
   }
 
   close(): void {
@@ -202,11 +204,22 @@ class NodeFile implements OpenFile {
 
 function openNode(path: BytePath, flags: number, mode: number): OpenFile {
   const verb = (flags & O_CREAT) === 0 ? "could not open" : "could not create";
-  return attempt(
+  return attemptUninterrupted(
     verb,
     path,
     () => new NodeFile(path, fs.openSync(toNativePath(path), flags, mode)),
   );
+}
+
+/** As `uninterrupted`, for a sync that is waited for. */
+async function syncUninterrupted(file: NodeFile): Promise<void> {
+  for (;;) {
+    try {
+      return await fsync(file.descriptor);
+    } catch (error) {
+      if (!wasInterrupted(error)) throw storageError("could not sync", file.path, error);
+    }
+  }
 }
 
 function attemptOrClose<T>(file: OpenFile, action: () => T): T {
@@ -218,6 +231,11 @@ function attemptOrClose<T>(file: OpenFile, action: () => T): T {
   }
 }
 
+/** For the calls that POSIX lets a signal interrupt, and that can be made again. */
+function attemptUninterrupted<T>(what: string, path: BytePath, action: () => T): T {
+  return attempt(what, path, () => uninterrupted(action));
+}
+
 function attempt<T>(what: string, path: BytePath, action: () => T): T {
   try {
     return action();
@@ -226,9 +244,15 @@ function attempt<T>(what: string, path: BytePath, action: () => T): T {
   }
 }
 
-function statOrNothing(what: string, path: BytePath, action: () => fs.Stats): FileStat | undefined {
+/** Most names that are asked for and missing are so for a reason: no exception for those. */
+function statOrNothing(
+  what: string,
+  path: BytePath,
+  action: () => fs.Stats | undefined,
+): FileStat | undefined {
   try {
-    return fromNodeStat(action());
+    const stats = action();
+    return stats === undefined ? undefined : fromNodeStat(stats);
   } catch (error) {
     const errno = errnoOf(error);
     if (errno === "ENOENT" || errno === "ENOTDIR") return undefined;

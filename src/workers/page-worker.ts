@@ -1,10 +1,11 @@
 /**
  * The entry of a worker thread: carries out one task after another, and reports bytes done now and then.
  */
-import { parentPort, workerData } from "node:worker_threads";
+import assert from "node:assert/strict";
+import { parentPort } from "node:worker_threads";
 import { serializeError } from "../errors.ts";
 import { NodeFileSystem } from "../storage/node-file-system.ts";
-import { type RunContext, TaskPerformer } from "./perform.ts";
+import { TaskPerformer } from "./perform.ts";
 import type { WorkerMessage, WorkerRequest } from "./thread-runner.ts";
 
 /** A message for each chunk would cost more than it tells. */
@@ -15,12 +16,18 @@ if (port === null) throw new Error("page-worker runs as a worker thread only");
 const post = (message: WorkerMessage): void => port.postMessage(message);
 
 let unreported = 0;
-const performer = new TaskPerformer(new NodeFileSystem(), workerData as RunContext, (bytes) => {
-  unreported += bytes;
-  if (unreported >= REPORT_BYTES) reportBytes();
-});
+let performer: TaskPerformer | undefined;
 
-port.on("message", ({ id, task }: WorkerRequest) => {
+port.on("message", (request: WorkerRequest) => {
+  if (request.kind === "run") {
+    performer = new TaskPerformer(new NodeFileSystem(), request.context, (bytes) => {
+      unreported += bytes;
+      if (unreported >= REPORT_BYTES) reportBytes();
+    });
+    return;
+  }
+  const { id, task } = request;
+  assert(performer !== undefined, "a run comes before its tasks");
   performer
     .perform(task)
     .then(

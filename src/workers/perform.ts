@@ -166,6 +166,7 @@ export class TaskPerformer {
     const { chunk, context, onBytes } = this;
     return withFile(this.fs, files.sidecar, (sidecar) => {
       let result: ItemResult = { path: files.path, sizeBytes: files.sizeBytes };
+      let fileRoot: Buffer | undefined;
       // A digest reads no page, but what cannot be opened must show before a run begins.
       if (depth === undefined) this.fs.open(files.sealed).close();
       else {
@@ -180,6 +181,7 @@ export class TaskPerformer {
             const opened = openRange(chunk, context, files, source, part, how, report, onBytes);
             const keys = new Map(opened.pagesByKey);
             for (const keyId of opened.macKeyIds) keys.set(keyId, keys.get(keyId) ?? 0);
+            fileRoot = opened.fileRoot;
             const { wrongChecksums } = opened;
             const changed = comparison?.changed && [comparison.changed];
             return { ...result, keys, pages: part.slotCount, wrongChecksums, changed };
@@ -188,14 +190,17 @@ export class TaskPerformer {
       }
       // The file root is of the whole sidecar: the first range takes it.
       if (range !== undefined && range.firstSlot > 0) return result;
-      const { root, sizeBytes } = digestSidecar(sidecar);
       const slotCount = this.whole(files).slotCount;
       const expected = Math.ceil(slotCount / chunk.slotsPerPage) * context.blockSizeBytes;
+      let { sizeBytes } = sidecar.stat();
+      if (fileRoot === undefined || sizeBytes !== expected) {
+        ({ root: fileRoot, sizeBytes } = digestSidecar(sidecar, chunk.data));
+      }
       if (sizeBytes !== expected) {
         const message = `the sidecar has ${sizeBytes} bytes where the file needs ${expected}`;
         report({ kind: "sidecar", path: displayPath(files.path), message });
       }
-      return { ...result, digest: root };
+      return { ...result, digest: fileRoot.toString("hex") };
     });
   }
 

@@ -2,17 +2,17 @@
  * Spreads tasks over worker threads. Each worker has its own buffers and its own view of the real file system;
  * keys reach it as KeyObjects, which are never copied into its heap as bytes.
  */
-import { Worker } from "node:worker_threads";
+import type { Worker } from "node:worker_threads";
 import { deserializeError, type SerializedError } from "../errors.ts";
 import type { RunContext } from "./perform.ts";
 import type { OnBytes, TaskRunner } from "./runner.ts";
 import type { ItemResult, Task } from "./tasks.ts";
+import type { WorkerThreads } from "./worker-threads.ts";
 
-/** What a worker is sent. */
-export interface WorkerRequest {
-  readonly id: number;
-  readonly task: Task;
-}
+/** What a worker is sent: first what a run has in common, then its tasks. */
+export type WorkerRequest =
+  | { readonly kind: "run"; readonly context: RunContext }
+  | { readonly kind: "task"; readonly id: number; readonly task: Task };
 
 /** What a worker says. */
 export type WorkerMessage =
@@ -29,31 +29,34 @@ interface Waiting {
   readonly reject: (error: Error) => void;
 }
 
+interface Entry {
+  readonly worker: Worker;
+  underWay: number;
+}
+
 export class ThreadRunner implements TaskRunner {
   readonly width: number;
+  private readonly threads: WorkerThreads;
   private readonly onBytes: OnBytes;
-  private readonly workers: { readonly worker: Worker; underWay: number }[] = [];
+  private readonly workers: readonly Entry[];
   private readonly underWay: Map<number, Waiting> = new Map();
   private readonly queue: Waiting[] = [];
   private nextId = 0;
   private failure: Error | undefined;
 
-  constructor(jobs: number, context: RunContext, onBytes: OnBytes) {
+  /** @param threads - theirs until close; no other runner can have them meanwhile. */
+  constructor(threads: WorkerThreads, context: RunContext, onBytes: OnBytes) {
+    this.threads = threads;
     this.onBytes = onBytes;
+    this.workers = threads.take().map((worker) => ({ worker, underWay: 0 }));
     // One more than there is room for, so that no worker waits while the engine takes a result.
-    this.width = jobs * TASKS_PER_WORKER + 1;
-    for (let i = 0; i < jobs; i++) {
-      const worker = new Worker(workerEntry(), { workerData: context });
-      const entry = { worker, underWay: 0 };
-      worker.on("message", (message: WorkerMessage) => this.take(entry, message));
-      worker.on("error", (error) =>
-        this.fail(error instanceof Error ? error : new Error(String(error))),
-      );
-      worker.on("exit", (code) => {
-        if (code !== 0) this.fail(new Error(`a worker thread ended with code ${code}`));
-      });
-      this.workers.push(entry);
+    this.width = this.workers.length * TASKS_PER_WORKER + 1;
+    const request: WorkerRequest = { kind: "run", context };
+    for (const entry of this.workers) {
+      entry.worker.on("message", (message: WorkerMessage) => this.take(entry, message));
+      entry.worker.postMessage(request);
     }
+    threads.onFailure((error) => this.fail(error));
   }
 
   run(task: Task): Promise<ItemResult[]> {
@@ -65,8 +68,11 @@ export class ThreadRunner implements TaskRunner {
   }
 
   async close(): Promise<void> {
-    for (const { worker } of this.workers) worker.removeAllListeners("exit");
-    await Promise.all(this.workers.map(({ worker }) => worker.terminate()));
+    for (const { worker } of this.workers) worker.removeAllListeners("message");
+    // A thread that died, or that is still at something, is no use to a later run.
+    const idle = this.failure === undefined && this.underWay.size === 0;
+    if (idle) this.threads.giveBack();
+    else await this.threads.terminate();
   }
 
   private dispatch(): void {
@@ -75,14 +81,15 @@ export class ThreadRunner implements TaskRunner {
       if (entry === undefined || entry.underWay >= TASKS_PER_WORKER) return;
       const waiting = this.queue.shift();
       if (waiting === undefined) return;
-      const request: WorkerRequest = { id: this.nextId++, task: waiting.task };
-      this.underWay.set(request.id, waiting);
+      const id = this.nextId++;
+      const request: WorkerRequest = { kind: "task", id, task: waiting.task };
+      this.underWay.set(id, waiting);
       entry.underWay++;
       entry.worker.postMessage(request);
     }
   }
 
-  private take(entry: { underWay: number }, message: WorkerMessage): void {
+  private take(entry: Entry, message: WorkerMessage): void {
     if (message.kind === "bytes") return this.onBytes(message.bytes);
     const waiting = this.underWay.get(message.id);
     this.underWay.delete(message.id);
@@ -100,12 +107,4 @@ export class ThreadRunner implements TaskRunner {
     }
     this.underWay.clear();
   }
-}
-
-/** A worker's entry is no import that the compiler rewrites: it ends as this file does. */
-function workerEntry(): URL {
-  return new URL(
-    import.meta.url.endsWith(".ts") ? "./page-worker.ts" : "./page-worker.js",
-    import.meta.url,
-  );
 }

@@ -822,7 +822,7 @@ test("files that this user may not read are named", (t) => {
   for (const [command, path, exit] of [
     ["encrypt-datadir", datadir, 7],
     ["decrypt-datadir", sealed, 7],
-    ["verify", sealed, 3],
+    ["verify", sealed, 7],
   ] as const) {
     const { status, stdout, stderr } = as(command, "-D", path);
     assert.match(stdout + stderr, /base\/1\/1259.*permission denied/i);
@@ -830,6 +830,14 @@ test("files that this user may not read are named", (t) => {
   }
   assertSameTree(treeOf(datadir), before[0]);
   assertSameTree(treeOf(sealed), before[1]);
+
+  // Damage outweighs what could not be read; a manifest that cannot be read is none.
+  chownSync(join(sealed, "tde.manifest"), 0, 0);
+  const blind = as("verify", "-D", sealed);
+  assert.match(blind.stdout, /^unreadable: tde\.manifest: .*permission denied/);
+  assert.equal(blind.status, 7, blind.stdout);
+  truncateSync(join(sealed, "base/1/1255"), 8192);
+  assert.equal(as("verify", "-D", sealed).status, 3);
 });
 
 test("no space left stops cleanly, and the same command goes on when there is some", (t) => {

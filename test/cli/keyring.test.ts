@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { chmodSync, existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { sha256 } from "../../src/crypto/primitives.ts";
@@ -95,6 +95,32 @@ test("a keyring that cannot be made leaves no key file behind", (t) => {
   const args = ["--keyring", "missing/k", "--key-file", "kek.key", "--new-key-file"];
   fails(keyring(folder, "create", ...args), 7, /missing/);
   assert.ok(!existsSync(join(folder, "kek.key")));
+});
+
+test("a key file that an interrupted create left alone is told of, and can be taken up", (t) => {
+  const folder = created(t);
+  rmSync(join(folder, "app.keyring"));
+  const create = ["create", ...OPEN];
+  fails(
+    keyring(folder, ...create, "--new-key-file"),
+    5,
+    /key file "kek.key" exists already, and holds a key\n.*hint: .*without --new-key-file/,
+  );
+  assert.equal(keyring(folder, ...create).status, 0);
+  assert.match(keyring(folder, "show", ...OPEN).stdout, /verified: opened by recipient 1/);
+});
+
+test("half a key file that an interrupted create left is told of, and a new one is made in its place", (t) => {
+  const folder = temporaryDirectory(t);
+  writeFileSync(join(folder, "kek.key"), Buffer.alloc(20, 7), { mode: 0o600 });
+  const create = ["create", ...OPEN, "--new-key-file"];
+  fails(
+    keyring(folder, ...create),
+    5,
+    /exists already, and cannot be used: .* has 20 bytes and is not a key\n.*hint: .*remove it/,
+  );
+  rmSync(join(folder, "kek.key"));
+  assert.equal(keyring(folder, ...create).status, 0);
 });
 
 test("recipients come and go, and what is printed keeps rewrap and rotate apart", (t) => {

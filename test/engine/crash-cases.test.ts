@@ -2,27 +2,37 @@
  * What the crash harness found, each as a case of its own: the shortest way to what went wrong.
  */
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { test, type TestContext } from "node:test";
 import { type BytePath, bytePath, joinPath } from "../../src/bytes/byte-path.ts";
 import { deriveKey, randomBytes } from "../../src/crypto/primitives.ts";
 import { unsealFile } from "../../src/datadir/sealed-file.ts";
 import { IntegrityError, StateError, StorageError } from "../../src/errors.ts";
 import { directoriesUsing, loadState } from "../../src/keyring/state.ts";
+import { crc32c } from "../../src/postgres/crc32c.ts";
 import { readWholeFile } from "../../src/storage/file-io.ts";
 import { Journal, NEW_JOURNAL_NAME, removeUnbornJournal } from "../../src/storage/journal.ts";
 import { acquireLock } from "../../src/storage/lock.ts";
 import { NodeFileSystem } from "../../src/storage/node-file-system.ts";
 import { InlineRunner } from "../../src/workers/inline-runner.ts";
-import { crashCluster, ROOT } from "../support/crash-cluster.ts";
+import { crashCluster, ROOT, TABLESPACE } from "../support/crash-cluster.ts";
 import { CrashDisk, PowerCut } from "../support/crash-disk.ts";
 import { cutEverywhere, type Figures } from "../support/crash-harness.ts";
-import { OPERATIONS, type Operation } from "../support/crash-operations.ts";
-import { litterIn } from "../support/disk-tree.ts";
+import {
+  OPERATIONS,
+  type Operation,
+  OUTPUT,
+  OUTPUT_TABLESPACE,
+} from "../support/crash-operations.ts";
+import { assertSameFiles, diskTree, litterIn } from "../support/disk-tree.ts";
 import { testDek, testKeys } from "../support/keys.ts";
 import { SimulatedTde, STATE } from "../support/simulated-tde.ts";
 
 const FOLDER = "/srv" as BytePath;
 const LOCK = joinPath(ROOT, "tde.lock");
+const SERVER_LOCK = joinPath(ROOT, "postmaster.pid");
+/** In pg_control of 17: when it was written, and its checksum. */
+const CONTROL_TIME = 24;
+const CONTROL_CRC = 288;
 const PURPOSE = { what: "it", command: "tde" };
 
 function operation(name: string): Operation {
@@ -33,7 +43,7 @@ function operation(name: string): Operation {
 
 function put(disk: CrashDisk, path: BytePath, text: string): void {
   const file = disk.create(path, 0o600);
-  file.write(Buffer.from(text), 0, text.length, 0);
+  file.write(Buffer.from(text, "latin1"), 0, text.length, 0);
   file.close();
 }
 
@@ -169,6 +179,115 @@ test("a container that is read is closed when its content cannot be written", as
   assert.throws(() => unsealFile(full, from, to, options), { errno: "ENOSPC" });
   to.close();
   assert.equal(full.openFiles.size, 0);
+});
+
+/** What happens on the disk while an encryption waits for servers that did not see its guard. */
+async function encryptWhile(t: TestContext, disk: CrashDisk, happens: () => void): Promise<void> {
+  const waiting = t.mock.method(Atomics, "wait", () => {
+    happens();
+    return "timed-out";
+  });
+  try {
+    await new SimulatedTde(disk).encrypt(ROOT);
+  } finally {
+    waiting.mock.restore();
+  }
+}
+
+test("a server that did not see the guard gets back everything, wherever the undoing is cut", async (t) => {
+  const encryption = operation("encrypt-datadir");
+  const before = await encryption.prepare();
+  // Some process that runs and is neither this one nor its parent.
+  const startServer = (disk: CrashDisk): void => put(disk, SERVER_LOCK, `1\n${ROOT}\n`);
+  const whole = before.copy();
+  await assert.rejects(
+    encryptWhile(t, whole, () => startServer(whole)),
+    (error) => error instanceof StateError && error.message.includes("a server is running on"),
+  );
+  whole.remove(SERVER_LOCK);
+  assertSameFiles(diskTree(whole, ROOT), diskTree(before, ROOT));
+
+  for (let crashAt = 1; crashAt <= whole.steps; crashAt++) {
+    const disk = before.copy({ crashAt });
+    const cut = encryptWhile(t, disk, () => startServer(disk));
+    await assert.rejects(cut, crashAt < whole.steps ? PowerCut : StateError, disk.struck);
+    for (const survivors of ["synced-only", "everything"] as const) {
+      const left = disk.reboot({ survivors });
+      // The power took the server, too.
+      left.remove(SERVER_LOCK);
+      await encryption.always(left.copy());
+      await new SimulatedTde(left).recover(ROOT);
+      await encryption.check(left, false);
+    }
+  }
+});
+
+test("a server that ran while an encryption began has changed what it looked at: nothing is done", async (t) => {
+  const disk = await operation("encrypt-datadir").prepare();
+  const path = joinPath(ROOT, "global/pg_control");
+  const began = encryptWhile(t, disk, () => {
+    const control = readWholeFile(disk, path, 8192);
+    control.writeBigInt64LE(control.readBigInt64LE(CONTROL_TIME) + 1n, CONTROL_TIME);
+    control.writeUInt32LE(crc32c(control, 0, CONTROL_CRC), CONTROL_CRC);
+    const file = disk.openForWriting(path);
+    file.write(control, 0, control.length, 0);
+    file.close();
+  });
+  await assert.rejects(began, /a server was started on "\/srv\/data" while tde read it/);
+  const left = [...diskTree(disk, ROOT).keys()].filter((name) => name.includes("tde"));
+  assert.deepEqual(left, []);
+});
+
+test("a server that starts on the source of a copy makes the copy worthless, and tde says so", async () => {
+  const disk = await operation("encrypt-datadir --output").prepare();
+  const source = diskTree(disk, ROOT);
+  // Just before the copy would count.
+  const isLast = (to: BytePath): boolean => to.endsWith("tde.journal");
+  disk.rename = (from, to): void => {
+    CrashDisk.prototype.rename.call(disk, from, to);
+    if (isLast(to)) put(disk, SERVER_LOCK, `1\n${ROOT}\n`);
+  };
+  const output = { output: OUTPUT, tablespaceMapping: new Map([[TABLESPACE, OUTPUT_TABLESPACE]]) };
+  await assert.rejects(new SimulatedTde(disk).encrypt(ROOT, output), /a server is running on/);
+  disk.remove(SERVER_LOCK);
+  assert.equal(await new SimulatedTde(disk).recover(OUTPUT), "output-emptied");
+  assert.deepEqual(disk.readDirectory(OUTPUT), []);
+  assertSameFiles(diskTree(disk, ROOT), source);
+});
+
+/** As `cp -a`. */
+function copyFolder(disk: CrashDisk, from: BytePath, to: BytePath): void {
+  disk.makeDirectory(to, 0o700);
+  for (const { name, kind } of disk.readDirectory(from)) {
+    const [source, target] = [joinPath(from, name), joinPath(to, name)];
+    if (kind === "directory") copyFolder(disk, source, target);
+    else if (kind === "link") disk.makeLink(disk.readLink(source), target);
+    else put(disk, target, readWholeFile(disk, source, 2 ** 24).toString("latin1"));
+  }
+}
+
+test("recovering a copy of an unfinished output leaves the original's tablespaces alone", async () => {
+  const encryption = operation("encrypt-datadir --output");
+  const whole = await encryption.prepare();
+  await encryption.run(new SimulatedTde(whole));
+  const cut = (await encryption.prepare()).copy({ crashAt: whole.steps - 20 });
+  await assert.rejects(encryption.run(new SimulatedTde(cut)), PowerCut);
+  const disk = cut.copy();
+  const copy = "/srv/copy" as BytePath;
+  copyFolder(disk, OUTPUT, copy);
+  const [output, tablespace] = [diskTree(disk, OUTPUT), diskTree(disk, OUTPUT_TABLESPACE)];
+  assert.ok(
+    [...tablespace.values()].some(({ content }) => content !== undefined),
+    "nothing is in the tablespace that could be lost",
+  );
+  await assert.rejects(
+    new SimulatedTde(disk).recover(copy),
+    (error) => error instanceof StateError && error.message.includes("was moved or copied"),
+  );
+  assertSameFiles(diskTree(disk, OUTPUT), output);
+  assertSameFiles(diskTree(disk, OUTPUT_TABLESPACE), tablespace);
+  assert.equal(await new SimulatedTde(disk).recover(OUTPUT), "output-emptied");
+  assert.deepEqual(disk.readDirectory(OUTPUT_TABLESPACE), []);
 });
 
 test("a file whose size the system does not tell is read whole", () => {

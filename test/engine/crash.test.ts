@@ -52,7 +52,13 @@ for (const operation of OPERATIONS) {
   }
 
   test(`${operation.name} takes short reads and writes`, async () => {
-    await passWith(operation, { shortTransfers: randomFrom(seed) });
+    for (let round = 0; round < (full ? 20 : 1); round++) {
+      await passWith(operation, { shortTransfers: randomFrom(seed + round) });
+    }
+  });
+
+  test(`${operation.name} takes an interrupt of every call`, async () => {
+    await passWith(operation, { interruptEach: true });
   });
 }
 

@@ -10,7 +10,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
-import { bytePath } from "../../src/bytes/byte-path.ts";
+import { type BytePath, bytePath } from "../../src/bytes/byte-path.ts";
 import { exportKey, sha256 } from "../../src/crypto/primitives.ts";
 import { FormatError, IntegrityError, KeyError, StateError, UsageError } from "../../src/errors.ts";
 import type { KeyProvider } from "../../src/keyring/key-provider.ts";
@@ -301,6 +301,46 @@ test("an operation stopped anywhere leaves the old keyring or the new one", asyn
     found.newKey(noState(found));
     assert.deepEqual(readdirSync(folder).sort(), ["k", "kek"]);
   }
+});
+
+test("a key file that is read wrongly once locks nobody out", async (t) => {
+  const { path, place, key, keyring } = await setup(t);
+  const before = readFileSync(path);
+  const other = newKeyFile(join(path, ".."), "other");
+  // What was read the first time is in no file; what is read the second time is.
+  const misread: KeyProvider = {
+    typeName: other.typeName,
+    description: other.description,
+    wrap: (bytes, context) => newKeyFile(join(path, ".."), "misread").wrap(bytes, context),
+    unwrap: (wrapped, context) => other.unwrap(wrapped, context),
+    reread: () => other,
+    dispose(): void {},
+  };
+  await assert.rejects(keyring.rewrap(1, misread), /key file ".*other" reads differently a second/);
+  assert.deepEqual(readFileSync(path), before);
+  await openKeyring(place, [key]);
+});
+
+test("a keyring that does not read back as it was written takes no other's place", async (t) => {
+  const { path, place, key } = await setup(t);
+  const before = readFileSync(path);
+  const opened = await openKeyring(place, [key]);
+  // The new version is the only one that is opened by this name.
+  const open = fs.open.bind(fs);
+  t.mock.method(fs, "open", (name: BytePath) => {
+    const file = open(name);
+    if (!name.endsWith(".new")) return file;
+    const read = file.read.bind(file);
+    file.read = (buffer, offset, length, position): number => {
+      const count = read(buffer, offset, length, position);
+      buffer[offset] = (buffer[offset] ?? 0) ^ 1;
+      return count;
+    };
+    return file;
+  });
+  assert.throws(() => opened.newKey(noState(opened)), /k.new" does not read as it was written/);
+  assert.deepEqual(readFileSync(path), before);
+  assert.deepEqual(readdirSync(join(path, "..")).sort(), ["k", "kek"]);
 });
 
 test("nothing is left where a keyring could not be made", async (t) => {

@@ -48,7 +48,8 @@ test("nothing else in src/ can run another program or thread that writes, but by
     "keyring/providers/command.ts", // the user's own program
     "storage/lock.ts", // asks whether this is the main thread
     "workers/page-worker.ts",
-    "workers/thread-runner.ts",
+    "workers/thread-runner.ts", // speaks to them
+    "workers/worker-threads.ts", // starts them
   ]);
 });
 

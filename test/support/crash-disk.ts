@@ -16,6 +16,8 @@ import type {
   FileSystem,
   OpenFile,
 } from "../../src/storage/file-system.ts";
+import { uninterrupted } from "../../src/storage/interrupted.ts";
+import { type CallKind, type Errno, ERRNOS_OF } from "./crash-errnos.ts";
 import {
   DirectoryNode,
   FileNode,
@@ -29,21 +31,30 @@ import {
 /** The machine is off. No TdeError, and nothing that any code may handle. */
 export class PowerCut extends Error {}
 
+/** A signal came during a call, which did nothing. */
+class Interrupted extends Error {
+  readonly code = "EINTR";
+}
+
 export interface Faults {
   /** The power goes before this step, counted from 1. */
   readonly crashAt?: number;
   /** This call fails, counted from 1. */
   readonly failAt?: number;
-  readonly errno?: string;
-  /** From `failAt` on every call fails; with ENOSPC every call that needs space. */
+  readonly errno?: Errno;
+  /** From `failAt` on every call fails that can fail in this way; with EINTR a number of attempts in a row. */
   readonly failForEver?: boolean;
+  /** Every call that a signal can interrupt is interrupted at its first attempt. */
+  readonly interruptEach?: boolean;
   /** Reads and writes do as much as they like, at least one byte. */
   readonly shortTransfers?: Random;
   /** This read, counted from 1, returns one flipped bit. */
   readonly flipRead?: number;
 }
 
-const GROWING: ReadonlySet<string> = new Set(["create", "makeDirectory", "makeLink", "write"]);
+/** What needs room that a full disk has not. Elsewhere ENOSPC comes once: of a network file system, or to keep a log. */
+const GROWING: ReadonlySet<CallKind> = new Set(["create", "makeDirectory", "makeLink", "write"]);
+const INTERRUPTS_IN_A_ROW = 20;
 const FREE_BYTES = 2 ** 40;
 const MAX_LINKS = 40;
 
@@ -51,6 +62,8 @@ export class CrashDisk implements FileSystem {
   steps = 0;
   calls = 0;
   reads = 0;
+  /** What each call was, in order. */
+  readonly callKinds: CallKind[] = [];
   /** Files that were opened and not closed. */
   readonly openFiles: Set<OpenFile> = new Set();
   /** The step or call at which the fault came, for messages: `rename /data/a`. */
@@ -207,23 +220,43 @@ export class CrashDisk implements FileSystem {
     return FREE_BYTES;
   }
 
-  /** Counts a call, and fails it where that is its fate. */
-  call(what: string, path: BytePath, failing?: () => void): void {
+  /** A call as tde's file systems make it: an interrupted one is made again. */
+  call(what: CallKind, path: BytePath, failing?: () => void): void {
+    if (this.faults.interruptEach !== true)
+      return uninterrupted(() => this.attempt(what, path, failing));
+    let attempts = 0;
+    uninterrupted(() => {
+      this.attempt(what, path, failing);
+      if (ERRNOS_OF[what].includes("EINTR") && ++attempts === 1) throw new Interrupted();
+    });
+  }
+
+  /** Counts an attempt to make a call, and fails it where that is its fate. */
+  private attempt(what: CallKind, path: BytePath, failing?: () => void): void {
     if (this.off) throw new PowerCut();
     this.calls++;
+    this.callKinds.push(what);
     const { failAt, errno = "EIO", failForEver = false } = this.faults;
     if (failAt === undefined || this.calls < failAt) return;
-    if (
-      failForEver && errno === "ENOSPC" ? !GROWING.has(what) : !failForEver && this.calls > failAt
-    )
+    if (!ERRNOS_OF[what].includes(errno)) {
+      assert.ok(failForEver || this.calls > failAt, `no ${what} fails with ${errno}`);
       return;
+    }
+    const last = !failForEver
+      ? failAt
+      : errno === "EINTR"
+        ? failAt + INTERRUPTS_IN_A_ROW
+        : Infinity;
+    const isAfter = this.calls > failAt;
+    if (this.calls > last || (isAfter && errno === "ENOSPC" && !GROWING.has(what))) return;
     this.struck ??= `${errno} at ${what} ${displayPath(path)}`;
+    if (errno === "EINTR") throw new Interrupted();
     failing?.();
     throw failure(what, path, errno);
   }
 
   /** Counts a step, and cuts the power where that is its fate. */
-  step(what: string, path: BytePath, failing?: () => void): void {
+  step(what: CallKind, path: BytePath, failing?: () => void): void {
     if (!this.off && ++this.steps === this.faults.crashAt) {
       this.struck = `power cut before ${what} ${displayPath(path)}`;
       this.off = true;

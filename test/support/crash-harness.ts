@@ -6,12 +6,12 @@
 import assert from "node:assert/strict";
 import { TdeError } from "../../src/errors.ts";
 import { CrashDisk, type Faults, PowerCut } from "./crash-disk.ts";
+import { type Errno, ERRNOS_OF } from "./crash-errnos.ts";
 import { type Random, randomFrom, type Survivors } from "./crash-nodes.ts";
 import type { Operation, Repair } from "./crash-operations.ts";
 import { SimulatedTde } from "./simulated-tde.ts";
 
 const SURVIVORS: readonly Survivors[] = ["synced-only", "everything", "random"];
-const ERRNOS = ["ENOSPC", "EIO", "EACCES", "EMFILE", "EINTR"] as const;
 /** A repair is cut at most so often before it is let go. */
 const MAX_CUTS_OF_REPAIR = 3;
 
@@ -65,32 +65,52 @@ export async function cutEverywhere(
   }
 }
 
-/** Makes calls of `operation` fail, once or from there on, and goes on after the trouble is over. */
+/**
+ * Makes calls of `operation` fail, once or from there on, and goes on after the trouble is over. With a stride of 1
+ * every call fails with each error that it can fail with, one after the other; a sample takes one of them.
+ */
 export async function failEverywhere(
   operation: Operation,
   { stride, seed }: Sampling,
   figures: Figures,
 ): Promise<void> {
   const before = await operation.prepare();
-  const { calls } = await measure(operation, before);
+  const { calls, callKinds } = await measure(operation, before);
   const random = randomFrom(seed);
   for (let call = firstOf(stride, random); call <= calls; call += stride) {
-    const errno = ERRNOS[(call + seed) % ERRNOS.length] ?? "EIO";
-    const failForEver = random() < 0.5;
-    const disk = before.copy({ failAt: call, errno, failForEver });
-    const label = `call ${call} of ${calls}: ${errno}${failForEver ? " from there on" : ""}`;
-    await labelled(label, async () => {
-      await failOrEnd(operation, disk);
-      figures.errors++;
-      assert.equal(disk.openFiles.size, 0, `${[...disk.openFiles][0]?.path} was left open`);
-      disk.heal();
-      // Without a restart, and with one: what could not be synced is then gone.
-      const survivors = pick(SURVIVORS, random);
-      const live = random() < 0.5 ? disk : disk.reboot({ survivors, seed: call });
-      await operation.always(live.copy());
-      await repairUnderCuts(operation, pick(operation.repairs, random), live, random, figures);
-    });
+    const kind = callKinds[call - 1];
+    assert.ok(kind !== undefined);
+    const errnos = stride === 1 ? ERRNOS_OF[kind] : [pick(ERRNOS_OF[kind], random)];
+    for (const errno of errnos) {
+      const failForEver = random() < 0.5;
+      const label = `call ${call} of ${calls}: ${errno} at ${kind}${failForEver ? " from there on" : ""}`;
+      const disk = before.copy({ failAt: call, errno, failForEver });
+      await labelled(label, () => failOnce(operation, disk, errno, random, figures));
+    }
   }
+}
+
+async function failOnce(
+  operation: Operation,
+  disk: CrashDisk,
+  errno: Errno,
+  random: Random,
+  figures: Figures,
+): Promise<void> {
+  if (errno === "EINTR") await operation.run(new SimulatedTde(disk));
+  else await failOrEnd(operation, disk);
+  assert.ok(disk.struck !== undefined, "nothing failed");
+  figures.errors++;
+  assert.equal(disk.openFiles.size, 0, `${[...disk.openFiles][0]?.path} was left open`);
+  disk.heal();
+  // An interrupted call is no error: the operation has come to its end.
+  if (errno === "EINTR") return operation.check(disk, true);
+  // Without a restart, and with one: what could not be synced is then gone.
+  const survivors = pick(SURVIVORS, random);
+  const seed = Math.floor(random() * 2 ** 32);
+  const live = random() < 0.5 ? disk : disk.reboot({ survivors, seed });
+  await operation.always(live.copy());
+  await repairUnderCuts(operation, pick(operation.repairs, random), live, random, figures);
 }
 
 /**
@@ -128,10 +148,7 @@ export async function passWith(operation: Operation, faults: Faults): Promise<vo
   await operation.check(disk, true);
 }
 
-export async function measure(
-  operation: Operation,
-  before: CrashDisk,
-): Promise<{ steps: number; calls: number; reads: number }> {
+export async function measure(operation: Operation, before: CrashDisk): Promise<CrashDisk> {
   const disk = before.copy();
   await operation.run(new SimulatedTde(disk));
   assert.equal(disk.openFiles.size, 0);

@@ -86,6 +86,10 @@ export class CommandProvider implements KeyProvider {
     });
   }
 
+  reread(): undefined {
+    // Wrapping has unwrapped already.
+  }
+
   dispose(): void {
     // The secret is with the commands.
   }

@@ -39,11 +39,15 @@ export class KeyFileProvider implements KeyProvider {
   readonly typeName: string = TYPE_NAME;
   readonly description: string;
   readonly #key: KeyObject;
+  readonly #fs: FileSystem;
+  readonly #path: BytePath;
 
   /** @throws {KeyError} when the file is missing, readable by others, or does not hold a key. */
   constructor(fs: FileSystem, path: BytePath) {
     this.description = `key file "${displayPath(path)}"`;
     this.#key = readKeyFile(fs, path);
+    this.#fs = fs;
+    this.#path = path;
   }
 
   async wrap(keyringKey: Uint8Array, context: WrapContext): Promise<WrappedKey> {
@@ -60,6 +64,10 @@ export class KeyFileProvider implements KeyProvider {
     if (salt === undefined) return undefined;
     const kek = keyFileKek(this.#key, salt, context.keyringId);
     return unwrapKey(kek, recipientAad(context.keyringId, TYPE_NAME), key.wrapped);
+  }
+
+  reread(): KeyProvider {
+    return new KeyFileProvider(this.#fs, this.#path);
   }
 
   dispose(): void {

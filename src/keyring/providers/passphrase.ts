@@ -39,15 +39,22 @@ export const scryptRecipient: RecipientType = {
 export class PassphraseProvider implements KeyProvider {
   readonly typeName: string = TYPE_NAME;
   readonly description: string;
+  readonly reread: () => KeyProvider | undefined;
   readonly #passphrase: Buffer;
   readonly #logN: number;
 
   /**
    * @param passphrase - its bytes without a line end; copied, so the caller wipes its own.
    * @param logN - the work factor for wrapping; unwrapping takes the recipient's.
+   * @param reread - takes it once more from where it came from, where that can be done.
    * @throws {KeyError} when it is empty, too long, or has a NUL byte.
    */
-  constructor(passphrase: Uint8Array, description: string, logN: number = DEFAULT_LOG_N) {
+  constructor(
+    passphrase: Uint8Array,
+    description: string,
+    logN: number = DEFAULT_LOG_N,
+    reread: () => KeyProvider | undefined = () => undefined,
+  ) {
     if (passphrase.length === 0) {
       throw new KeyError(`${description} is empty`, { hint: "Give at least one character." });
     }
@@ -65,6 +72,7 @@ export class PassphraseProvider implements KeyProvider {
     this.#passphrase = Buffer.from(passphrase);
     this.description = description;
     this.#logN = logN;
+    this.reread = reread;
   }
 
   async wrap(keyringKey: Uint8Array, context: WrapContext): Promise<WrappedKey> {
