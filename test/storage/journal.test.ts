@@ -5,6 +5,7 @@
 import assert from "node:assert/strict";
 import {
   existsSync,
+  linkSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -21,6 +22,7 @@ import { FormatError, IntegrityError, TdeError } from "../../src/errors.ts";
 import {
   carryOut,
   type DueStep,
+  type FilePatch,
   Journal,
   JOURNAL_HEADER_BYTES,
   JOURNAL_NAME,
@@ -110,6 +112,54 @@ test("what was entered last is what is due", (t) => {
   assert.deepEqual(resume(folder, write(folder, [FIRST], [])), expected([], true));
   assert.deepEqual(readJournalHeader(fs, bytePath(folder)), HEADER);
   assert.equal(statSync(pathOf(folder)).mode & 0o777, 0o600);
+});
+
+const PATCHES: readonly FilePatch[] = [
+  { path: bytePath("base/5/1_tde"), sizeBytes: 16384, parts: [part(24, 3), part(8192, 8192)] },
+  { path: bytePath("base/5/1"), sizeBytes: 2 ** 40, parts: [part(2 ** 40 - 5, 5)] },
+  { path: bytePath("base/5/2"), sizeBytes: 0, parts: [] },
+];
+
+function part(position: number, length: number): FilePatch["parts"][number] {
+  return { position, bytes: Buffer.alloc(length, position % 256) };
+}
+
+test("what was to be written in place last is what is written again", (t) => {
+  const folder = temporaryDirectory(t);
+  const root = bytePath(folder);
+  const journal = Journal.create(fs, root, KEY, HEADER, PLAN);
+  journal.due(FIRST);
+  journal.redo(PATCHES);
+  journal.close();
+  const { due, redo } = resume(folder);
+  assert.deepEqual([due, redo], [[], PATCHES]);
+  const after = Journal.resume(fs, root, KEY).journal;
+  after.due(SECOND);
+  after.close();
+  const last = resume(folder);
+  assert.deepEqual([last.due, last.redo], [SECOND, []]);
+});
+
+test("a journal over 4 MiB is begun anew with what is to be written in place, too", (t) => {
+  const folder = temporaryDirectory(t);
+  const journal = Journal.create(fs, bytePath(folder), KEY, HEADER, PLAN);
+  const large = [{ path: bytePath("base/5/1"), sizeBytes: 2 ** 23, parts: [part(0, 2 ** 23)] }];
+  for (let i = 0; i < 3; i++) journal.redo(large);
+  journal.redo(PATCHES);
+  journal.close();
+  assert.ok(statSync(pathOf(folder)).size < 2 ** 20);
+  assert.deepEqual(resume(folder).redo, PATCHES);
+});
+
+test("a journal that a snapshot shares by a hard link is not written to", (t) => {
+  const folder = temporaryDirectory(t);
+  const bytes = write(folder, [FIRST]);
+  linkSync(pathOf(folder), join(folder, "snapshot"));
+  const { journal } = Journal.resume(fs, bytePath(folder), KEY);
+  journal.due(SECOND);
+  journal.close();
+  assert.deepEqual(readFileSync(join(folder, "snapshot")), bytes);
+  assert.deepEqual(resume(folder).due, SECOND);
 });
 
 test("a resumed journal goes on behind its last whole record", (t) => {
@@ -287,6 +337,12 @@ function forged(type: number, body: Buffer, withPlan = true): Buffer {
   return Buffer.concat(parts);
 }
 
+function u(length: number, value: number): Buffer {
+  const bytes = Buffer.alloc(length);
+  bytes.writeUInt8(value, 0);
+  return bytes;
+}
+
 function removal(path: string): Buffer {
   const bytes = Buffer.from(path, "latin1");
   const length = Buffer.alloc(2);
@@ -311,6 +367,8 @@ test("a path that leads out of the directory is refused, though the MAC holds", 
     "base/",
     "base/\0x",
   ]) {
+    const redo = Buffer.concat([removal(path).subarray(1), Buffer.alloc(12)]);
+    assert.throws(() => resume(folder, forged(4, redo)), FormatError, path);
     for (const type of [2, 3]) {
       assert.throws(() => resume(folder, forged(type, removal(path))), FormatError, path);
       const target = Buffer.concat([
@@ -339,6 +397,19 @@ test("unknown types and actions, a second plan and cut entries are refused, thou
     forged(2, Buffer.of(2, 1)),
     forged(2, Buffer.of(2, 255, 255, 0x61)),
     forged(2, Buffer.concat([Buffer.of(1), removal("a").subarray(1)])),
+    forged(4, removal("a").subarray(1)),
+    forged(4, Buffer.concat([removal("a").subarray(1), Buffer.alloc(8), Buffer.of(1, 0, 0, 0)])),
+    forged(4, Buffer.concat([removal("a").subarray(1), Buffer.alloc(8), Buffer.alloc(4, 255)])),
+    forged(4, Buffer.concat([removal("a").subarray(1), Buffer.alloc(8, 255), Buffer.alloc(4)])),
+    // One byte, of a file that has none.
+    forged(
+      4,
+      Buffer.concat([removal("a").subarray(1), u(8, 0), u(4, 1), u(8, 0), u(4, 1), u(1, 7)]),
+    ),
+    forged(
+      4,
+      Buffer.concat([removal("a").subarray(1), u(8, 9), u(4, 1), u(8, 0), u(4, 2), u(1, 7)]),
+    ),
   ]) {
     assert.throws(() => resume(folder, bytes), FormatError);
   }
