@@ -3,6 +3,7 @@
  * Problems go to a collector; a caller that writes stops at the first.
  */
 import { displayPath } from "../bytes/byte-path.ts";
+import { runsOf } from "../bytes/runs.ts";
 import { type KeyObject, runningSha256 } from "../crypto/primitives.ts";
 import { KeyError } from "../errors.ts";
 import type { Chunk } from "../format/chunk.ts";
@@ -15,13 +16,7 @@ import { readSlotFields } from "../format/slot.ts";
 import { type DataKeys, dekFor } from "../keyring/data-keys.ts";
 import { readExactly, readUpTo } from "../storage/file-io.ts";
 import type { OpenFile } from "../storage/file-system.ts";
-import {
-  type RelationFiles,
-  type RunFacts,
-  runsOf,
-  type SlotRange,
-  slotCountOf,
-} from "./relation-job.ts";
+import { type RelationFiles, type RunFacts, type SlotRange, slotCountOf } from "./relation-job.ts";
 
 export interface OpenSource {
   readonly sealed: OpenFile;

@@ -3,6 +3,7 @@
  * them. Nothing is written: what is to be written comes back, for the journal. The other pages keep key and nonce.
  */
 import { displayPath } from "../bytes/byte-path.ts";
+import { runsOf } from "../bytes/runs.ts";
 import { FormatError, KeyError } from "../errors.ts";
 import type { Chunk } from "../format/chunk.ts";
 import { derivePageKey, deriveSidecarMacKey } from "../format/file-keys.ts";
@@ -17,13 +18,7 @@ import type { OpenFile } from "../storage/file-system.ts";
 import type { PatchPart } from "../storage/journal.ts";
 import { type ChangedSlots, isSlotChanged } from "./compare-relation.ts";
 import { DerivedFileKeys, readHead } from "./open-relation.ts";
-import {
-  type RelationFiles,
-  type RunFacts,
-  runsOf,
-  type SlotRange,
-  slotCountOf,
-} from "./relation-job.ts";
+import { type RelationFiles, type RunFacts, type SlotRange, slotCountOf } from "./relation-job.ts";
 
 export interface PatchSource {
   /** The plain file that the pages come from. */

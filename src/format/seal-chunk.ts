@@ -5,6 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { copyWords } from "../bytes/copy-words.ts";
+import { runsOf } from "../bytes/runs.ts";
 import {
   fillRandom,
   gcmEncrypt,
@@ -101,15 +102,16 @@ export class ChunkSealer {
       if (i >= slotCount || isChanged(i)) chunk.sidecar.fill(0, slotAt, slotAt + SLOT_BYTES);
     }
     fillRandom(this.nonces.subarray(0, slotCount * NONCE_BYTES));
-    chunk.findZeroPages(blockCount);
-    chunk.checksumData(blockCount, firstBlock);
-    for (let i = 0; i < blockCount; i++) {
-      if (!isChanged(i)) continue;
-      if (chunk.zero[i] === 1) this.sealZeroPage(i, firstSlot + i);
-      else this.sealPage(i, firstSlot + i);
+    for (const { start, end } of runsOf(blockCount, isChanged)) {
+      chunk.findZeroPages(end - start, start);
+      chunk.checksumData(end - start, firstBlock, start);
+      for (let i = start; i < end; i++) {
+        if (chunk.zero[i] === 1) this.sealZeroPage(i, firstSlot + i);
+        else this.sealPage(i, firstSlot + i);
+      }
+      chunk.checksumData(end - start, firstBlock, start);
+      for (let i = start; i < end; i++) this.storeChecksum(i);
     }
-    chunk.checksumData(blockCount, firstBlock);
-    for (let i = 0; i < blockCount; i++) if (isChanged(i)) this.storeChecksum(i);
     if (tailBytes > 0 && isChanged(blockCount))
       this.sealTail(blockCount, firstSlot + blockCount, tailBytes);
 
