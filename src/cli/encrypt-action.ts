@@ -5,33 +5,42 @@ import type { BytePath } from "../bytes/byte-path.ts";
 import { encryptDatadir } from "../engine/encrypt-datadir.ts";
 import type { EncryptReport } from "../engine/encrypt-report.ts";
 import { encryptIntoOutput } from "../engine/encrypt-output.ts";
+import { serializeScope } from "../format/scope.ts";
 import { engineContext, keyContext } from "./engine-context.ts";
+import { pagesByKey } from "./key-load-text.ts";
+import { type KeyLimitFlags, underKeyLimit, warnPastKeyLimit } from "./key-limit.ts";
 import { openKeyringFromOptions } from "./open-keyring.ts";
 import {
+  type AcceptFlags,
   type DataDirectoryFlags,
   dataDirectoryFrom,
   type KeyringFlags,
   type OutputDirectoryFlags,
   outputFrom,
   type OutputFlags,
+  scopeFrom,
+  type ScopeFlags,
   type SecretFlags,
   type WorkFlags,
 } from "./options.ts";
+import { acceptedLines, outOfScopeLines } from "./report-lines.ts";
 import { createOutput } from "./output.ts";
 import { formatBytes } from "./progress.ts";
 
 export interface EncryptFlags
   extends
+    AcceptFlags,
     DataDirectoryFlags,
     OutputDirectoryFlags,
     KeyringFlags,
+    ScopeFlags,
     SecretFlags,
     OutputFlags,
-    WorkFlags {
+    WorkFlags,
+    KeyLimitFlags {
   readonly wal: "sealed" | "skip";
   readonly sealConfig?: boolean | undefined;
   readonly assumeStopped?: boolean | undefined;
-  readonly acceptOlder?: boolean | undefined;
 }
 
 export async function encrypt(
@@ -42,13 +51,16 @@ export async function encrypt(
   const root = dataDirectoryFrom(flags, positional);
   const command = "tde encrypt-datadir";
   const engine = await engineContext(command, flags, output);
-  const opened = await openKeyringFromOptions(flags, command, output, engine.fs);
+  const found = await openKeyringFromOptions(flags, command, output, engine.fs);
+  const opened = await underKeyLimit(found, flags, command, output);
   const options = {
     root,
+    scope: scopeFrom(flags),
     wal: flags.wal,
     sealConfig: flags.sealConfig === true,
     assumeStopped: flags.assumeStopped === true,
     acceptOlder: flags.acceptOlder === true,
+    acceptChanged: flags.acceptChanged ?? [],
     dryRun: flags.dryRun === true,
   };
   const into = outputFrom(flags);
@@ -59,22 +71,27 @@ export async function encrypt(
       : await encryptIntoOutput(engine, context, options, into);
   if (flags.format === "json") output.json(toJson(report));
   else output.result(toText(report));
+  await warnPastKeyLimit(opened, output);
 }
 
 function toText(report: EncryptReport): string {
   const { survey, proof } = report;
   const todo = `${survey.relations} relation files and ${survey.contents} other files, ${formatBytes(survey.bytes)}`;
-  if (report.outcome === "dry-run") return `would encrypt: ${todo}`;
+  const plain = outOfScopeLines(report.scope, proof?.outOfScope ?? survey.outOfScope);
+  if (report.outcome === "dry-run") return [...plain, `would encrypt: ${todo}`].join("\n");
   if (report.outcome === "already-encrypted" || proof === undefined) {
-    return `already encrypted: ${survey.sealedAlready} files; nothing was to do`;
+    const nothing = `already encrypted: ${survey.sealedAlready} files; nothing was to do`;
+    return [...plain, nothing].join("\n");
   }
   const lines = [
+    ...plain,
     `encrypted: ${todo}, under key ${report.keyId}`,
     `proved: ${proof.sealedFiles} files hold nothing but ciphertext and authenticated zeros`,
   ];
   if (proof.wrongChecksums > 0) {
     lines.push(`kept as they were: ${proof.wrongChecksums} pages whose checksum was wrong before`);
   }
+  lines.push(...acceptedLines(report.accepted ?? []));
   lines.push("readable by design:");
   for (const group of proof.plaintext.filter(({ exposed }) => !exposed))
     lines.push(groupLine(group));
@@ -110,12 +127,15 @@ function toJson(report: EncryptReport): unknown {
     relations: report.survey.relations,
     otherFiles: report.survey.contents,
     bytes: report.survey.bytes,
+    scope: serializeScope(report.scope),
+    outOfScope: proof?.outOfScope ?? report.survey.outOfScope,
     sealedAlready: report.survey.sealedAlready,
     directoryId: report.directoryId,
     epoch: report.epoch === undefined ? undefined : Number(report.epoch),
     keyId: report.keyId,
+    accepted: report.accepted,
     root: proof?.root,
-    pagesByKey: proof === undefined ? undefined : Object.fromEntries(proof.pagesByKey),
+    pagesByKey: proof === undefined ? undefined : pagesByKey(proof.load),
     wrongChecksums: proof?.wrongChecksums,
     readable: proof?.plaintext,
     secrets: proof?.secrets,

@@ -3,9 +3,15 @@
  * terminal's progress and an interrupt; and the keyring's memory of directories, which it keeps in the state file.
  */
 import type { BytePath } from "../bytes/byte-path.ts";
-import type { EngineContext, KeyContext } from "../engine/context.ts";
+import type { DirectoryMemory, EngineContext, KeyContext } from "../engine/context.ts";
 import { formatTime } from "../keyring/keyring-file.ts";
-import { judgeEpoch, rememberDirectory, type StateContent, updateState } from "../keyring/state.ts";
+import {
+  judgeEpoch,
+  releaseDirectory,
+  rememberDirectory,
+  type StateContent,
+  updateState,
+} from "../keyring/state.ts";
 import { TdeError } from "../errors.ts";
 import { NodeFileSystem } from "../storage/node-file-system.ts";
 import { InlineRunner } from "../workers/inline-runner.ts";
@@ -56,34 +62,31 @@ export function keyContext(
   return {
     keys: dataKeys,
     memory: {
-      judge(directoryId, epoch, root) {
-        const { verdict, remembered } = judgeEpoch(state, directoryId, epoch, root);
-        return {
-          verdict,
-          lastEpoch: remembered?.epoch ?? 0n,
-          lastSeen: remembered?.time ?? "",
-        };
-      },
+      ...rememberedBy(state),
       released(directoryId) {
-        update((content) => {
-          const seen = content.directories.get(directoryId);
-          return seen === undefined
-            ? content
-            : rememberDirectory(content, { ...seen, pages: new Map() });
-        });
+        update((content) => releaseDirectory(content, directoryId));
       },
-      remember({ directoryId, epoch, root, path, pagesByKey }) {
+      remember({ directoryId: id, epoch, root, path, load, written }) {
         const time = formatTime(new Date());
-        const seen = {
-          id: directoryId,
-          epoch,
-          root,
-          time,
-          path: path as BytePath,
-          pages: pagesByKey,
-        };
-        update((content) => rememberDirectory(content, seen));
+        const seen = { id, epoch, root, time, path: path as BytePath, load };
+        update((content) => rememberDirectory(content, seen, written));
       },
     },
+  };
+}
+
+/** A state file that is only read. */
+export function rememberedBy(state: StateContent): DirectoryMemory {
+  return {
+    judge(directoryId, epoch, root) {
+      const { verdict, remembered } = judgeEpoch(state, directoryId, epoch, root);
+      return {
+        verdict,
+        lastEpoch: remembered?.epoch ?? 0n,
+        lastSeen: remembered?.time ?? "",
+      };
+    },
+    released() {},
+    remember() {},
   };
 }

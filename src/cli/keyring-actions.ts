@@ -11,8 +11,14 @@ import {
 } from "../keyring/keyring.ts";
 import type { KeyringFile, Recipient } from "../keyring/keyring-file.ts";
 import { recipientTypes } from "../keyring/recipient-types.ts";
-import { type State, updateState } from "../keyring/state.ts";
-import { TdeError, UsageError } from "../errors.ts";
+import {
+  forgetDirectory,
+  requireNewestKeyring,
+  type State,
+  updateState,
+} from "../keyring/state.ts";
+import { StateError, TdeError, UsageError } from "../errors.ts";
+import { loadOf, sumOfLoads } from "../keyring/key-load.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { NodeFileSystem } from "../storage/node-file-system.ts";
 import { type OpenedKeyring, withOpenKeyring } from "./open-keyring.ts";
@@ -23,7 +29,9 @@ import {
   type SecretFlags,
   secretsFrom,
 } from "./options.ts";
-import { assertKeyUnused } from "../engine/key-use.ts";
+import { assertKeyUnused, directoryIdAt, directoryKeyUse } from "../engine/key-use.ts";
+import { rememberedBy } from "./engine-context.ts";
+import { loadsToJson, loadText } from "./key-load-text.ts";
 import { createOutput, type Output } from "./output.ts";
 import { withSpinner } from "./progress.ts";
 import { newProviderFrom, type NewProvider } from "./secrets.ts";
@@ -65,7 +73,7 @@ export async function create(flags: CreateFlags): Promise<void> {
   if (flags.format === "json") return output.json(publicPart(file, path));
   output.result(`created ${keyring.name}, id ${file.id}, with key 1 as its current key`);
   if (flags.newKeyFile === true) {
-    output.result(`created key file "${displayPath(flags.keyFile?.[0] ?? "")}"`);
+    output.result(`created key file "${displayPath(secretsFrom(flags).keyFile?.[0] ?? "")}"`);
   }
   output.note("Keep a copy of both in different places: without them nothing can be decrypted.");
 }
@@ -92,7 +100,7 @@ export async function newKey(flags: BaseFlags): Promise<void> {
     output.result(`key ${next.currentKeyId} is now the current key of ${next.name}`);
     output.note(
       `No page was rewritten: what key ${before} protects is still under key ${before}.\n` +
-        "Decrypt a directory and encrypt it again to write its pages under the new key.\n" +
+        `To write it anew under the new key: "tde rotate --from-key ${before}" on each directory.\n` +
         "Back up the keyring: older copies do not have the new key.",
     );
   });
@@ -140,7 +148,7 @@ export async function removeRecipients(
     report(flags, output, next, `removed ${gone.map(describeRecipient).join(", ")}`);
     output.note(
       "Whoever was removed may have kept the keys of today, or an older copy of the keyring.\n" +
-        'To take these keys away: "tde keyring new-key", then decrypt every directory and encrypt it again.',
+        'To take these keys away: "tde keyring new-key", then "tde rotate --all" on each directory.',
     );
   });
 }
@@ -164,7 +172,7 @@ export async function rewrap(
     report(flags, output, next, `another secret opens recipient ${number} of ${next.name} now`);
     output.note(
       "Data stays as it is, under the same keys. Older copies of the keyring still open with the old secret.\n" +
-        'To write pages under a new key: "tde keyring new-key", then decrypt and encrypt again.',
+        'To write pages under a new key: "tde keyring new-key", then "tde rotate".',
     );
   });
 }
@@ -179,7 +187,8 @@ export async function retireKey(keyId: number, flags: BaseFlags): Promise<void> 
     report(flags, output, next, `key ${keyId} of ${next.name} is retired`);
     output.note(
       "It still decrypts, with a warning. What it authenticates is no longer believed:\n" +
-        "a directory whose manifest is under this key must be encrypted anew, or needs --accept-older.",
+        "a directory whose manifest is under this key needs --accept-older, until\n" +
+        `"tde rotate --from-key ${keyId} --accept-older" has written it anew.`,
     );
   });
 }
@@ -189,9 +198,10 @@ export async function destroyKey(keyId: number, flags: DestroyFlags): Promise<vo
   const all = (recipients: readonly Recipient[]): readonly Recipient[] => recipients;
   const command = "tde keyring destroy-key";
   await withOpenKeyring(flags, command, output, fs, all, async (opened, providers) => {
-    const { keyring, state, statePath } = opened;
-    keyring.requireDestroyable(keyId, state);
+    const { keyring, statePath } = opened;
     const named = flags.pgdata ?? [];
+    const state = stateWithAsked(opened, named);
+    keyring.requireDestroyable(keyId, state);
     for (const root of named) assertKeyUnused(fs, root, opened.dataKeys, keyId);
     await output.warn(asked(state, statePath, keyId, named));
     if (flags.dryRun === true) {
@@ -205,6 +215,49 @@ export async function destroyKey(keyId: number, flags: DestroyFlags): Promise<vo
     report(flags, output, next, `key ${keyId} of ${next.name} is destroyed`);
     output.note(destructionSteps(next));
   });
+}
+
+/** Takes directories off the list of those that are asked before a key is destroyed. */
+export async function forgetDirectories(ids: readonly string[], flags: BaseFlags): Promise<void> {
+  const output = createOutput(flags);
+  await opened(flags, "forget-directory", output, async ({ keyring, state, statePath }) => {
+    requireNewestKeyring(keyring.file.generation, state, keyring.name);
+    for (const id of ids) assertGone(state, id);
+    const place = { fs, path: statePath, command: "tde keyring forget-directory" };
+    updateState(place, keyring.dataKeys(), keyring.file.generation, (content) =>
+      ids.reduce(forgetDirectory, content),
+    );
+    if (flags.format === "json") return output.json({ forgotten: ids });
+    output.result(`forgotten: ${ids.join(", ")}`);
+    output.note("Should it come back, nothing tells any more whether it is the newest copy.");
+  });
+}
+
+/** @throws {UsageError} {StateError} when it is not on the list, or still where it was. */
+function assertGone(state: State, id: string): void {
+  const known = state.directories.get(id);
+  if (known === undefined) {
+    throw new UsageError(`the state file knows no directory ${id}`, {
+      hint: '"tde keyring check" lists those that it knows.',
+    });
+  }
+  if (directoryIdAt(fs, known.path) !== id) return;
+  throw new StateError(`directory ${id} is still at "${displayPath(known.path)}"`, {
+    hint: "Only a directory that is gone for good should be forgotten.",
+  });
+}
+
+/** What a directory says itself counts, and not what was remembered of it before. */
+function stateWithAsked({ dataKeys, state }: OpenedKeyring, named: readonly BytePath[]): State {
+  const directories = new Map(state.directories);
+  const context = { keys: dataKeys, memory: rememberedBy(state) };
+  for (const root of named) {
+    const { directoryId, doubt, load } = directoryKeyUse(fs, root, context);
+    const known = directories.get(directoryId);
+    if (known !== undefined && doubt === undefined)
+      directories.set(directoryId, { ...known, load });
+  }
+  return { ...state, directories };
 }
 
 /** Opens by any secret, runs, wipes. */
@@ -265,7 +318,7 @@ function targetOf(flags: TargetFlags): SecretFlags & { readonly newKeyFile?: boo
   };
 }
 
-function namesSecret({
+export function namesSecret({
   keyFile,
   passphrase,
   passphraseFile,
@@ -316,21 +369,32 @@ function showFile(
   output: Output,
   opened: OpenedKeyring | undefined,
 ): void {
+  const state = opened?.state;
+  const protects = sumOfLoads([...(state?.directories.values() ?? [])].map(({ load }) => load));
   if (flags.format === "json") {
-    const load =
-      opened === undefined ? {} : { pagesByKey: Object.fromEntries(opened.state.keyLoad) };
     return output.json({
       ...publicPart(file, path),
       verified: opened !== undefined,
-      ...(opened === undefined ? {} : { openedBy: opened.keyring.openedBy }),
-      ...load,
+      ...(opened === undefined || state === undefined
+        ? {}
+        : {
+            openedBy: opened.keyring.openedBy,
+            protects: loadsToJson(protects),
+            written: loadsToJson(state.keyLoad),
+            keyLimitPages: state.keyLimitPages,
+          }),
     });
   }
-  const keys = file.keys.map(({ keyId, state, created, check }) => {
-    const pages = opened?.state.keyLoad.get(keyId);
-    const load = pages === undefined ? "" : `  ${pages} pages written`;
-    return `  ${String(keyId).padEnd(4)} ${state.padEnd(9)} created ${created}  check ${check.toString("hex")}${load}`;
+  const keys = file.keys.flatMap(({ keyId, state: keyState, created, check }) => {
+    const line = `  ${String(keyId).padEnd(4)} ${keyState.padEnd(9)} created ${created}  check ${check.toString("hex")}`;
+    if (state === undefined) return [line];
+    const written = loadText(loadOf(state.keyLoad, keyId));
+    return [
+      line,
+      `       protects ${loadText(loadOf(protects, keyId))}; written in all ${written}`,
+    ];
   });
+  const limit = state?.keyLimitPages;
   output.result(
     [
       `keyring "${displayPath(path)}", id ${file.id}, generation ${file.generation}`,
@@ -338,6 +402,7 @@ function showFile(
       ...recipientLines(file.recipients),
       "keys:",
       ...keys,
+      ...(limit === undefined ? [] : [`limit: ${limit} pages written under one key`]),
       opened === undefined
         ? "not verified: no key was given"
         : `verified: opened by recipient ${opened.keyring.openedBy}`,

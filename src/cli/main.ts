@@ -10,6 +10,7 @@ import { demoCommand } from "./commands/demo.ts";
 import { encryptDatadirCommand } from "./commands/encrypt-datadir.ts";
 import { keyringCommand } from "./commands/keyring.ts";
 import { recoverCommand } from "./commands/recover.ts";
+import { rotateCommand } from "./commands/rotate.ts";
 import { syncCommand } from "./commands/sync.ts";
 import { verifyCommand } from "./commands/verify.ts";
 import { ExitCode } from "./exit-codes.ts";
@@ -23,6 +24,7 @@ const commands: readonly (() => Command)[] = [
   decryptDatadirCommand,
   syncCommand,
   verifyCommand,
+  rotateCommand,
   recoverCommand,
   keyringCommand,
   demoCommand,

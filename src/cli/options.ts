@@ -6,6 +6,7 @@ import { availableParallelism } from "node:os";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import type { BytePath } from "../bytes/byte-path.ts";
 import type { OutputOptions } from "../engine/output-directory.ts";
+import type { ScopeSelection } from "../engine/select-scope.ts";
 import { UsageError } from "../errors.ts";
 import { pathArgument, rawEnvironment } from "./raw-arguments.ts";
 
@@ -178,6 +179,69 @@ function parseJobs(text: string): number {
 function pathFromEnvironment(name: string): BytePath | undefined {
   const text = rawEnvironment(name);
   return text === undefined ? undefined : pathArgument(text);
+}
+
+/** --accept-older and --accept-changed. */
+export interface AcceptFlags {
+  readonly acceptOlder?: boolean | undefined;
+  readonly acceptChanged?: readonly BytePath[] | undefined;
+}
+
+export function addAcceptOptions(command: Command): Command {
+  return command
+    .option("--accept-older", "the directory may be older than one seen before: a restored backup")
+    .option(
+      "--accept-changed <path>",
+      "this configuration file was edited, added or removed on purpose (may be repeated)",
+      collectPaths,
+    );
+}
+
+/** --tablespace, --database, --relation, --exclude. */
+export interface ScopeFlags {
+  readonly tablespace?: readonly BytePath[] | undefined;
+  readonly database?: readonly BytePath[] | undefined;
+  readonly relation?: readonly BytePath[] | undefined;
+  readonly exclude?: readonly BytePath[] | undefined;
+}
+
+/** @param options - hidden: a command takes them to say why it does not. */
+export function addScopeOptions(
+  command: Command,
+  { hidden = false }: { readonly hidden?: boolean } = {},
+): Command {
+  const options = [
+    ["--tablespace <oid>", "only relations of this tablespace: its OID or location"],
+    ["--database <oid>", "only relations of this database: its OID"],
+    [
+      "--relation <path>",
+      "only this relation, all its forks and segments: base/16384/16397, 16384/16397 or 16397",
+    ],
+    [
+      "--exclude <part>",
+      "but not this: a path, tablespace:OID, database:OID or relation:16384/16397",
+    ],
+  ] as const;
+  for (const [flags, description] of options) {
+    command.addOption(new Option(flags, description).argParser(collectPaths).hideHelp(hidden));
+  }
+  if (hidden) return command;
+  return command.addHelpText(
+    "after",
+    `
+What is named adds up; the four options may be repeated. Indexes and TOAST tables are relations of
+their own. Names come with reading the catalog, which tde does not do yet:
+"SELECT pg_relation_filepath('orders')" tells a relation's path.`,
+  );
+}
+
+export function scopeFrom(flags: ScopeFlags): ScopeSelection {
+  return {
+    tablespaces: flags.tablespace ?? [],
+    databases: flags.database ?? [],
+    relations: flags.relation ?? [],
+    exclude: flags.exclude ?? [],
+  };
 }
 
 /** --output and --tablespace-mapping. */

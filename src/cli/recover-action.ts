@@ -26,6 +26,7 @@ const TEXTS: Readonly<Record<RecoveryOutcome, string>> = {
   "encryption-finished": "the interrupted encryption is finished: the directory is encrypted",
   "decryption-finished":
     "the interrupted decryption is finished: the directory is as it was before encryption",
+  "rotation-finished": "the interrupted rotation is finished: the directory is encrypted",
   "sync-finished": "the interrupted sync is finished: the encrypted copy is as its source was then",
   "sync-undone": "the interrupted sync had not begun to write: the encrypted copy is as it was",
   "output-finished": "the new directory was whole already: it is ready",

@@ -4,6 +4,8 @@
 import type { BytePath } from "../bytes/byte-path.ts";
 import { syncDatadir, type SyncReport } from "../engine/sync-datadir.ts";
 import { engineContext, keyContext } from "./engine-context.ts";
+import { pagesByKey } from "./key-load-text.ts";
+import { type KeyLimitFlags, underKeyLimit, warnPastKeyLimit } from "./key-limit.ts";
 import { openKeyringFromOptions } from "./open-keyring.ts";
 import type {
   KeyringFlags,
@@ -13,6 +15,7 @@ import type {
   WorkFlags,
 } from "./options.ts";
 import { createOutput } from "./output.ts";
+import { outOfScopeLine } from "./report-lines.ts";
 import { formatBytes } from "./progress.ts";
 
 export interface SyncFlags
@@ -21,7 +24,8 @@ export interface SyncFlags
     KeyringFlags,
     SecretFlags,
     OutputFlags,
-    WorkFlags {
+    WorkFlags,
+    KeyLimitFlags {
   readonly assumeStopped?: boolean | undefined;
   readonly acceptOlder?: boolean | undefined;
 }
@@ -30,7 +34,8 @@ export async function sync(source: BytePath, root: BytePath, flags: SyncFlags): 
   const output = createOutput(flags);
   const command = "tde sync";
   const engine = await engineContext(command, flags, output);
-  const opened = await openKeyringFromOptions(flags, command, output, engine.fs);
+  const found = await openKeyringFromOptions(flags, command, output, engine.fs);
+  const opened = await underKeyLimit(found, flags, command, output);
   const report = await syncDatadir(engine, keyContext(opened, engine, output), {
     source,
     root,
@@ -41,6 +46,7 @@ export async function sync(source: BytePath, root: BytePath, flags: SyncFlags): 
   });
   if (flags.format === "json") output.json(toJson(report));
   else output.result(toText(report));
+  await warnPastKeyLimit(opened, output);
 }
 
 function toText(report: SyncReport): string {
@@ -48,11 +54,13 @@ function toText(report: SyncReport): string {
   const compared = `${figures.comparedPages} pages of ${figures.comparedFiles} files compared; every tag held`;
   if (report.outcome === "up-to-date") return `up to date: ${compared}`;
   const share = percent(figures.changedPages, figures.comparedPages);
-  const changes = `${figures.changedPages} pages (${share}) in ${figures.patchedFiles} files in place, ${figures.wholeFiles} files whole (${figures.newFiles} of them new), ${figures.removedFiles} removed`;
+  const changes = `${figures.changedPages} pages (${share}) changed: ${figures.patchedFiles} files patched, ${figures.wholeFiles} written whole (${figures.newFiles} new), ${figures.removedFiles} removed`;
   if (report.outcome === "dry-run") {
     return `${compared}\nwould write: ${changes}, about ${formatBytes(figures.bytesToWrite)}`;
   }
+  const outOfScope = proof?.outOfScope.files ?? 0;
   const lines = [
+    ...(proof !== undefined && outOfScope > 0 ? [outOfScopeLine(proof.outOfScope)] : []),
     compared,
     `synced: ${changes}`,
     `written: ${formatBytes(report.bytesWritten)}, ${percent(report.bytesWritten, figures.copyBytes)} of the copy, under key ${report.keyId}; what is patched counts twice, for the journal`,
@@ -77,7 +85,8 @@ function toJson(report: SyncReport): unknown {
     epoch: report.epoch === undefined ? undefined : Number(report.epoch),
     keyId: report.keyId,
     root: proof?.root,
-    pagesByKey: proof === undefined ? undefined : Object.fromEntries(proof.pagesByKey),
+    outOfScope: proof?.outOfScope,
+    pagesByKey: proof === undefined ? undefined : pagesByKey(proof.load),
     wrongChecksums: proof?.wrongChecksums,
     secrets: proof?.secrets,
   };

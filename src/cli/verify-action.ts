@@ -5,25 +5,36 @@ import type { BytePath } from "../bytes/byte-path.ts";
 import { verifyDatadir } from "../engine/verify-datadir.ts";
 import type { VerifyReport } from "../engine/verify-report.ts";
 import type { Problem } from "../format/problem.ts";
+import { serializeScope } from "../format/scope.ts";
 import { engineContext, keyContext } from "./engine-context.ts";
 import { ExitCode } from "./exit-codes.ts";
 import { openKeyringFromOptions } from "./open-keyring.ts";
 import {
+  type AcceptFlags,
   type DataDirectoryFlags,
   dataDirectoryFrom,
   type KeyringFlags,
   type OutputFlags,
+  scopeFrom,
+  type ScopeFlags,
   type SecretFlags,
   type WorkFlags,
 } from "./options.ts";
+import { acceptedLines, outOfScopeLine, outOfScopeLines } from "./report-lines.ts";
 import { createOutput } from "./output.ts";
 import { formatBytes } from "./progress.ts";
 
 export interface VerifyFlags
-  extends DataDirectoryFlags, KeyringFlags, SecretFlags, OutputFlags, WorkFlags {
+  extends
+    AcceptFlags,
+    DataDirectoryFlags,
+    KeyringFlags,
+    ScopeFlags,
+    SecretFlags,
+    OutputFlags,
+    WorkFlags {
   readonly checksumsOnly?: boolean | undefined;
   readonly expectRoot?: string | undefined;
-  readonly acceptOlder?: boolean | undefined;
 }
 
 export async function verify(positional: BytePath | undefined, flags: VerifyFlags): Promise<void> {
@@ -38,8 +49,10 @@ export async function verify(positional: BytePath | undefined, flags: VerifyFlag
   const keys = opened === undefined ? undefined : keyContext(opened, engine, output);
   const report = await verifyDatadir(engine, keys, {
     root,
+    scope: scopeFrom(flags),
     expectRoot: flags.expectRoot,
     acceptOlder: flags.acceptOlder === true,
+    acceptChanged: flags.acceptChanged ?? [],
   });
   if (flags.format === "json") output.json(toJson(report));
   else output.result(toText(report));
@@ -54,7 +67,8 @@ function exitCodeOf({ ok, kinds }: VerifyReport): number {
 }
 
 function toText(report: VerifyReport): string {
-  const lines = report.problems.map(problemLine);
+  const lines = scopeLines(report);
+  lines.push(...report.problems.map(problemLine), ...acceptedLines(report.accepted));
   if (report.problemCount > report.problems.length) {
     lines.push(`... and ${report.problemCount - report.problems.length} more problems`);
   }
@@ -65,13 +79,34 @@ function toText(report: VerifyReport): string {
       `note: ${report.missingExpendable.length} files that backup tools leave out are not there: ${first} ...`,
     );
   }
+  for (const { happened, advice } of report.traces) {
+    lines.push(`what happened: ${happened}`, `what to do: ${advice}`);
+  }
   for (const { keyId, pages } of report.keys) lines.push(`key ${keyId}: ${pages} pages and files`);
-  const checked = `${report.files} files, ${report.pages} pages, ${formatBytes(report.bytes)}`;
+  const { selected, outOfScope } = report;
+  const tagged = `${report.files - outOfScope.files} files, ${report.pages} pages, ${formatBytes(report.bytes - outOfScope.bytes)}`;
+  const checked = selected === undefined ? tagged : `${tagged} of what was named`;
   if (report.epoch !== undefined) lines.push(`epoch ${report.epoch}, root ${report.root}`);
+  const besides = [
+    ...(outOfScope.files > 0
+      ? [`; ${outOfScope.files} plain files out of scope have the content that the manifest says`]
+      : []),
+    ...(report.accepted.length > 0
+      ? [`; NOT of ${report.accepted.length} that were accepted as changed`]
+      : []),
+  ].join("");
   if (!report.ok) lines.push(`NOT verified: ${report.problemCount} problems in ${checked}`);
-  else if (report.depth === "tags") lines.push(`verified: every tag of ${checked}`);
-  else lines.push(`checksums are right: ${checked}; without a key nothing more was checked`);
+  else if (report.depth === "tags") lines.push(`verified: every tag of ${checked}${besides}`);
+  else
+    lines.push(`checksums are right: ${checked}; without a key nothing more was checked${besides}`);
   return lines.join("\n");
+}
+
+/** What is not encrypted, and what was not looked at, before anything that was found. */
+function scopeLines({ scope, selected, outOfScope }: VerifyReport): string[] {
+  if (selected === undefined) return scope === undefined ? [] : outOfScopeLines(scope, outOfScope);
+  const only = `checked only relations (${serializeScope(selected)}): nothing else was looked at`;
+  return outOfScope.files === 0 ? [only] : [only, outOfScopeLine(outOfScope)];
 }
 
 function problemLine({ kind, path, block, lsn, message }: Problem): string {
@@ -81,5 +116,11 @@ function problemLine({ kind, path, block, lsn, message }: Problem): string {
 }
 
 function toJson(report: VerifyReport): unknown {
-  return { ...report, epoch: report.epoch === undefined ? undefined : Number(report.epoch) };
+  const { epoch, scope, selected } = report;
+  return {
+    ...report,
+    epoch: epoch === undefined ? undefined : Number(epoch),
+    scope: scope === undefined ? undefined : serializeScope(scope),
+    selected: selected === undefined ? undefined : serializeScope(selected),
+  };
 }

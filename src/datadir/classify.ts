@@ -107,6 +107,11 @@ export function classify(path: BytePath, kind: FileKind, context: ClassifyContex
   return classifyFile(path, context);
 }
 
+/** Whether a file of that path is configuration: readable, and for an administrator to edit. The guard's file is not. */
+export function isConfiguration(path: BytePath): boolean {
+  return path !== AUTO_CONF && treatmentOf(path).configuration;
+}
+
 function classifyFile(path: BytePath, context: ClassifyContext): Classification {
   // Relation files first: a cluster may have millions of them.
   const file = parseRelationPath(path, context);

@@ -21,19 +21,19 @@ import { type RelationFiles, type RunFacts, type SlotRange, slotCountOf } from "
 export interface OpenSource {
   readonly sealed: OpenFile;
   readonly sidecar: OpenFile;
-  /**
-   * Gets the plain pages of each chunk, in the chunk's data buffer, once all its tags hold; undefined where the file is
-   * only checked.
-   */
-  readonly takePlain: TakePlain | undefined;
 }
 
-/** @param position - in the file, of the chunk's first byte. */
-export type TakePlain = (dataBytes: number, position: number) => void;
+/**
+ * Takes the originals of one chunk, which stand in its data buffer, after every tag of it held.
+ * @param firstSlot - number, within the file, of the chunk's first slot.
+ */
+export type TakeChunk = (firstSlot: number, dataBytes: number) => void;
 
 export interface OpenResult {
   readonly pagesByKey: ReadonlyMap<number, number>;
   readonly macKeyIds: ReadonlySet<number>;
+  /** Slots of the newest epoch that there can be, `facts.epoch`. */
+  readonly newestSlots: number;
   readonly wrongChecksums: number;
   /** SHA-256 over the sidecar pages that were checked, where they were all of the file and none was missing. */
   readonly fileRoot: Buffer | undefined;
@@ -48,8 +48,9 @@ export interface OpenDepth {
 }
 
 /**
- * Checks one range and hands on its plain pages, where they are asked for.
- * @param report - may throw: then nothing of the chunk in hand is handed on.
+ * Checks one range and, where `take` is given, decrypts it.
+ * @param report - may throw: then nothing of the chunk in hand is taken.
+ * @param take - called chunk by chunk, up to the first problem.
  */
 export function openRange(
   chunk: Chunk,
@@ -60,6 +61,7 @@ export function openRange(
   { check, sinceEpoch }: OpenDepth,
   report: (problem: Problem) => void,
   onBytes: (bytes: number) => void,
+  take?: TakeChunk,
 ): OpenResult {
   const { blockSizeBytes } = facts;
   const path = displayPath(files.path);
@@ -108,8 +110,8 @@ export function openRange(
       });
     }
     readPages(chunk, source.sealed, dataBytes, position, sinceEpoch);
-    opener.open(firstSlot, dataBytes, source.takePlain !== undefined);
-    if (clean) source.takePlain?.(dataBytes, position);
+    opener.open(firstSlot, dataBytes, take !== undefined);
+    if (clean) take?.(firstSlot, dataBytes);
     onBytes(dataBytes);
   }
   return resultOf(opener, hash?.digest());
@@ -138,6 +140,7 @@ function resultOf(opener: ChunkOpener | undefined, fileRoot: Buffer | undefined)
   return {
     pagesByKey: opener?.pagesByKey ?? new Map(),
     macKeyIds: opener?.macKeyIds ?? new Set(),
+    newestSlots: opener?.newestSlots ?? 0,
     wrongChecksums: opener?.wrongChecksums ?? 0,
     fileRoot,
   };

@@ -10,6 +10,8 @@ export interface Treatment {
   readonly treatment: "sealed" | "readable";
   /** Backup tools leave it out by design: a missing one is no error. */
   readonly expendable: boolean;
+  /** Settings that an administrator may edit while the directory is encrypted; the server reads none of it as data. */
+  readonly configuration: boolean;
   /** A short phrase for the listing of what stays readable and why. */
   readonly why: string;
 }
@@ -18,7 +20,7 @@ type Row = readonly [
   patterns: string,
   treatment: Treatment["treatment"],
   why: string,
-  "expendable"?,
+  mark?: "expendable" | "configuration",
 ];
 
 /**
@@ -31,7 +33,7 @@ const ROWS: readonly Row[] = [
   // The top level.
   ["PG_VERSION", "readable", "every tool reads the major version here"],
   ["postgresql.auto.conf.tmp", "sealed", "settings of an unfinished ALTER SYSTEM", "expendable"],
-  ["*.conf", "readable", "configuration: the server must reach the guard's message"],
+  ["*.conf", "readable", "configuration: the server must reach the guard's message", "configuration"],
   ["postmaster.pid", "readable", "tells whether a server is running", "expendable"],
   ["postmaster.opts", "readable", "the server's last command line", "expendable"],
   ["current_logfiles", "readable", "names of the log files", "expendable"],
@@ -74,10 +76,15 @@ const ROWS: readonly Row[] = [
 
   // Whatever else is in PostgreSQL's own folders is unknown; a folder of configuration stands beside them.
   ["base/** global/** pg_*/**", "sealed", "not known to tde"],
-  ["*/*.conf", "readable", "configuration: the server must reach the guard's message"],
+  ["*/*.conf", "readable", "configuration: the server must reach the guard's message", "configuration"],
 ];
 
-const UNKNOWN: Treatment = { treatment: "sealed", expendable: false, why: "not known to tde" };
+const UNKNOWN: Treatment = {
+  treatment: "sealed",
+  expendable: false,
+  configuration: false,
+  why: "not known to tde",
+};
 
 /** @param path - relative to the data directory; not of a relation file or WAL segment. */
 export function treatmentOf(path: BytePath): Treatment {
@@ -103,7 +110,12 @@ const TOKENS: Readonly<Record<string, string>> = {
   "<db>": `(?:base|${TABLESPACE})/[0-9]+`,
 };
 
-const TABLE = ROWS.map(([patterns, treatment, why, expendable]) => ({
+const TABLE = ROWS.map(([patterns, treatment, why, mark]) => ({
   pattern: compile(patterns),
-  treatment: { treatment, expendable: expendable !== undefined, why },
+  treatment: {
+    treatment,
+    expendable: mark === "expendable",
+    configuration: mark === "configuration",
+    why,
+  },
 }));

@@ -4,6 +4,7 @@
  */
 import type { BytePath } from "../bytes/byte-path.ts";
 import type { FileIdentity } from "../format/identity.ts";
+import { slotsPerPage } from "../format/sidecar-page.ts";
 import type { DataKeys } from "../keyring/data-keys.ts";
 
 /** What is the same for every file of a run. */
@@ -37,6 +38,12 @@ export interface RelationFiles {
 
 export function slotCountOf(sizeBytes: number, blockSizeBytes: number): number {
   return Math.ceil(sizeBytes / blockSizeBytes);
+}
+
+/** How large the sidecar of a file of that size is. */
+export function sidecarSizeBytes(sizeBytes: number, blockSizeBytes: number): number {
+  const slots = slotCountOf(sizeBytes, blockSizeBytes);
+  return Math.ceil(slots / slotsPerPage(blockSizeBytes)) * blockSizeBytes;
 }
 
 export function wholeRange(sizeBytes: number, blockSizeBytes: number): SlotRange {

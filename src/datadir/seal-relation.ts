@@ -13,15 +13,62 @@ import type { OpenFile } from "../storage/file-system.ts";
 import { type RelationFiles, type RunFacts, type SlotRange, slotCountOf } from "./relation-job.ts";
 
 export interface SealTarget {
-  readonly source: OpenFile;
   readonly sealed: OpenFile;
   readonly sidecar: OpenFile;
   /** 16 random bytes, the same for every range of one file. */
   readonly fileSalt: Buffer;
 }
 
+/** Seals what a chunk holds and writes it to new files, under the current key and the target's salt. */
+export class ChunkWriter {
+  private readonly chunk: Chunk;
+  private readonly target: SealTarget;
+  private readonly fileSlots: number;
+  private readonly sealer: ChunkSealer;
+
+  constructor(chunk: Chunk, facts: RunFacts, files: RelationFiles, target: SealTarget) {
+    const { keys, keyringId, blockSizeBytes, epoch, dataChecksums } = facts;
+    if (keys === undefined) throw new KeyError("sealing needs an opened keyring");
+    const keyId = keys.currentKeyId;
+    const dek = dekFor(keys, keyringId, keyId, displayPath(files.path));
+    const { identity } = files;
+    const { fileSalt } = target;
+    this.chunk = chunk;
+    this.target = target;
+    this.fileSlots = slotCountOf(files.sizeBytes, blockSizeBytes);
+    this.sealer = new ChunkSealer(chunk, {
+      head: { identity, keyringId, fileSalt },
+      keyId,
+      pageKey: derivePageKey(dek, fileSalt, keyId, identity),
+      macKey: deriveSidecarMacKey(dek, fileSalt, identity),
+      epoch,
+      dataChecksums,
+      describe: () => displayPath(files.path),
+    });
+  }
+
+  get counts(): SealCounts {
+    return this.sealer.counts;
+  }
+
+  /**
+   * @param firstSlot - number, within the file, of the first block in the chunk's data buffer.
+   * @param dataBytes - how much of it is filled.
+   * @throws {StateError} on a page that is sealed already; {StorageError}.
+   */
+  write(firstSlot: number, dataBytes: number): void {
+    const { chunk, target } = this;
+    const { blockSizeBytes } = chunk;
+    const lastSlot = firstSlot + slotCountOf(dataBytes, blockSizeBytes);
+    const sidecarPages = this.sealer.seal(firstSlot, dataBytes, lastSlot === this.fileSlots);
+    writeNonZero(chunk, target.sealed, dataBytes, firstSlot * blockSizeBytes);
+    const sidecarPosition = (firstSlot / chunk.slotsPerPage) * blockSizeBytes;
+    writeAll(target.sidecar, chunk.sidecar, 0, sidecarPages * blockSizeBytes, sidecarPosition);
+  }
+}
+
 /**
- * Seals one range. Zero runs stay holes: the caller has set the sealed file's size.
+ * Seals one range of a plain file. Zero runs stay holes: the caller has set the sealed file's size.
  * @param onBytes - called with the bytes of each chunk done.
  * @throws {StateError} on a page that is sealed already; {StorageError}.
  */
@@ -29,39 +76,23 @@ export function sealRange(
   chunk: Chunk,
   facts: RunFacts,
   files: RelationFiles,
+  source: OpenFile,
   target: SealTarget,
   range: SlotRange,
   onBytes: (bytes: number) => void,
 ): SealCounts {
-  const { keys, keyringId, blockSizeBytes, epoch, dataChecksums } = facts;
-  if (keys === undefined) throw new KeyError("sealing needs an opened keyring");
-  const keyId = keys.currentKeyId;
-  const dek = dekFor(keys, keyringId, keyId, displayPath(files.path));
-  const { identity } = files;
-  const { fileSalt } = target;
-  const sealer = new ChunkSealer(chunk, {
-    head: { identity, keyringId, fileSalt },
-    keyId,
-    pageKey: derivePageKey(dek, fileSalt, keyId, identity),
-    macKey: deriveSidecarMacKey(dek, fileSalt, identity),
-    epoch,
-    dataChecksums,
-    describe: () => displayPath(files.path),
-  });
-  const fileSlots = slotCountOf(files.sizeBytes, blockSizeBytes);
+  const { blockSizeBytes } = facts;
+  const writer = new ChunkWriter(chunk, facts, files, target);
   const end = range.firstSlot + range.slotCount;
   for (let firstSlot = range.firstSlot; firstSlot < end; firstSlot += chunk.slotCapacity) {
     const lastSlot = Math.min(firstSlot + chunk.slotCapacity, end);
     const position = firstSlot * blockSizeBytes;
     const dataBytes = Math.min(lastSlot * blockSizeBytes, files.sizeBytes) - position;
-    readExactly(target.source, chunk.data, 0, dataBytes, position);
-    const sidecarPages = sealer.seal(firstSlot, dataBytes, lastSlot === fileSlots);
-    writeNonZero(chunk, target.sealed, dataBytes, position);
-    const sidecarPosition = (firstSlot / chunk.slotsPerPage) * blockSizeBytes;
-    writeAll(target.sidecar, chunk.sidecar, 0, sidecarPages * blockSizeBytes, sidecarPosition);
+    readExactly(source, chunk.data, 0, dataBytes, position);
+    writer.write(firstSlot, dataBytes);
     onBytes(dataBytes);
   }
-  return sealer.counts;
+  return writer.counts;
 }
 
 /** Writes a chunk's data but for its zero pages, in as few calls as runs of other pages. */

@@ -78,6 +78,25 @@ export function sealFile(
   }
 }
 
+/**
+ * Seals the content of the container `from` anew, under the current key, into `to`. The content is whole and genuine
+ * when this returns; after an error the caller removes the target.
+ * @param to - empty and open for writing; stays open, not synced.
+ * @throws {FormatError} {KeyError} {IntegrityError} as unsealFile; {StorageError}.
+ */
+export function resealFile(
+  fs: FileSystem,
+  from: BytePath,
+  to: OpenFile,
+  options: SealFileOptions,
+): SealedFile {
+  const header = containerHeaderOf(fs, from);
+  if (header === undefined) throw new FormatError(`"${displayPath(from)}" is no sealed file`);
+  const { contentSizeBytes, chunkSizeBytes } = header;
+  const parts = unsealedParts(fs, from, options);
+  return sealParts(parts, contentSizeBytes, to, { ...options, chunkSizeBytes });
+}
+
 /** As sealFile, for content in memory, such as the target of a symbolic link. */
 export function sealBytes(content: Uint8Array, to: OpenFile, options: SealFileOptions): SealedFile {
   return sealParts([content], content.length, to, options);
@@ -245,7 +264,7 @@ export function isUnderOtherKey(fs: FileSystem, path: BytePath, keys: DataKeys):
 
 function sealParts(
   parts: Iterable<Uint8Array>,
-  contentSizeBytes: number,
+  contentSizeBytes: number | undefined,
   to: OpenFile,
   options: SealFileOptions,
 ): SealedFile {

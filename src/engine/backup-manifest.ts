@@ -12,7 +12,7 @@
 import { type BytePath, joinPath } from "../bytes/byte-path.ts";
 import { BACKUP_MANIFEST, classify, OWN_FILES } from "../datadir/classify.ts";
 import type { Datadir } from "../datadir/datadir.ts";
-import { sidecarName } from "../datadir/relation-path.ts";
+import { nameWithoutSidecarSuffix, sidecarName } from "../datadir/relation-path.ts";
 import { containerHeaderOf, sealFile, unsealedParts } from "../datadir/sealed-file.ts";
 import { walkDatadir } from "../datadir/walk.ts";
 import { IntegrityError } from "../errors.ts";
@@ -112,6 +112,17 @@ export function* filesToSum(
       classification.class === "own" &&
       (classification.file === "auto-conf" || classification.file === "backup-manifest");
     if (classification.class === "sidecar" || isOwn) yield { path, algorithm };
+  }
+}
+
+/** What a list that is rewritten once more says anew: of the files in `changed`, and of their sidecars. */
+export function* changedFiles(
+  list: BackupManifest,
+  changed: ReadonlySet<BytePath>,
+): Generator<FileToSum> {
+  for (const { path, algorithm } of list.files()) {
+    if (isIgnored(path)) continue;
+    if (changed.has(nameWithoutSidecarSuffix(path) ?? path)) yield { path, algorithm };
   }
 }
 

@@ -137,8 +137,9 @@ function join(a: ItemResult, b: ItemResult): ItemResult {
   const keys = new Map(a.keys);
   for (const [keyId, count] of b.keys ?? []) keys.set(keyId, (keys.get(keyId) ?? 0) + count);
   const problems: Problem[] = [...(a.problems ?? []), ...(b.problems ?? [])];
-  const sum = (field: "pages" | "zeroPages" | "wrongChecksums" | "problemCount"): number =>
-    (a[field] ?? 0) + (b[field] ?? 0);
+  const sum = (
+    field: "pages" | "zeroPages" | "newestPages" | "wrongChecksums" | "problemCount",
+  ): number => (a[field] ?? 0) + (b[field] ?? 0);
   return {
     path: a.path,
     keys,
@@ -146,6 +147,7 @@ function join(a: ItemResult, b: ItemResult): ItemResult {
     sizeBytes: a.sizeBytes ?? b.sizeBytes,
     pages: sum("pages"),
     zeroPages: sum("zeroPages"),
+    newestPages: sum("newestPages"),
     wrongChecksums: sum("wrongChecksums"),
     changed: [...(a.changed ?? []), ...(b.changed ?? [])],
     problems: problems.slice(0, MAX_PROBLEMS_PER_FILE),

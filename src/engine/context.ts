@@ -3,6 +3,7 @@
  * go, and when to stop. No operation touches a terminal, a clock or a process itself.
  */
 import type { DataKeys } from "../keyring/data-keys.ts";
+import type { KeyLoads } from "../keyring/key-load.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import type { RunContext } from "../workers/perform.ts";
 import type { OnBytes, TaskRunner } from "../workers/runner.ts";
@@ -33,13 +34,18 @@ export interface DirectoryMemory {
   ): { verdict: EpochVerdict; lastEpoch: bigint; lastSeen: string };
   /** The directory was decrypted: no page of it is under a key any more. */
   released(directoryId: string): void;
-  /** Remembers the newest state of a directory, durably. */
+  /**
+   * Remembers the newest state of a directory, durably. The same state may come twice, and then counts once.
+   */
   remember(seen: {
     directoryId: string;
     epoch: bigint;
     root: string;
     path: string;
-    pagesByKey: ReadonlyMap<number, number>;
+    /** What each key protects in it now. */
+    load: KeyLoads;
+    /** What was written under each key since it was last seen; undefined: what is under it now and was not then. */
+    written: KeyLoads | undefined;
   }): void;
 }
 

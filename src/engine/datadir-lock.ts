@@ -33,6 +33,7 @@ const RUN_NAMES: Readonly<Record<JournalOperation, string>> = {
   decrypt: "decrypt-datadir",
   encryptOutput: "encrypt-datadir --output",
   decryptOutput: "decrypt-datadir --output",
+  rotate: "rotate",
   sync: "sync",
 };
 

@@ -17,6 +17,12 @@ import type { FileSystem } from "../storage/file-system.ts";
 import { type JournalHeader, removeUnbornJournal } from "../storage/journal.ts";
 import type { RunContext } from "../workers/perform.ts";
 import type { TaskRunner } from "../workers/runner.ts";
+import {
+  type AcceptedChange,
+  type AcceptedFile,
+  Acceptance,
+  acceptedFiles,
+} from "./accepted-changes.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
 import { hasLock, lockDatadir, unfinishedRun } from "./datadir-lock.ts";
 import { DirectoryRun } from "./directory-run.ts";
@@ -29,7 +35,7 @@ import {
   withAddedLines,
   writeDurably,
 } from "./guard.ts";
-import { countToOpen, openAll } from "./open-all.ts";
+import { countToOpen, openAll, type Opening } from "./open-all.ts";
 import { manifestIsMissing, openJudgedManifest, openManifestOfRun } from "./open-manifest.ts";
 import { assertIntact } from "./structure-check.ts";
 import { assertEncrypted } from "./verify-datadir.ts";
@@ -42,6 +48,8 @@ export interface DecryptOptions {
   readonly restoreControl: boolean;
   /** Carry over what a restore tool added beside the guard, and signal files. */
   readonly keepRecoverySettings: boolean;
+  /** Configuration files to take as they are now, whatever the manifest says of them. */
+  readonly acceptChanged: readonly BytePath[];
   readonly dryRun: boolean;
 }
 
@@ -53,6 +61,8 @@ export interface DecryptReport {
   /** Settings and signal files that were left out, or kept. */
   readonly recoverySettings: readonly string[];
   readonly recoverySettingsKept: boolean;
+  /** Configuration that is not what was encrypted, and was taken as it is. */
+  readonly accepted: readonly AcceptedFile[];
 }
 
 /** What the journal keeps of the options. */
@@ -60,6 +70,7 @@ interface DecryptPlan {
   readonly keepRecoverySettings: boolean;
   /** Signal files that were not there when the directory was encrypted. */
   readonly addedSignals: readonly string[];
+  readonly accepted: readonly AcceptedChange[];
 }
 
 /**
@@ -74,11 +85,12 @@ export async function decryptDatadir(
 ): Promise<DecryptReport> {
   const { fs } = engine;
   const { root } = options;
+  const acceptance = new Acceptance(options.acceptChanged);
   const unlocked = openDatadir(fs, root);
   assertNotInUse(fs, unlocked, { assumeStopped: true });
   if (options.dryRun) {
     unfinishedRun(fs, root, undefined);
-    return begin(engine, keyContext, unlocked, options);
+    return begin(engine, keyContext, unlocked, options, acceptance);
   }
   // A directory that is none of ours gets no lock, but one that a dead process left is taken away.
   if (unfinishedRun(fs, root, "decrypt") === undefined && !hasLock(fs, root))
@@ -89,7 +101,7 @@ export async function decryptDatadir(
     assertNotInUse(fs, datadir, { assumeStopped: true });
     const header = unfinishedRun(fs, root, "decrypt");
     if (header !== undefined) return await resumeDecryption(engine, keyContext, datadir, header);
-    return await begin(engine, keyContext, datadir, options);
+    return await begin(engine, keyContext, datadir, options, acceptance);
   } finally {
     lock.release();
   }
@@ -100,6 +112,7 @@ async function begin(
   keyContext: KeyContext,
   datadir: Datadir,
   options: DecryptOptions,
+  acceptance: Acceptance,
 ): Promise<DecryptReport> {
   const { fs } = engine;
   const { keys } = keyContext;
@@ -112,10 +125,12 @@ async function begin(
 
   const runner = startRunner(engine, datadir, keyContext, manifest);
   try {
-    const { addedSignals } = await assertIntact(engine, runner, datadir, manifest);
-    if (options.dryRun) return dryRunReport(fs, datadir, manifest);
+    const { addedSignals, accepted } = await assertIntact(engine, runner, datadir, manifest, {
+      acceptance,
+    });
+    if (options.dryRun) return dryRunReport(fs, datadir, { manifest, accepted });
     const { keepRecoverySettings } = options;
-    const plan: DecryptPlan = { keepRecoverySettings, addedSignals };
+    const plan: DecryptPlan = { keepRecoverySettings, addedSignals, accepted };
     const { directoryId, epoch } = manifest.header;
     const run = DirectoryRun.begin(
       fs,
@@ -178,10 +193,11 @@ async function carryOn(
 ): Promise<DecryptReport> {
   const { fs } = engine;
   try {
-    const counted = countToOpen(fs, datadir, manifest);
+    const opening = { manifest, accepted: plan.accepted };
+    const counted = countToOpen(fs, datadir, opening);
     engine.progress.begin("decrypting", counted.bytes);
     const places = { source: datadir.root, output: undefined };
-    await openAll(engine, runner, datadir, places, manifest, (steps) => run.commit(steps));
+    await openAll(engine, runner, datadir, places, opening, (steps) => run.commit(steps));
     const controlRestored = restoreControl(fs, datadir, manifest);
     run.commitLast([]);
     return finish(engine, keyContext, datadir, run, plan, counted, controlRestored);
@@ -230,6 +246,7 @@ function finish(
     controlRestored,
     recoverySettings,
     recoverySettingsKept: plan.keepRecoverySettings,
+    accepted: acceptedFiles(plan.accepted),
   };
 }
 
@@ -295,12 +312,13 @@ function restoreControl(
   return true;
 }
 
-function dryRunReport(fs: FileSystem, datadir: Datadir, manifest: Manifest): DecryptReport {
+function dryRunReport(fs: FileSystem, datadir: Datadir, opening: Opening): DecryptReport {
   return {
     outcome: "dry-run",
-    ...countToOpen(fs, datadir, manifest),
+    ...countToOpen(fs, datadir, opening),
     controlRestored: false,
     recoverySettings: settingsAddedToGuard(fs, datadir.root),
     recoverySettingsKept: false,
+    accepted: acceptedFiles(opening.accepted),
   };
 }

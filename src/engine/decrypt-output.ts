@@ -10,6 +10,7 @@ import { StateError } from "../errors.ts";
 import { CONTROL_FILE_BYTES } from "../postgres/control-file.ts";
 import { writeAll } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
+import { Acceptance, acceptedFiles } from "./accepted-changes.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
 import { lockDatadir, unfinishedRun } from "./datadir-lock.ts";
 import {
@@ -51,6 +52,7 @@ export async function decryptIntoOutput(
 ): Promise<DecryptReport> {
   const { fs } = engine;
   const { keys } = keyContext;
+  const acceptance = new Acceptance(options.acceptChanged);
   const source = openDatadir(fs, options.root);
   unfinishedRun(fs, source.root, undefined);
   assertNotInUse(fs, source, { assumeStopped: true });
@@ -61,8 +63,11 @@ export async function decryptIntoOutput(
   const original = openOriginalAutoConf(fs, source.root, { keys, systemIdentifier });
   const runner = startRunner(engine, source, keyContext, manifest);
   try {
-    const { addedSignals } = await assertIntact(engine, runner, source, manifest);
-    const counted = countToOpen(fs, source, manifest);
+    const { addedSignals, accepted } = await assertIntact(engine, runner, source, manifest, {
+      acceptance,
+    });
+    const opening = { manifest, accepted };
+    const counted = countToOpen(fs, source, opening);
     const added = [...settingsAddedToGuard(fs, source.root), ...addedSignals];
     const report: DecryptReport = {
       outcome: options.dryRun ? "dry-run" : "decrypted",
@@ -70,6 +75,7 @@ export async function decryptIntoOutput(
       controlRestored: !manifest.header.control.equals(source.controlBytes),
       recoverySettings: added,
       recoverySettingsKept: options.keepRecoverySettings,
+      accepted: acceptedFiles(accepted),
     };
     const { output } = outputOptions;
     const ended = options.dryRun
@@ -106,7 +112,7 @@ export async function decryptIntoOutput(
         makeFolders(fs, source, plan);
         engine.progress.begin("decrypting", counted.bytes);
         const places = { source: source.root, output: plan.output };
-        await openAll(engine, runner, source, places, manifest, () => {});
+        await openAll(engine, runner, source, places, opening, () => {});
         writeControl(fs, source, plan.output, manifest.header.control);
         const kept = options.keepRecoverySettings;
         if (kept) for (const signal of addedSignals) copySignal(fs, source, plan.output, signal);

@@ -8,19 +8,34 @@ import { randomBytes } from "../crypto/primitives.ts";
 import { OWN_FILES } from "../datadir/classify.ts";
 import { type Datadir, openDatadir } from "../datadir/datadir.ts";
 import { assertNotInUse } from "../datadir/in-use.ts";
-import { IntegrityError, StateError } from "../errors.ts";
+import type { WalkEntry } from "../datadir/walk.ts";
+import { IntegrityError, StateError, UsageError } from "../errors.ts";
 import type { Manifest } from "../format/manifest.ts";
+import { isSameScope, type Scope, scopeFilter, serializeScope } from "../format/scope.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { type DueStep, type JournalHeader, removeUnbornJournal } from "../storage/journal.ts";
 import type { RunContext } from "../workers/perform.ts";
 import { inspectBackupManifest, sealBackupManifest } from "./backup-manifest.ts";
+import {
+  type AcceptedChange,
+  type AcceptedFile,
+  Acceptance,
+  acceptedFiles,
+} from "./accepted-changes.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
 import { lockDatadir, unfinishedRun } from "./datadir-lock.ts";
 import { DirectoryRun } from "./directory-run.ts";
 import type { EncryptOptions, EncryptReport } from "./encrypt-report.ts";
 import { AUTO_CONF, installGuard, readAutoConf, takeBackGuard } from "./guard.ts";
 import { type InventoryOptions, takeInventory } from "./inventory.ts";
-import { hasManifest, nextEpoch, openJudgedManifest, openManifestOfRun } from "./open-manifest.ts";
+import {
+  hasManifest,
+  nextEpoch,
+  openJudgedManifest,
+  openManifestOfRun,
+  rememberManifest,
+} from "./open-manifest.ts";
+import { relationsOnDisk, selectScope } from "./select-scope.ts";
 import { awaitLateServers, withoutServers } from "./server-watch.ts";
 import { assertIntact } from "./structure-check.ts";
 import { proveAndEnd } from "./prove-and-end.ts";
@@ -30,8 +45,10 @@ import { removeWorkingFiles } from "./working-files.ts";
 
 /** What the journal keeps of the options, so that a resumed run does the same. */
 interface EncryptPlan {
+  readonly scope: Scope;
   readonly wal: "sealed" | "skip";
   readonly sealConfig: boolean;
+  readonly accepted: readonly AcceptedFile[];
 }
 
 /**
@@ -45,16 +62,17 @@ export async function encryptDatadir(
 ): Promise<EncryptReport> {
   const { fs } = engine;
   const { root } = options;
+  const acceptance = new Acceptance(options.acceptChanged);
   const unlocked = openDatadir(fs, root);
   const unfinished = unfinishedRun(fs, root, "encrypt");
   const assumeStopped = options.assumeStopped || unfinished !== undefined;
   assertNotInUse(fs, unlocked, { assumeStopped });
+  const scope = selectScope(relationsOnDisk(fs, unlocked), options.scope);
   if (options.dryRun) {
     inspectBackupManifest(fs, unlocked, hasManifest(fs, root) || unfinished !== undefined);
-    return {
-      outcome: "dry-run",
-      survey: survey(fs, unlocked, inventoryOptions(options, keyContext), true),
-    };
+    const inventory = inventoryOptions({ ...options, scope }, keyContext);
+    const todo = survey(fs, unlocked, inventory, "resumed");
+    return { outcome: "dry-run", survey: todo, scope };
   }
 
   const lock = lockDatadir(fs, root, engine.command);
@@ -62,9 +80,17 @@ export async function encryptDatadir(
     const datadir = openDatadir(fs, root);
     assertNotInUse(fs, datadir, { assumeStopped });
     const header = unfinishedRun(fs, root, "encrypt");
-    if (header !== undefined) return await resumeEncryption(engine, keyContext, datadir, header);
+    if (header !== undefined) {
+      const report = await resumeEncryption(engine, keyContext, datadir, header);
+      if (!isSameScope(report.scope, scope)) {
+        engine.notice(
+          `the interrupted run was finished with its own scope, ${serializeScope(report.scope)}; run the command again for another one`,
+        );
+      }
+      return report;
+    }
     return await withoutServers(fs, datadir, options, () =>
-      begin(engine, keyContext, datadir, options),
+      begin(engine, keyContext, datadir, options, scope, acceptance),
     );
   } finally {
     lock.release();
@@ -105,16 +131,11 @@ function finishEncryption(
   manifest: Manifest,
 ): EncryptReport {
   const { directoryId, epoch, keyId } = manifest.header;
-  const pagesByKey = new Map<number, number>();
-  for (const entry of manifest.entries()) {
-    for (const use of entry.keys)
-      pagesByKey.set(use.keyId, (pagesByKey.get(use.keyId) ?? 0) + use.count);
-  }
-  const done = survey(fs, datadir, inventoryOptions(plan, keyContext), true);
+  const done = survey(fs, datadir, inventoryOptions(plan, keyContext), "work");
+  rememberManifest(keyContext, datadir, manifest);
   run.end();
-  const root = manifest.root.toString("hex");
-  keyContext.memory.remember({ directoryId, epoch, root, path: datadir.realRoot, pagesByKey });
-  return { outcome: "already-encrypted", survey: done, directoryId, epoch, keyId };
+  const { scope } = plan;
+  return { outcome: "already-encrypted", survey: done, scope, directoryId, epoch, keyId };
 }
 
 async function begin(
@@ -122,22 +143,38 @@ async function begin(
   keyContext: KeyContext,
   datadir: Datadir,
   options: EncryptOptions,
+  scope: Scope,
+  acceptance: Acceptance,
 ): Promise<EncryptReport> {
   const { fs } = engine;
   const { keys, memory } = keyContext;
   const manifest = hasManifest(fs, datadir.root)
     ? openJudgedManifest(fs, datadir.root, keyContext, options)
     : undefined;
+  if (manifest === undefined) assertNothingToAccept(options);
   removeUnbornJournal(fs, datadir.root);
-  const plan: EncryptPlan = { wal: options.wal, sealConfig: options.sealConfig };
-  const todo = survey(fs, datadir, inventoryOptions(plan, keyContext), false);
+  const { wal, sealConfig } = options;
+  const todo = survey(fs, datadir, inventoryOptions({ ...options, scope }, keyContext), "first");
   assertManifestFits(datadir, manifest, todo);
   const hasList = inspectBackupManifest(fs, datadir, manifest !== undefined);
-  if (manifest !== undefined && todo.relations + todo.contents === 0 && !hasList) {
-    return { outcome: "already-encrypted", survey: todo };
+  const isDone =
+    manifest !== undefined &&
+    todo.relations + todo.contents === 0 &&
+    !hasList &&
+    isSameScope(manifest.header.scope, scope);
+  if (isDone && options.acceptChanged.length === 0) {
+    return { outcome: "already-encrypted", survey: todo, scope };
   }
   assertRoom(fs, datadir, todo);
-  if (manifest !== undefined) await assertNothingChanged(engine, keyContext, datadir, manifest);
+  const accepted =
+    manifest === undefined
+      ? []
+      : await assertNothingElseChanged(engine, keyContext, datadir, manifest, {
+          acceptance,
+          scope,
+        });
+  if (isDone && accepted.length === 0) return { outcome: "already-encrypted", survey: todo, scope };
+  const plan: EncryptPlan = { scope, wal, sealConfig, accepted: acceptedFiles(accepted) };
   const run = DirectoryRun.begin(
     fs,
     datadir.root,
@@ -152,12 +189,12 @@ async function begin(
     },
     plan,
   );
-  return carryOn(engine, keyContext, datadir, run, plan, options);
+  return carryOn(engine, keyContext, datadir, run, plan, { options, todo });
 }
 
 /**
  * From the guard to the end: every step of it can be done again.
- * @param begun - the options of a run that has just begun; undefined where one is taken up.
+ * @param begun - of a run that has just begun; undefined where one is taken up.
  */
 async function carryOn(
   engine: EngineContext,
@@ -165,14 +202,14 @@ async function carryOn(
   datadir: Datadir,
   run: DirectoryRun,
   plan: EncryptPlan,
-  begun?: EncryptOptions,
+  begun?: { readonly options: EncryptOptions; readonly todo: Survey },
 ): Promise<EncryptReport> {
   const { fs } = engine;
   const { keys } = keyContext;
   const { root } = datadir;
   try {
     const isNewGuard = guard(fs, datadir, keyContext);
-    const inUse = begun ?? { assumeStopped: true };
+    const inUse = begun?.options ?? { assumeStopped: true };
     if (isNewGuard) {
       try {
         awaitLateServers(fs, datadir, inUse);
@@ -184,7 +221,7 @@ async function carryOn(
       }
     }
     const options = inventoryOptions(plan, keyContext);
-    const todo = survey(fs, datadir, options, true);
+    const todo = begun?.todo ?? survey(fs, datadir, options, "resumed");
     const context = runContextOf(datadir, keyContext, run.header.epoch);
     engine.progress.begin("encrypting", todo.bytes);
     const runner = engine.startRunner(context, (bytes) => engine.progress.advance(bytes));
@@ -194,16 +231,18 @@ async function carryOn(
         run.commit(steps);
       };
       const places = { source: root, output: undefined };
-      const inventory = takeInventory(fs, datadir, options, true);
+      const inventory = takeInventory(fs, datadir, options, "work");
       await sealAll(engine, runner, datadir, places, inventory, commit);
       sealBackupManifest(fs, datadir, root, keys);
-      return await proveAndEnd(engine, keyContext, runner, {
+      const report = await proveAndEnd(engine, keyContext, runner, {
         datadir,
         run,
+        scope: plan.scope,
         wal: plan.wal,
         todo,
         commit,
       });
+      return { ...report, accepted: plan.accepted };
     } finally {
       engine.progress.end();
       await runner.close();
@@ -270,17 +309,21 @@ export function runContextOf(
   };
 }
 
-export function inventoryOptions(plan: EncryptPlan, { keys }: KeyContext): InventoryOptions {
-  return { wal: plan.wal, sealConfig: plan.sealConfig, keyringId: keys.keyringId };
+export function inventoryOptions(
+  plan: Pick<EncryptPlan, "scope" | "wal" | "sealConfig">,
+  { keys }: KeyContext,
+): InventoryOptions {
+  const { scope, wal, sealConfig } = plan;
+  return { scope, wal, sealConfig, keyringId: keys.keyringId };
 }
 
 /** Sealed files without a manifest, or with a changed pg_control: something else was here. */
 export function assertManifestFits(
   datadir: Datadir,
   manifest: Manifest | undefined,
-  found: Survey,
+  found: Survey | undefined,
 ): void {
-  if (manifest === undefined && found.sealedAlready > 0) {
+  if (manifest === undefined && found !== undefined && found.sealedAlready > 0) {
     throw new IntegrityError(
       `"${displayPath(datadir.root)}" has ${found.sealedAlready} sealed files, but no manifest and no unfinished run`,
       { hint: `Restore "${OWN_FILES.manifest}" from a backup of the encrypted directory.` },
@@ -299,20 +342,37 @@ export function assertManifestFits(
   }
 }
 
+/** @throws {UsageError} where there is no manifest that a file could differ from. */
+export function assertNothingToAccept({ acceptChanged }: EncryptOptions): void {
+  if (acceptChanged.length === 0) return;
+  throw new UsageError("--accept-changed is given for a directory that is not encrypted yet", {
+    hint: "Leave it out: configuration is taken as it is when a directory is encrypted.",
+  });
+}
+
 /**
  * A new manifest vouches for everything that it finds. So what the old one names must be what it names: someone's own
  * plain file in the place of a sealed one, or an older one, must not be sealed or named as if all were well.
+ * @returns the configuration that did change, and that the user wants as it is.
  */
-async function assertNothingChanged(
+async function assertNothingElseChanged(
   engine: EngineContext,
   keyContext: KeyContext,
   datadir: Datadir,
   manifest: Manifest,
-): Promise<void> {
+  { acceptance, scope }: { readonly acceptance: Acceptance; readonly scope: Scope },
+): Promise<readonly AcceptedChange[]> {
   const context = runContextOf(datadir, keyContext, manifest.header.epoch);
   const runner = engine.startRunner(context, () => {});
   try {
-    await assertIntact(engine, runner, datadir, manifest, { allowAdded: true });
+    const isInScope = scopeFilter(scope);
+    // What is added and stays readable would be vouched for: that takes the user's word for each file.
+    const allowAdded = ({ classification }: WalkEntry): boolean =>
+      classification.class === "relation"
+        ? isInScope(classification.file)
+        : classification.class !== "readable";
+    const options = { acceptance, allowAdded };
+    return (await assertIntact(engine, runner, datadir, manifest, options)).accepted;
   } finally {
     await runner.close();
   }

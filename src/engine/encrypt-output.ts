@@ -14,13 +14,14 @@ import { lockDatadir, unfinishedRun } from "./datadir-lock.ts";
 import { DirectoryRun } from "./directory-run.ts";
 import {
   assertManifestFits,
+  assertNothingToAccept,
   installGuardFrom,
   inventoryOptions,
   runContextOf,
 } from "./encrypt-datadir.ts";
 import type { EncryptOptions, EncryptReport } from "./encrypt-report.ts";
 import { takeInventory } from "./inventory.ts";
-import { hasManifest } from "./open-manifest.ts";
+import { hasManifest, openAuthenticManifest } from "./open-manifest.ts";
 import {
   finishFolders,
   makeFolders,
@@ -32,6 +33,7 @@ import {
 import { proveAndEnd } from "./prove-and-end.ts";
 import { undoUnfinishedOutput } from "./recover.ts";
 import { sealAll } from "./seal-all.ts";
+import { relationsOnDisk, selectScope } from "./select-scope.ts";
 import { assertNoServerSince, withoutServers } from "./server-watch.ts";
 import { survey } from "./survey.ts";
 
@@ -65,19 +67,26 @@ async function encryptFrom(
       hint: "Copy it with any tool that copies files.",
     });
   }
-  const inventory = inventoryOptions(options, keyContext);
-  const todo = survey(fs, source, inventory, false);
+  assertNothingToAccept(options);
+  const scope = selectScope(relationsOnDisk(fs, source), options.scope);
+  const inventory = inventoryOptions({ ...options, scope }, keyContext);
+  const todo = survey(fs, source, inventory, "first");
   assertManifestFits(source, undefined, todo);
   inspectBackupManifest(fs, source, false);
   const { output } = outputOptions;
   if (options.dryRun) {
     planOutput(fs, source, outputOptions);
-    return { outcome: "dry-run", survey: todo };
+    return { outcome: "dry-run", survey: todo, scope };
   }
   if (undoUnfinishedOutput(engine, keyContext, output, "encryptOutput") === "output-finished") {
+    // It was made with the options of its own run.
+    const done = openAuthenticManifest(fs, output, keys).header.scope;
+    const found = survey(fs, source, { ...inventory, scope: done }, "first");
+    const sealedAlready = found.relations + found.contents;
     return {
       outcome: "already-encrypted",
-      survey: { ...todo, sealedAlready: todo.relations + todo.contents },
+      survey: { ...found, sealedAlready },
+      scope: done,
     };
   }
   const plan = planOutput(fs, source, outputOptions);
@@ -114,7 +123,7 @@ async function encryptFrom(
         runner,
         source,
         places,
-        takeInventory(fs, source, inventory, false),
+        takeInventory(fs, source, inventory, "work"),
         () => {},
       );
       sealBackupManifest(fs, source, plan.output, keys);
@@ -126,7 +135,14 @@ async function encryptFrom(
         run.commitLast(steps);
       };
       const { wal } = options;
-      return await proveAndEnd(engine, keyContext, runner, { datadir, run, wal, todo, commit });
+      return await proveAndEnd(engine, keyContext, runner, {
+        datadir,
+        run,
+        scope,
+        wal,
+        todo,
+        commit,
+      });
     } finally {
       engine.progress.end();
       await runner.close();

@@ -77,8 +77,15 @@ export function expectationOf(
       const item = contentItem("check", places, path, sizeBytes);
       return { problems, item: { ...item, context: contextFor(fs, datadir, path) } };
     }
+    case "O": {
+      const isRelation = parseRelationPath(path, datadir) !== undefined;
+      if (isRelation && fs.stat(joinPath(datadir.root, sidecarName(path))) !== undefined) {
+        const message = "a sidecar of a file that is plain, out of scope";
+        problems.push({ kind: "extra", path: displayPath(sidecarName(path)), message });
+      }
+      return { problems, item: readableItem(places, path, sizeBytes) };
+    }
     case "R":
-    case "O":
       return { problems, item: readableItem(places, path, sizeBytes) };
   }
 }

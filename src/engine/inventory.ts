@@ -7,9 +7,11 @@ import { type BytePath, displayPath, joinPath, nameOf } from "../bytes/byte-path
 import type { Datadir } from "../datadir/datadir.ts";
 import { type RelationFile, sidecarName, workingName } from "../datadir/relation-path.ts";
 import { containerHeaderOf } from "../datadir/sealed-file.ts";
+import { assertMappedTablespacesAreThere } from "../datadir/tablespace-map.ts";
 import { walkDatadir, type WalkEntry } from "../datadir/walk.ts";
 import { StateError } from "../errors.ts";
 import { fileContext } from "../format/container.ts";
+import { type Scope, type ScopeFilter, scopeFilter } from "../format/scope.ts";
 import { isStoredChecksum, SEALED_PAGE_MARK } from "../format/page-message.ts";
 import { secretHbaOptions, type SecretSetting, secretSettings } from "../format/postgres-conf.ts";
 import { pageChecksum } from "../postgres/page-checksum.ts";
@@ -18,12 +20,20 @@ import { readUpTo, readWholeFile, withFile } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 
 export interface InventoryOptions {
+  /** Relations outside of it stay as they are. */
+  readonly scope: Scope;
   readonly wal: "sealed" | "skip";
   /** Seal configuration files that hold passwords, too. */
   readonly sealConfig: boolean;
   /** 16 hex digits: only this keyring's containers count as sealed already. */
   readonly keyringId: string;
 }
+
+/**
+ * Which walk it is. first: before a run; names of tde's own work are refused. resumed: before an interrupted run goes
+ * on, which left such names. work: the one that sealing follows, which looks at every page itself.
+ */
+export type InventoryPass = "first" | "resumed" | "work";
 
 export type Action =
   | { readonly do: "seal-relation"; readonly file: RelationFile }
@@ -42,17 +52,19 @@ export interface InventoryEntry {
   readonly sizeBytes: number;
 }
 
-/** @throws {StateError} at the first entry that speaks against encrypting. */
+/** @throws {StateError} at the first thing that speaks against encrypting. */
 export function* takeInventory(
   fs: FileSystem,
   datadir: Datadir,
   options: InventoryOptions,
-  resumed: boolean,
+  pass: InventoryPass,
 ): Generator<InventoryEntry> {
+  const isInScope = scopeFilter(options.scope);
+  assertMappedTablespacesAreThere(fs, datadir);
   for (const entry of walkDatadir(fs, datadir.root, datadir)) {
     const path = joinPath(datadir.root, entry.path);
     const sizeBytes = entry.kind === "file" ? (fs.stat(path)?.sizeBytes ?? 0) : 0;
-    const action = actionFor(fs, datadir, entry, sizeBytes, options, resumed);
+    const action = actionFor(fs, datadir, entry, sizeBytes, { ...options, isInScope, pass });
     yield { entry, action, sizeBytes };
   }
 }
@@ -62,8 +74,7 @@ function actionFor(
   datadir: Datadir,
   entry: WalkEntry,
   sizeBytes: number,
-  options: InventoryOptions,
-  resumed: boolean,
+  options: InventoryOptions & { readonly isInScope: ScopeFilter; readonly pass: InventoryPass },
 ): Action {
   const { classification } = entry;
   switch (classification.class) {
@@ -72,7 +83,7 @@ function actionFor(
         hint: "Nothing was changed.",
       });
     case "working":
-      if (resumed) return PASS;
+      if (options.pass !== "first") return PASS;
       throw new StateError(
         `"${displayPath(entry.path)}" has a name that tde uses for its own work`,
         {
@@ -80,7 +91,9 @@ function actionFor(
         },
       );
     case "relation":
-      return relationAction(fs, datadir, entry.path, classification.file, sizeBytes);
+      if (!options.isInScope(classification.file))
+        return outOfScopeAction(fs, datadir, entry.path, classification.file);
+      return relationAction(fs, datadir, entry.path, classification.file, sizeBytes, options.pass);
     case "sidecar":
       if (!classification.expendable) assertHasOwner(fs, datadir, entry.path, classification.of);
       return PASS;
@@ -114,6 +127,7 @@ function relationAction(
   path: BytePath,
   file: RelationFile,
   sizeBytes: number,
+  pass: InventoryPass,
 ): Action {
   const hasSidecar = fs.stat(joinPath(datadir.root, sidecarName(path))) !== undefined;
   if (sizeBytes === 0) {
@@ -123,8 +137,27 @@ function relationAction(
     });
   }
   if (hasSidecar) return { do: "nothing" };
-  assertNotSealed(fs, datadir, path, file);
+  if (pass !== "work") assertNotSealed(fs, datadir, path, file);
   return { do: "seal-relation", file };
+}
+
+/** Encryption takes nothing out of encryption, whatever the scope of an earlier run was. */
+function outOfScopeAction(
+  fs: FileSystem,
+  datadir: Datadir,
+  path: BytePath,
+  file: RelationFile,
+): Action {
+  if (fs.stat(joinPath(datadir.root, sidecarName(path))) !== undefined) {
+    throw new StateError(
+      `"${displayPath(path)}" is encrypted, but not in the scope that is given`,
+      {
+        hint: 'Nothing was changed. Name all that is encrypted, which "tde verify" prints, and what is to be added. To take something out, decrypt the directory and encrypt it anew.',
+      },
+    );
+  }
+  assertNotSealed(fs, datadir, path, file);
+  return { do: "keep", plaintext: true };
 }
 
 /**
@@ -143,7 +176,8 @@ export function assertNotSealed(
   });
 }
 
-function beginsSealed(
+/** Whether the first page bears the mark of sealed pages, and a checksum as sealing stores it. */
+export function beginsSealed(
   fs: FileSystem,
   datadir: Datadir,
   path: BytePath,

@@ -1,16 +1,62 @@
 /**
- * Whether an encrypted directory still needs a key: what stands between a key and its destruction.
+ * Which keys an encrypted directory needs: what stands between a key and its destruction.
  */
 import { type BytePath, displayPath } from "../bytes/byte-path.ts";
-import { StateError } from "../errors.ts";
+import { openDatadir } from "../datadir/datadir.ts";
+import { StateError, TdeError } from "../errors.ts";
+import { type Manifest, readManifestHeader } from "../format/manifest.ts";
 import type { DataKeys } from "../keyring/data-keys.ts";
+import type { KeyLoads } from "../keyring/key-load.ts";
 import type { FileSystem } from "../storage/file-system.ts";
+import type { KeyContext } from "./context.ts";
 import { unfinishedRun } from "./datadir-lock.ts";
-import { hasManifest, openAuthenticManifest } from "./open-manifest.ts";
+import { directoryLoad } from "./directory-load.ts";
+import {
+  hasManifest,
+  manifestSource,
+  openAuthenticManifest,
+  whyNotCurrent,
+} from "./open-manifest.ts";
+
+/** What a directory says of itself, by a manifest whose MAC holds. */
+export interface DirectoryKeyUse {
+  readonly directoryId: string;
+  readonly epoch: bigint;
+  /** 64 hex digits. */
+  readonly root: string;
+  readonly path: BytePath;
+  /** Of the manifest itself. */
+  readonly manifestKeyId: number;
+  readonly load: KeyLoads;
+  /** Why this may not be the newest state of it. */
+  readonly doubt: string | undefined;
+}
 
 /**
- * @throws {StateError} when the directory uses the key, is not encrypted, or has an unfinished run, of which nobody
- *   can say what it uses. @throws {IntegrityError} {KeyError} {FormatError} when its manifest proves nothing.
+ * @throws {StateError} when the directory is not encrypted, or has an unfinished run, of which nobody can say what it
+ *   uses. @throws {IntegrityError} {KeyError} {FormatError} when its manifest proves nothing.
+ */
+export function directoryKeyUse(
+  fs: FileSystem,
+  root: BytePath,
+  { keys, memory }: KeyContext,
+): DirectoryKeyUse {
+  const datadir = openDatadir(fs, root);
+  const manifest = finishedManifest(fs, root, keys);
+  const { directoryId, epoch, keyId } = manifest.header;
+  return {
+    directoryId,
+    epoch,
+    root: manifest.root.toString("hex"),
+    path: datadir.realRoot,
+    manifestKeyId: keyId,
+    load: directoryLoad(manifest, datadir.control.blockSizeBytes),
+    doubt: whyNotCurrent(manifest, memory),
+  };
+}
+
+/**
+ * @throws {StateError} when the directory uses the key; as directoryKeyUse otherwise.
  */
 export function assertKeyUnused(
   fs: FileSystem,
@@ -18,19 +64,32 @@ export function assertKeyUnused(
   keys: DataKeys,
   keyId: number,
 ): void {
-  unfinishedRun(fs, root, undefined);
-  if (!hasManifest(fs, root)) {
-    throw new StateError(`"${displayPath(root)}" is not encrypted: it has no manifest`, {
-      hint: "Name encrypted directories with -D, or none.",
-    });
-  }
-  const manifest = openAuthenticManifest(fs, root, keys);
+  const manifest = finishedManifest(fs, root, keys);
   let files = manifest.header.keyId === keyId ? 1 : 0;
   for (const entry of manifest.entries()) {
     if (entry.keys.some((use) => use.keyId === keyId)) files++;
   }
   if (files === 0) return;
   throw new StateError(`key ${keyId} is used by ${files} files of "${displayPath(root)}"`, {
-    hint: "Decrypt the directory and encrypt it again, under the current key, first.",
+    hint: `Run "tde rotate --from-key ${keyId} -D ${displayPath(root)}" first.`,
+  });
+}
+
+/** The id of the directory whose manifest lies at `root`, unproved; undefined where there is none that can be read. */
+export function directoryIdAt(fs: FileSystem, root: BytePath): string | undefined {
+  try {
+    if (!hasManifest(fs, root)) return undefined;
+    return readManifestHeader(manifestSource(fs, root), "tde.manifest").directoryId;
+  } catch (error) {
+    if (error instanceof TdeError) return undefined;
+    throw error;
+  }
+}
+
+function finishedManifest(fs: FileSystem, root: BytePath, keys: DataKeys): Manifest {
+  unfinishedRun(fs, root, undefined);
+  if (hasManifest(fs, root)) return openAuthenticManifest(fs, root, keys);
+  throw new StateError(`"${displayPath(root)}" is not encrypted: it has no manifest`, {
+    hint: "Name encrypted directories with -D, or none.",
   });
 }

@@ -14,6 +14,7 @@ import type { FileSystem } from "../storage/file-system.ts";
 import type { DueStep } from "../storage/journal.ts";
 import type { TaskRunner } from "../workers/runner.ts";
 import type { RelationItem } from "../workers/tasks.ts";
+import type { AcceptedChange } from "./accepted-changes.ts";
 import { type Planned, runBatches, sizeOf } from "./batches.ts";
 import type { EngineContext } from "./context.ts";
 import { assertNotSealed } from "./inventory.ts";
@@ -31,19 +32,25 @@ const CONTROL_PATH = "global/pg_control";
 
 type PlannedOpening = Planned<readonly DueStep[]>;
 
+/** What is to be opened: all that the manifest names, but for what the user took as it is now. */
+export interface Opening {
+  readonly manifest: Manifest;
+  readonly accepted: readonly AcceptedChange[];
+}
+
 /** @param commit - lets a batch's plain files take their places; called in order, never twice at once. */
 export async function openAll(
   engine: EngineContext,
   runner: TaskRunner,
   datadir: Datadir,
   places: Places,
-  manifest: Manifest,
+  opening: Opening,
   commit: (steps: readonly DueStep[]) => void,
 ): Promise<void> {
   const { blockSizeBytes } = datadir.control;
   await runBatches(
     runner,
-    plannedOpenings(engine.fs, datadir, places, manifest),
+    plannedOpenings(engine.fs, datadir, places, opening),
     {
       blockSizeBytes,
       splitLarge: true,
@@ -59,11 +66,11 @@ export async function openAll(
 export function countToOpen(
   fs: FileSystem,
   datadir: Datadir,
-  manifest: Manifest,
+  opening: Opening,
 ): { files: number; bytes: number } {
   const counted = { files: 0, bytes: 0 };
   const places = { source: datadir.root, output: undefined };
-  for (const { item } of plannedOpenings(fs, datadir, places, manifest)) {
+  for (const { item } of plannedOpenings(fs, datadir, places, opening)) {
     if (item === undefined) continue;
     counted.files++;
     counted.bytes += sizeOf(item);
@@ -75,13 +82,20 @@ function* plannedOpenings(
   fs: FileSystem,
   datadir: Datadir,
   places: Places,
-  manifest: Manifest,
+  { manifest, accepted }: Opening,
 ): Generator<PlannedOpening> {
+  const changes = new Map(accepted.map((change) => [change.path, change]));
   for (const entry of manifest.entries()) {
     const planned =
       entry.class === "P"
         ? openRelation(fs, datadir, places, entry)
-        : openContent(fs, datadir, places, entry);
+        : changes.has(entry.path)
+          ? undefined
+          : openContent(fs, datadir, places, entry);
+    if (planned !== undefined) yield planned;
+  }
+  for (const { path, change, sizeBytes, digest } of accepted) {
+    const planned = change === "removed" ? undefined : copyPlain(places, path, sizeBytes, digest);
     if (planned !== undefined) yield planned;
   }
 }

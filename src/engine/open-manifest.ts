@@ -4,6 +4,7 @@
  */
 import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { OWN_FILES } from "../datadir/classify.ts";
+import type { Datadir } from "../datadir/datadir.ts";
 import { isUnderOtherKey } from "../datadir/sealed-file.ts";
 import { IntegrityError, KeyError } from "../errors.ts";
 import { type Manifest, type ManifestSource, openManifest } from "../format/manifest.ts";
@@ -12,6 +13,7 @@ import { withFile } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import type { JournalHeader } from "../storage/journal.ts";
 import type { DirectoryMemory, KeyContext } from "./context.ts";
+import { directoryLoad } from "./directory-load.ts";
 
 const READ_BYTES = 2 ** 18;
 
@@ -82,7 +84,7 @@ export function openJudgedManifest(
 
 export function manifestIsMissing(root: BytePath): IntegrityError {
   return new IntegrityError(`"${OWN_FILES.manifest}" is missing in "${displayPath(root)}"`, {
-    hint: "Without it nothing shows that files are missing or old. Restore it from a backup.",
+    hint: 'Without it nothing shows that files are missing or old. "tde verify" says more. Restore it from a backup.',
   });
 }
 
@@ -125,9 +127,8 @@ export function openManifestOfRun(
   if (!hasManifest(fs, root)) return undefined;
   const manifest = openAuthenticManifest(fs, root, keys);
   const { directoryId, epoch } = manifest.header;
-  // An encryption and a sync raise the epoch, a decryption keeps it.
-  const raises = header.operation === "encrypt" || header.operation === "sync";
-  const sameEpoch = raises ? epoch <= header.epoch : epoch === header.epoch;
+  // A decryption keeps the epoch, everything else raises it.
+  const sameEpoch = header.operation === "decrypt" ? epoch === header.epoch : epoch <= header.epoch;
   if (directoryId === header.directoryId && sameEpoch) return manifest;
   throw new IntegrityError(
     `"${OWN_FILES.journal}" in "${displayPath(root)}" is of another directory or run than "${OWN_FILES.manifest}"`,
@@ -141,4 +142,21 @@ export function nextEpoch(manifest: Manifest | undefined, memory: DirectoryMemor
   const { directoryId, epoch } = manifest.header;
   const { lastEpoch } = memory.judge(directoryId, epoch, manifest.root.toString("hex"));
   return (epoch > lastEpoch ? epoch : lastEpoch) + 1n;
+}
+
+/** Remembers a directory as its manifest says it is, where nobody counted what was written. */
+export function rememberManifest(
+  { memory }: KeyContext,
+  { control, realRoot }: Datadir,
+  manifest: Manifest,
+): void {
+  const { directoryId, epoch } = manifest.header;
+  memory.remember({
+    directoryId,
+    epoch,
+    root: manifest.root.toString("hex"),
+    path: realRoot,
+    load: directoryLoad(manifest, control.blockSizeBytes),
+    written: undefined,
+  });
 }

@@ -7,22 +7,29 @@ import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { sha256 } from "../crypto/primitives.ts";
 import { OWN_FILES } from "../datadir/classify.ts";
 import type { Datadir } from "../datadir/datadir.ts";
+import { sidecarName } from "../datadir/relation-path.ts";
 import { containerHeaderOf } from "../datadir/sealed-file.ts";
 import { walkDatadir, type WalkEntry } from "../datadir/walk.ts";
 import { IntegrityError, KeyError, StateError } from "../errors.ts";
 import { fileContext } from "../format/container.ts";
 import { isMovableLink, type ManifestClass, type ManifestEntry } from "../format/manifest-entry.ts";
 import type { ManifestHeader } from "../format/manifest-header.ts";
-import { ManifestWriter } from "../format/manifest.ts";
-import { type DataKeys, dekFor } from "../keyring/data-keys.ts";
-import { writeAll } from "../storage/file-io.ts";
+import { type ScopeFilter, scopeFilter } from "../format/scope.ts";
+import type { DataKeys } from "../keyring/data-keys.ts";
+import type { KeyLoad, KeyLoads } from "../keyring/key-load.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import type { TaskRunner } from "../workers/runner.ts";
 import type { Item, ItemResult } from "../workers/tasks.ts";
 import { runBatches, type Planned } from "./batches.ts";
-import { hasSealedBackupManifest } from "./backup-manifest.ts";
+import {
+  filesToSum,
+  hasSealedBackupManifest,
+  openSealedBackupManifest,
+} from "./backup-manifest.ts";
+import { addEntryLoad } from "./directory-load.ts";
 import { ABSENT_CONTEXT, contexts as autoConfContexts } from "./guard.ts";
 import { secretsIn } from "./inventory.ts";
+import { writeManifestFile } from "./manifest-file.ts";
 import {
   contentItem,
   identityOf,
@@ -30,6 +37,7 @@ import {
   type Places,
   readableItem,
 } from "./plan-items.ts";
+import type { BackupRewriting, ManifestProof } from "./write-manifests.ts";
 
 /** What stays readable for one reason. */
 export interface PlaintextGroup {
@@ -52,8 +60,12 @@ export interface ProofReport {
   readonly root: string;
   readonly sealedFiles: number;
   readonly sealedBytes: number;
-  readonly pagesByKey: ReadonlyMap<number, number>;
+  readonly load: KeyLoads;
+  /** Of relations, those that are of the header's epoch. */
+  readonly newestPages: number;
   readonly wrongChecksums: number;
+  /** Relation files that are plain because the scope leaves them out. */
+  readonly outOfScope: { readonly files: number; readonly bytes: number };
   readonly plaintext: readonly PlaintextGroup[];
   readonly secrets: readonly SecretFinding[];
 }
@@ -75,23 +87,36 @@ interface Fact {
   readonly added: boolean;
 }
 
-export class Proof {
+export class Proof implements ManifestProof<ProofReport> {
   private readonly fs: FileSystem;
   private readonly datadir: Datadir;
   private readonly options: ProofOptions;
   private readonly places: Places;
+  private readonly isInScope: ScopeFilter;
   private readonly groups: Map<string, PlaintextGroup> = new Map();
   private readonly secrets: SecretFinding[] = [];
-  private readonly pagesByKey: Map<number, number> = new Map();
+  private readonly load: Map<number, KeyLoad> = new Map();
   private sealedFiles = 0;
   private sealedBytes = 0;
+  private newestPages = 0;
   private wrongChecksums = 0;
+  private readonly outOfScope: { files: number; bytes: number } = { files: 0, bytes: 0 };
 
   constructor(fs: FileSystem, datadir: Datadir, options: ProofOptions) {
     this.fs = fs;
     this.datadir = datadir;
     this.options = options;
+    this.isInScope = scopeFilter(options.header.scope);
     this.places = { source: datadir.root, output: undefined };
+  }
+
+  get rewriting(): (() => BackupRewriting) | undefined {
+    const { fs, datadir, options } = this;
+    if (!hasSealedBackupManifest(fs, datadir.root)) return undefined;
+    return () => {
+      const from = openSealedBackupManifest(fs, datadir, options.keys);
+      return { from, toSum: filesToSum(fs, datadir, from) };
+    };
   }
 
   /**
@@ -100,48 +125,38 @@ export class Proof {
    * @throws {IntegrityError} when something is not sealed as it should be.
    */
   async writeManifest(runner: TaskRunner, name: BytePath): Promise<ProofReport> {
-    const { header, keys, sinceEpoch, signal } = this.options;
-    const path = joinPath(this.datadir.root, name);
-    const like = this.fs.stat(joinPath(this.datadir.root, "PG_VERSION"));
-    if (like === undefined) throw new StateError('"PG_VERSION" is gone');
-    this.fs.remove(path);
-    const file = this.fs.create(path, 0o600);
-    try {
-      let position = 0;
-      const dek = dekFor(keys, header.keyringId, header.keyId, OWN_FILES.manifest);
-      const writer = new ManifestWriter(header, dek, (text) => {
-        writeAll(file, text, 0, text.length, position);
-        position += text.length;
-      });
-      const { blockSizeBytes } = this.datadir.control;
-      await runBatches<Fact>(
+    const { fs, datadir, options } = this;
+    const root = await writeManifestFile(fs, datadir.root, name, options, (writer) =>
+      runBatches<Fact>(
         runner,
         this.plan(),
         {
-          blockSizeBytes,
+          blockSizeBytes: datadir.control.blockSizeBytes,
           splitLarge: true,
-          task: (items) => ({ kind: "check", depth: "macs", sinceEpoch, items }),
-          signal,
+          task: (items) => ({
+            kind: "check",
+            depth: "macs",
+            sinceEpoch: options.sinceEpoch,
+            items,
+          }),
+          signal: options.signal,
         },
         (done) => {
           for (const { extra, result } of done) writer.add(this.manifestEntry(extra, result));
         },
-      );
-      const { root } = writer.finish();
-      file.setAttributes(like);
-      file.sync();
-      return {
-        root: root.toString("hex"),
-        sealedFiles: this.sealedFiles,
-        sealedBytes: this.sealedBytes,
-        pagesByKey: this.pagesByKey,
-        wrongChecksums: this.wrongChecksums,
-        plaintext: [...this.groups.values()],
-        secrets: this.secrets,
-      };
-    } finally {
-      file.close();
-    }
+      ),
+    );
+    return {
+      root,
+      sealedFiles: this.sealedFiles,
+      sealedBytes: this.sealedBytes,
+      load: this.load,
+      newestPages: this.newestPages,
+      wrongChecksums: this.wrongChecksums,
+      outOfScope: this.outOfScope,
+      plaintext: [...this.groups.values()],
+      secrets: this.secrets,
+    };
   }
 
   private *plan(): Generator<Planned<Fact>> {
@@ -172,6 +187,12 @@ export class Proof {
       fact("S", contentItem("check", this.places, path, sizeBytes));
     switch (classification.class) {
       case "relation": {
+        if (!this.isInScope(classification.file)) {
+          this.assertPlain(path);
+          this.outOfScope.files++;
+          this.outOfScope.bytes += sizeBytes;
+          return readable("O", "relations out of scope");
+        }
         if (sizeBytes === 0) return fact("P");
         const identity = identityOf(this.datadir, classification.file);
         return fact("P", openRelationItem(this.places, path, identity, sizeBytes));
@@ -231,6 +252,12 @@ export class Proof {
     return { item, extra: { entry, class: "S", sizeBytes, added: true } };
   }
 
+  /** Ciphertext that the manifest calls plain would be lost. */
+  private assertPlain(path: BytePath): void {
+    if (this.fs.stat(joinPath(this.datadir.root, sidecarName(path))) === undefined) return;
+    throw new IntegrityError(`"${displayPath(path)}" is out of scope, but has a sidecar`);
+  }
+
   private isSealed(path: BytePath): boolean {
     const header = containerHeaderOf(this.fs, joinPath(this.datadir.root, path));
     return (
@@ -249,12 +276,10 @@ export class Proof {
     if ((fact.class === "P" || fact.class === "S") && sizeBytes > 0) {
       this.sealedFiles++;
       this.sealedBytes += sizeBytes;
+      this.newestPages += result?.newestPages ?? 0;
       this.wrongChecksums += result?.wrongChecksums ?? 0;
-      for (const [keyId, count] of result?.keys ?? []) {
-        this.pagesByKey.set(keyId, (this.pagesByKey.get(keyId) ?? 0) + count);
-      }
     }
-    return {
+    const manifestEntry: ManifestEntry = {
       path: entry.path,
       class: fact.class,
       expendable: "expendable" in entry.classification && entry.classification.expendable,
@@ -265,6 +290,8 @@ export class Proof {
         .sort((a, b) => a.keyId - b.keyId),
       digest: fact.class === "L" ? linkDigest(this.fs, this.datadir, entry.path) : result?.digest,
     };
+    addEntryLoad(this.load, manifestEntry, this.datadir.control.blockSizeBytes);
+    return manifestEntry;
   }
 
   private addPlaintext(why: string, exposed: boolean, path: BytePath, sizeBytes: number): void {

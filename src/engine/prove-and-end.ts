@@ -1,14 +1,21 @@
 /**
- * The end of every encryption: the proof, the manifests, the end of the journal, and last the memory beside the
- * keyring. A crash before the journal goes leaves a run to be taken up; one after it only a memory that is behind.
+ * The end of every encryption: the proof, the manifests, the memory beside the keyring, and last the end of the
+ * journal. A crash before the journal goes leaves a run to be taken up, and what it remembers once more counts once.
  */
+import { BACKUP_MANIFEST } from "../datadir/classify.ts";
 import type { Datadir } from "../datadir/datadir.ts";
 import type { WalMode } from "../format/manifest-header.ts";
+import type { Scope } from "../format/scope.ts";
+import type { DataKeys } from "../keyring/data-keys.ts";
+import { type KeyLoads, loadGained } from "../keyring/key-load.ts";
 import type { DueStep } from "../storage/journal.ts";
 import type { TaskRunner } from "../workers/runner.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
+import { directoryLoad } from "./directory-load.ts";
 import type { DirectoryRun } from "./directory-run.ts";
 import type { EncryptReport } from "./encrypt-report.ts";
+import { hasManifest, openAuthenticManifest } from "./open-manifest.ts";
+import { type PlaintextGroup, Proof } from "./proof.ts";
 import type { Survey } from "./survey.ts";
 import { writeManifests } from "./write-manifests.ts";
 
@@ -16,6 +23,7 @@ export interface Sealed {
   /** Every file in it is sealed. */
   readonly datadir: Datadir;
   readonly run: DirectoryRun;
+  readonly scope: Scope;
   readonly wal: WalMode;
   readonly todo: Survey;
   /** Lets the manifests take their places. */
@@ -27,7 +35,7 @@ export async function proveAndEnd(
   engine: EngineContext,
   { keys, memory }: KeyContext,
   runner: TaskRunner,
-  { datadir, run, wal, todo, commit }: Sealed,
+  { datadir, run, scope, wal, todo, commit }: Sealed,
 ): Promise<EncryptReport> {
   const { directoryId, epoch } = run.header;
   const header = {
@@ -36,23 +44,54 @@ export async function proveAndEnd(
     systemIdentifier: datadir.control.systemIdentifier,
     keyId: keys.currentKeyId,
     epoch,
-    scope: "all",
+    scope,
     wal,
     control: datadir.controlBytes,
   } as const;
   engine.progress.end();
-  engine.progress.begin("proving", todo.bytes);
-  const { proof, steps } = await writeManifests(engine, runner, datadir, { header, keys });
+  engine.progress.begin("proving", todo.bytes + todo.outOfScope.bytes);
+  const options = { header, keys };
+  const before = loadBefore(engine, datadir, keys);
+  const { proof, root, backupManifestBytes, steps } = await writeManifests(
+    engine,
+    runner,
+    datadir,
+    options,
+    new Proof(engine.fs, datadir, { ...options, signal: engine.signal }),
+  );
   commit(steps);
+  const { load } = proof;
+  const written = loadGained(load, before);
+  // Before the journal goes: afterwards no recovery would tell the state what was written.
+  memory.remember({ directoryId, epoch, root, path: datadir.realRoot, load, written });
   run.end();
-  const { root, pagesByKey } = proof;
-  memory.remember({ directoryId, epoch, root, path: datadir.realRoot, pagesByKey });
   return {
     outcome: "encrypted",
+    scope,
     survey: todo,
     directoryId,
     epoch,
     keyId: keys.currentKeyId,
-    proof,
+    proof: { ...proof, root, plaintext: [...proof.plaintext, ...listed(backupManifestBytes)] },
   };
+}
+
+/** What each key protected before this run; sealing takes nothing away from it. */
+function loadBefore({ fs }: EngineContext, datadir: Datadir, keys: DataKeys): KeyLoads {
+  if (!hasManifest(fs, datadir.root)) return new Map();
+  const manifest = openAuthenticManifest(fs, datadir.root, keys);
+  return directoryLoad(manifest, datadir.control.blockSizeBytes);
+}
+
+function listed(backupManifestBytes: number | undefined): PlaintextGroup[] {
+  if (backupManifestBytes === undefined) return [];
+  return [
+    {
+      why: "list of the backup's files, rewritten for pg_verifybackup",
+      exposed: false,
+      files: 1,
+      bytes: backupManifestBytes,
+      example: BACKUP_MANIFEST,
+    },
+  ];
 }

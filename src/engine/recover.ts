@@ -1,9 +1,9 @@
 /**
- * Brings an interrupted run to a defined end: an encryption or decryption in place is finished, a new directory that
- * was being filled is emptied again. A sync needs its source for that; what it was writing is made whole.
+ * Brings an interrupted run to a defined end: an encryption, decryption or rotation in place is finished, a new directory
+ * that was being filled is emptied again. A sync needs its source for that; what it was writing is made whole.
  */
 import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
-import { openDatadir } from "../datadir/datadir.ts";
+import { type Datadir, openDatadir } from "../datadir/datadir.ts";
 import { assertNotInUse } from "../datadir/in-use.ts";
 import { StateError } from "../errors.ts";
 import type { FileSystem } from "../storage/file-system.ts";
@@ -20,6 +20,7 @@ import { hasLock, lockDatadir, unfinishedRun } from "./datadir-lock.ts";
 import { resumeDecryption } from "./decrypt-datadir.ts";
 import { DirectoryRun } from "./directory-run.ts";
 import { resumeEncryption } from "./encrypt-datadir.ts";
+import { resumeRotation } from "./rotate-datadir.ts";
 import { endSync, resumeSync } from "./sync-datadir.ts";
 import { removeWorkingFiles } from "./working-files.ts";
 import { pathToHex, tablespacesFromJson, undoOutput } from "./output-directory.ts";
@@ -28,6 +29,7 @@ export type RecoveryOutcome =
   | "nothing-to-do"
   | "encryption-finished"
   | "decryption-finished"
+  | "rotation-finished"
   | "sync-finished"
   | "sync-undone"
   | "output-finished"
@@ -56,18 +58,16 @@ export async function recoverDatadir(
         removeUnbornJournal(fs, root);
         return "nothing-to-do";
       case "encrypt":
-      case "decrypt": {
-        const datadir = openDatadir(fs, root);
-        assertNotInUse(fs, datadir, { assumeStopped: true });
-        if (header.operation === "encrypt") {
-          await resumeEncryption(engine, keyContext, datadir, header);
-          return "encryption-finished";
-        }
-        await resumeDecryption(engine, keyContext, datadir, header);
+        await resumeEncryption(engine, keyContext, openUnused(fs, root), header);
+        return "encryption-finished";
+      case "decrypt":
+        await resumeDecryption(engine, keyContext, openUnused(fs, root), header);
         return "decryption-finished";
-      }
+      case "rotate":
+        await resumeRotation(engine, keyContext, openUnused(fs, root), header);
+        return "rotation-finished";
       case "sync":
-        return recoverSync(fs, keyContext, root, header);
+        return recoverSync(fs, keyContext, openUnused(fs, root), header);
       case "encryptOutput":
       case "decryptOutput":
         return endOutput(fs, keyContext, root);
@@ -84,11 +84,9 @@ export async function recoverDatadir(
 function recoverSync(
   fs: FileSystem,
   keyContext: KeyContext,
-  root: BytePath,
+  copy: Datadir,
   header: JournalHeader,
 ): RecoveryOutcome {
-  const copy = openDatadir(fs, root);
-  assertNotInUse(fs, copy, { assumeStopped: true });
   const { run, content } = resumeSync(fs, keyContext, copy, header, { acceptOlder: false });
   try {
     removeWorkingFiles(fs, copy);
@@ -104,11 +102,17 @@ function recoverSync(
     run.leave();
   }
   throw new StateError(
-    `"${displayPath(root)}" is between two states: tde sync was interrupted while it wrote`,
+    `"${displayPath(copy.root)}" is between two states: tde sync was interrupted while it wrote`,
     {
       hint: 'What was half written is whole again. Run the same "tde sync" again: only its source can bring it to the end.',
     },
   );
+}
+
+function openUnused(fs: FileSystem, root: BytePath): Datadir {
+  const datadir = openDatadir(fs, root);
+  assertNotInUse(fs, datadir, { assumeStopped: true });
+  return datadir;
 }
 
 /** Whether anything of a run is there, be it alive or dead. */

@@ -1,6 +1,7 @@
 /**
  * Seals every file of an inventory that is not sealed yet, in place or into a new directory.
  */
+import type { BytePath } from "../bytes/byte-path.ts";
 import { randomBytes } from "../crypto/primitives.ts";
 import type { Datadir } from "../datadir/datadir.ts";
 import { FILE_SALT_BYTES } from "../format/sidecar-page.ts";
@@ -40,7 +41,7 @@ export async function sealAll(
       blockSizeBytes,
       splitLarge: true,
       task: (items) => ({ kind: "seal", items }),
-      prepareLarge: (item) => createSealedFiles(engine.fs, item),
+      prepareLarge: (item) => prepareLarge(engine.fs, item),
       signal: engine.signal,
     },
     (done) => commit(done.flatMap(({ extra }) => extra)),
@@ -67,12 +68,15 @@ function* planned(
   }
 }
 
-/** The new files of a relation file that several workers write, and the salt that they share. */
-export function createSealedFiles(fs: FileSystem, item: RelationItem): RelationItem {
-  const { sealed, sidecar, sizeBytes } = item.files;
+/** The new files of a relation file that several workers write. */
+export function createSealedFiles(
+  fs: FileSystem,
+  paths: { readonly sealed: BytePath; readonly sidecar: BytePath },
+  sizeBytes: number,
+): void {
   for (const [path, size] of [
-    [sealed, sizeBytes],
-    [sidecar, 0],
+    [paths.sealed, sizeBytes],
+    [paths.sidecar, 0],
   ] as const) {
     const file = fs.create(path, 0o600);
     try {
@@ -81,5 +85,10 @@ export function createSealedFiles(fs: FileSystem, item: RelationItem): RelationI
       file.close();
     }
   }
+}
+
+/** Makes the new files of a relation file that several workers write; they share a salt. */
+export function prepareLarge(fs: FileSystem, item: RelationItem): RelationItem {
+  createSealedFiles(fs, item.files, item.files.sizeBytes);
   return { ...item, fileSalt: randomBytes(FILE_SALT_BYTES) };
 }

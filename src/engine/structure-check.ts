@@ -15,9 +15,11 @@ import type { Problem } from "../format/problem.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import type { TaskRunner } from "../workers/runner.ts";
 import { type Planned, runBatches } from "./batches.ts";
+import { type AcceptedChange, type Acceptance, acceptOption } from "./accepted-changes.ts";
 import type { EngineContext } from "./context.ts";
 import { digestProblem, expectationOf } from "./expected-entry.ts";
 import { settingsAddedToGuard } from "./guard.ts";
+import { readableItem } from "./plan-items.ts";
 
 /** Files that a restore tool adds to start recovery. */
 export const RECOVERY_SIGNALS: readonly string[] = ["recovery.signal", "standby.signal"];
@@ -27,31 +29,44 @@ const CONTROL_PATH = "global/pg_control";
 export interface Intact {
   /** Signal files that the manifest does not name. */
   readonly addedSignals: readonly string[];
+  /** Configuration that is not what the manifest says, and that the user named. */
+  readonly accepted: readonly AcceptedChange[];
 }
 
 export interface IntactOptions {
-  /** Files that the manifest does not name are no problem. */
-  readonly allowAdded: boolean;
+  readonly acceptance: Acceptance;
+  /** Whether a file that the manifest does not name is no problem; none is allowed without it. */
+  readonly allowAdded?: ((found: WalkEntry) => boolean) | undefined;
+  /** Looks at these lines alone. */
+  readonly only?: ((entry: ManifestEntry) => boolean) | undefined;
+}
+
+interface Checked {
+  readonly found: WalkEntry;
+  /** Undefined: no line names it, and the user wants it all the same. */
+  readonly entry: ManifestEntry | undefined;
 }
 
 /**
  * @throws {IntegrityError} that names the first problem and how many there are, {StorageError} where that is a file
- *   that cannot be read. Nothing was changed.
+ *   that cannot be read. {UsageError} for a path to accept that does not exist. Nothing was changed.
  */
 export async function assertIntact(
   engine: EngineContext,
   runner: TaskRunner,
   datadir: Datadir,
   manifest: Manifest,
-  { allowAdded }: IntactOptions = { allowAdded: false },
+  options: IntactOptions,
 ): Promise<Intact> {
   const { fs } = engine;
+  const { acceptance } = options;
+  acceptance.assertAllExist(fs, datadir.root, manifest);
   const addedSignals: string[] = [];
   const problems = new FirstProblem();
   const { blockSizeBytes } = datadir.control;
-  await runBatches<ManifestEntry>(
+  await runBatches<Checked>(
     runner,
-    plan(fs, datadir, manifest, problems, addedSignals, allowAdded),
+    plan(fs, datadir, manifest, problems, addedSignals, options),
     {
       blockSizeBytes,
       splitLarge: false,
@@ -59,16 +74,23 @@ export async function assertIntact(
       signal: engine.signal,
     },
     (done) => {
-      for (const { extra: entry, result } of done) {
+      for (const { extra, result } of done) {
+        const { found, entry } = extra;
         for (const problem of result?.problems ?? []) problems.add(problem);
-        if (result === undefined || isJudgedElsewhere(fs, datadir, entry)) continue;
-        const differs = digestProblem(entry, result);
-        if (differs !== undefined) problems.add(differs);
+        if (result === undefined || (entry !== undefined && isJudgedElsewhere(fs, datadir, entry)))
+          continue;
+        const { digest, sizeBytes = 0 } = result;
+        if (acceptance.allows(found, entry)) {
+          if (digest !== undefined) acceptance.take({ path: found.path, digest, sizeBytes }, entry);
+        } else if (entry !== undefined) {
+          const differs = digestProblem(entry, result);
+          if (differs !== undefined) problems.add(differs, acceptOption(found.path, entry));
+        }
       }
     },
   );
   problems.throwIfAny();
-  return { addedSignals };
+  return { addedSignals, accepted: acceptance.changes };
 }
 
 function* plan(
@@ -77,30 +99,44 @@ function* plan(
   manifest: Manifest,
   problems: FirstProblem,
   addedSignals: string[],
-  allowAdded: boolean,
-): Generator<Planned<ManifestEntry>> {
+  { acceptance, allowAdded, only }: IntactOptions,
+): Generator<Planned<Checked>> {
+  const places = { source: datadir.root, output: undefined };
   for (const { path, entry, found } of joinByPath(
     manifest.entries(),
     carried(fs, datadir, problems),
   )) {
-    if (entry === undefined) {
+    if (entry !== undefined && only?.(entry) === false) continue;
+    if (found === undefined) {
+      if (entry === undefined || entry.expendable || acceptance.takeRemoved(entry)) continue;
+      problems.add(
+        { kind: "missing", path: displayPath(path), message: "the file is missing" },
+        acceptOption(path, entry),
+      );
+    } else if (entry === undefined) {
       if (RECOVERY_SIGNALS.includes(path)) addedSignals.push(path);
-      else if (!allowAdded)
-        problems.add({
-          kind: "extra",
-          path: displayPath(path),
-          message: "the manifest does not name it",
-        });
-    } else if (found === undefined) {
-      if (!entry.expendable)
-        problems.add({ kind: "missing", path: displayPath(path), message: "the file is missing" });
+      else if (acceptance.allows(found, entry)) {
+        const sizeBytes = fs.stat(joinPath(datadir.root, path))?.sizeBytes ?? 0;
+        yield { item: readableItem(places, path, sizeBytes), extra: { found, entry } };
+      } else if (!isFolderOf(acceptance, found) && allowAdded?.(found) !== true) {
+        problems.add(
+          { kind: "extra", path: displayPath(path), message: "the manifest does not name it" },
+          acceptOption(path, entry),
+        );
+      }
     } else {
       const expected = expectationOf(fs, datadir, found, entry);
-      if (!isJudgedElsewhere(fs, datadir, entry))
-        for (const problem of expected.problems) problems.add(problem);
-      yield { item: expected.item, extra: entry };
+      const isSettled = isJudgedElsewhere(fs, datadir, entry) || acceptance.allows(found, entry);
+      if (!isSettled)
+        for (const problem of expected.problems) problems.add(problem, acceptOption(path, entry));
+      yield { item: expected.item, extra: { found, entry } };
     }
   }
+}
+
+/** A folder without a line that holds a file which the user wants. */
+export function isFolderOf(acceptance: Acceptance, { path, kind }: WalkEntry): boolean {
+  return kind === "directory" && acceptance.allowsFolder(path);
 }
 
 /** What should have a line in the manifest; what should not be there at all is added to the problems. */
@@ -166,15 +202,18 @@ function isJudgedElsewhere(fs: FileSystem, datadir: Datadir, { path }: ManifestE
 /** The first problem of many, and how many there are. */
 export class FirstProblem {
   private first: Problem | undefined;
+  private option: string | undefined;
   private count = 0;
-  private readonly hint: string;
+  private readonly hint: string | undefined;
 
-  constructor(hint: string = 'Nothing was changed. "tde verify" lists every problem.') {
+  /** @param hint - of the error, where it is another than the usual. */
+  constructor(hint?: string) {
     this.hint = hint;
   }
 
-  add(problem: Problem): void {
-    this.first ??= problem;
+  /** @param option - what lets a change pass that was made on purpose. */
+  add(problem: Problem, option?: string): void {
+    if (this.first === undefined) [this.first, this.option] = [problem, option];
     this.count++;
   }
 
@@ -183,7 +222,9 @@ export class FirstProblem {
     const { kind, path, message } = this.first;
     const more = this.count > 1 ? ` (and ${this.count - 1} more problems)` : "";
     const text = `${path as BytePath}: ${message}${more}`;
-    const { hint } = this;
+    const way =
+      this.option === undefined ? "" : ` If you did that on purpose, give ${this.option}.`;
+    const hint = this.hint ?? `Nothing was changed.${way} "tde verify" lists every problem.`;
     if (kind === "unreadable") throw new StorageError(text, { hint });
     throw kind === "key" ? new KeyError(text, { hint }) : new IntegrityError(text, { hint });
   }

@@ -3,9 +3,10 @@
  */
 import { displayPath } from "../bytes/byte-path.ts";
 import type { Datadir } from "../datadir/datadir.ts";
+import { sidecarSizeBytes } from "../datadir/relation-job.ts";
 import { StorageError } from "../errors.ts";
 import type { FileSystem } from "../storage/file-system.ts";
-import { type InventoryOptions, takeInventory } from "./inventory.ts";
+import { type InventoryOptions, type InventoryPass, takeInventory } from "./inventory.ts";
 
 export interface Survey {
   relations: number;
@@ -13,6 +14,8 @@ export interface Survey {
   bytes: number;
   /** Relations and whole files that earlier runs sealed. */
   sealedAlready: number;
+  /** Relation files that stay plain. */
+  outOfScope: { files: number; bytes: number };
   largestFileBytes: number;
   sidecarBytes: number;
 }
@@ -22,26 +25,30 @@ export function survey(
   fs: FileSystem,
   datadir: Datadir,
   options: InventoryOptions,
-  resumed: boolean,
+  pass: InventoryPass,
 ): Survey {
   const found: Survey = {
     relations: 0,
     contents: 0,
     bytes: 0,
     sealedAlready: 0,
+    outOfScope: { files: 0, bytes: 0 },
     largestFileBytes: 0,
     sidecarBytes: 0,
   };
   const { blockSizeBytes } = datadir.control;
-  const bytesPerSidecarPage = (blockSizeBytes / 128 - 1) * blockSizeBytes;
-  for (const { action, sizeBytes } of takeInventory(fs, datadir, options, resumed)) {
+  for (const { entry, action, sizeBytes } of takeInventory(fs, datadir, options, pass)) {
     if (action.do === "nothing") found.sealedAlready++;
+    if (action.do === "keep" && action.plaintext && entry.classification.class === "relation") {
+      found.outOfScope.files++;
+      found.outOfScope.bytes += sizeBytes;
+    }
     if (action.do !== "seal-relation" && action.do !== "seal-content") continue;
     found.bytes += sizeBytes;
     found.largestFileBytes = Math.max(found.largestFileBytes, sizeBytes);
     if (action.do === "seal-relation") {
       found.relations++;
-      found.sidecarBytes += Math.ceil(sizeBytes / bytesPerSidecarPage) * blockSizeBytes;
+      found.sidecarBytes += sidecarSizeBytes(sizeBytes, blockSizeBytes);
     } else {
       found.contents++;
     }

@@ -20,7 +20,7 @@ import type { EngineContext } from "./context.ts";
 import type { DirectoryRun } from "./directory-run.ts";
 import { AUTO_CONF, readAutoConf, SEALED_AUTO_CONF, stageGuard } from "./guard.ts";
 import { identityOf } from "./plan-items.ts";
-import { createSealedFiles } from "./seal-all.ts";
+import { prepareLarge } from "./seal-all.ts";
 import type { SyncChanges, WholeFile } from "./sync-changes.ts";
 import { partsOf } from "./sync-patches.ts";
 
@@ -39,9 +39,18 @@ const REDO_BYTES = 2 ** 23;
 /** Each is open until it is synced, and so is its sidecar. */
 const PATCHES_AT_ONCE = 64;
 
+/** What lets a whole file take its place. */
+interface WholeSteps {
+  readonly steps: readonly DueStep[];
+  /** The file, where it is one that is sealed whole. */
+  readonly container?: BytePath;
+}
+
 export class SyncWriter {
   /** Into the copy and its journal, but for the journal's own lines. */
   bytesWritten: number = 0;
+  /** Whole files that were sealed, each of which counts as a page. */
+  readonly containers: { pages: number; bytes: number } = { pages: 0, bytes: 0 };
   private readonly engine: EngineContext;
   private readonly fs: FileSystem;
   private readonly runner: TaskRunner;
@@ -124,7 +133,7 @@ export class SyncWriter {
     }
   }
 
-  private async writeWhole(planned: Iterable<Planned<readonly DueStep[]>>): Promise<void> {
+  private async writeWhole(planned: Iterable<Planned<WholeSteps>>): Promise<void> {
     const { blockSizeBytes } = this.places.copy.control;
     await runBatches(
       this.runner,
@@ -133,18 +142,17 @@ export class SyncWriter {
         blockSizeBytes,
         splitLarge: true,
         task: (items) => ({ kind: "seal", items }),
-        prepareLarge: (item) => createSealedFiles(this.fs, item),
+        prepareLarge: (item) => prepareLarge(this.fs, item),
         signal: this.engine.signal,
       },
       (done) => {
-        const steps = done.flatMap(({ extra }) => extra);
-        this.run.commit(steps);
-        for (const step of steps) if (step.action === "rename") this.count(step.to);
+        this.run.commit(done.flatMap(({ extra }) => extra.steps));
+        for (const { extra } of done) this.count(extra);
       },
     );
   }
 
-  private planWhole(path: BytePath, how: WholeFile): Planned<readonly DueStep[]> {
+  private planWhole(path: BytePath, how: WholeFile): Planned<WholeSteps> {
     const { source, copy } = this.places;
     const plain = joinPath(source.root, path);
     const sizeBytes = this.fs.stat(plain)?.sizeBytes;
@@ -160,7 +168,7 @@ export class SyncWriter {
         context: fileContext(path),
         sizeBytes,
       };
-      return { item, extra: [rename(path)] };
+      return { item, extra: { steps: [rename(path)], container: path } };
     }
     const file = parseRelationPath(path, copy);
     if (how === "readable" || file === undefined) {
@@ -168,7 +176,7 @@ export class SyncWriter {
       // An empty relation file has no sidecar.
       const emptied: DueStep[] =
         file === undefined ? [] : [{ action: "remove", path: sidecarName(path) }];
-      return { item, extra: [rename(path), ...emptied] };
+      return { item, extra: { steps: [rename(path), ...emptied] } };
     }
     const sidecar = sidecarName(path);
     const files = {
@@ -180,7 +188,7 @@ export class SyncWriter {
       sizeBytes,
     };
     // The sidecar first: ciphertext without one must never exist.
-    return { item: { kind: "relation", files }, extra: [rename(sidecar), rename(path)] };
+    return { item: { kind: "relation", files }, extra: { steps: [rename(sidecar), rename(path)] } };
   }
 
   private async patch({ patched }: SyncChanges): Promise<void> {
@@ -245,8 +253,9 @@ export class SyncWriter {
     if (original === "guard" || attributes === undefined) throw sourceChanges(AUTO_CONF);
     const { systemIdentifier } = copy.control;
     const guardKeys = { keys, systemIdentifier };
-    this.run.commit(stageGuard(this.fs, copy.root, original, guardKeys, attributes));
-    this.count(SEALED_AUTO_CONF);
+    const steps = stageGuard(this.fs, copy.root, original, guardKeys, attributes);
+    this.run.commit(steps);
+    this.count({ steps, container: SEALED_AUTO_CONF });
   }
 
   /** The sealed original alone: what stands under its name is made from it at the end. */
@@ -254,19 +263,23 @@ export class SyncWriter {
     const sealed = OWN_FILES["backup-manifest"];
     if (backupManifest === "gone") this.remove([BACKUP_MANIFEST, sealed]);
     if (backupManifest !== "changed") return;
-    const { item, extra } = this.planWhole(BACKUP_MANIFEST, "content");
+    const { item } = this.planWhole(BACKUP_MANIFEST, "content");
     if (item?.kind !== "content") return;
     const step: DueStep = { action: "rename", from: workingName(sealed), to: sealed };
     const renamed = { ...item, path: sealed, sealed: this.inCopy(workingName(sealed)) };
-    await this.writeWhole([{ item: renamed, extra: extra.map(() => step) }]);
+    await this.writeWhole([{ item: renamed, extra: { steps: [step], container: sealed } }]);
   }
 
   private isRelation(path: BytePath): boolean {
     return parseRelationPath(path, this.places.copy) !== undefined;
   }
 
-  private count(path: BytePath): void {
-    this.bytesWritten += this.fs.stat(this.inCopy(path))?.sizeBytes ?? 0;
+  private count({ steps, container }: WholeSteps): void {
+    const sizeOf = (path: BytePath): number => this.fs.stat(this.inCopy(path))?.sizeBytes ?? 0;
+    for (const step of steps) if (step.action === "rename") this.bytesWritten += sizeOf(step.to);
+    if (container === undefined) return;
+    this.containers.pages++;
+    this.containers.bytes += sizeOf(container);
   }
 
   private inCopy(path: BytePath): BytePath {

@@ -30,7 +30,7 @@ export function* plainInventory(
   source: Datadir,
   options: InventoryOptions,
 ): Generator<InventoryEntry> {
-  for (const found of takeInventory(fs, source, options, false)) {
+  for (const found of takeInventory(fs, source, options, "first")) {
     const { classification } = found.entry;
     const isOwn = classification.class === "own" && classification.file !== "lock";
     if (isOwn || classification.class === "sidecar" || found.action.do === "nothing")

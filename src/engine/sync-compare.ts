@@ -6,13 +6,15 @@
 import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { AUTO_CONF, BACKUP_MANIFEST, OWN_FILES } from "../datadir/classify.ts";
 import type { Datadir } from "../datadir/datadir.ts";
-import { sidecarName } from "../datadir/relation-path.ts";
+import { type RelationFile, sidecarName } from "../datadir/relation-path.ts";
 import { slotCountOf } from "../datadir/relation-job.ts";
 import { containerHeaderOf } from "../datadir/sealed-file.ts";
 import type { WalkEntry } from "../datadir/walk.ts";
+import { StateError } from "../errors.ts";
 import type { ManifestClass, ManifestEntry } from "../format/manifest-entry.ts";
 import { joinByPath } from "../format/manifest-order.ts";
 import type { Manifest } from "../format/manifest.ts";
+import { type ScopeFilter, scopeFilter, type ScopePart } from "../format/scope.ts";
 import { slotsPerPage } from "../format/sidecar-page.ts";
 import { SLOT_BYTES } from "../format/slot.ts";
 import type { TaskRunner } from "../workers/runner.ts";
@@ -67,10 +69,17 @@ class TreeComparison {
   private readonly pair: SyncPair;
   private readonly problems: FirstProblem;
   private readonly changes: SyncChanges = new SyncChanges();
+  private readonly isInScope: ScopeFilter;
+  /** Relations that the scope names and that the source has not shown yet. */
+  private readonly missingParts: Set<ScopePart>;
 
   constructor(engine: EngineContext, pair: SyncPair) {
     this.engine = engine;
     this.pair = pair;
+    const { scope } = pair.manifest.header;
+    this.isInScope = scopeFilter(scope);
+    const parts = scope.included === "all" ? [] : scope.included;
+    this.missingParts = new Set(parts.filter((part) => part.startsWith("relation:")));
     this.problems = new FirstProblem(
       pair.resumed
         ? "Restore what is damaged from a backup of the copy, or encrypt the source into a new directory."
@@ -95,7 +104,23 @@ class TreeComparison {
       },
     );
     this.problems.throwIfAny();
+    this.assertScopeIsThere();
     return this.changes;
+  }
+
+  /**
+   * A relation that was rewritten (VACUUM FULL, TRUNCATE) has another relfilenumber: it would be plain in the copy.
+   * @throws {StateError} when the source lacks a relation that the copy's scope names.
+   */
+  private assertScopeIsThere(): void {
+    const [part] = this.missingParts;
+    if (part === undefined) return;
+    throw new StateError(
+      `the source has no ${part.replace(":", " ")}, which the copy's scope names`,
+      {
+        hint: "It was dropped, or rewritten under another number, which would be left plain. Nothing was changed. Encrypt the source into a new directory.",
+      },
+    );
   }
 
   private *plan(): Generator<Planned<Compared>> {
@@ -116,11 +141,16 @@ class TreeComparison {
   private *inSource(): Generator<{ path: BytePath; wanted: InventoryEntry }> {
     const { engine, pair } = this;
     const options = {
+      scope: pair.manifest.header.scope,
       wal: pair.manifest.header.wal === "skip" ? "skip" : "sealed",
       sealConfig: pair.sealConfig,
       keyringId: pair.manifest.header.keyringId,
     } as const;
     for (const wanted of plainInventory(engine.fs, pair.source, options)) {
+      const { classification } = wanted.entry;
+      // Its other forks may be left behind.
+      if (classification.class === "relation" && classification.file.fork === "main")
+        this.missingParts.delete(partOf(classification.file));
       if (wanted.action.do !== "pass") yield { path: wanted.entry.path, wanted };
     }
   }
@@ -153,12 +183,21 @@ class TreeComparison {
     const { fs } = this.engine;
     const absolute = joinPath(this.pair.copy.root, found.path);
     const sizeBytes = fs.stat(absolute)?.sizeBytes ?? 0;
-    const manifestClass: ManifestClass =
-      found.classification.class === "relation" ? "P" : this.isContainer(found) ? "S" : "R";
+    const manifestClass: ManifestClass = this.hasSidecar(found)
+      ? "P"
+      : this.isContainer(found)
+        ? "S"
+        : "R";
     return { class: manifestClass, sizeBytes, digest: undefined };
   }
 
-  private isContainer({ path }: WalkEntry): boolean {
+  /** Whether it is, or is to be, sealed page by page: a relation in scope, but for empty files. */
+  private hasSidecar({ classification }: WalkEntry): boolean {
+    return classification.class === "relation" && this.isInScope(classification.file);
+  }
+
+  private isContainer({ path, classification }: WalkEntry): boolean {
+    if (classification.class === "relation") return false;
     return containerHeaderOf(this.engine.fs, joinPath(this.pair.copy.root, path)) !== undefined;
   }
 
@@ -180,7 +219,7 @@ class TreeComparison {
   /** Whether a file of the copy has the form that the source's is to have; a sealed one stays sealed. */
   private howToReplace(found: WalkEntry, { entry, action }: InventoryEntry): "as-it-is" | "anew" {
     if (found.kind !== "file") return "anew";
-    if (entry.classification.class === "relation") return "as-it-is";
+    if (entry.classification.class === "relation") return "as-it-is"; // whose scope never changes
     return action.do !== "seal-content" || this.isContainer(found) ? "as-it-is" : "anew";
   }
 
@@ -247,11 +286,10 @@ class TreeComparison {
       this.replace(path, wanted, found);
       return;
     }
-    if (wanted.entry.classification.class === "relation") {
+    if (this.hasSidecar(wanted.entry)) {
       this.takeRelation(path, found, wanted, result);
     } else if (result?.differs === true) {
-      if (path === CONTROL_PATH) changes.control = true;
-      else this.replace(path, wanted, found);
+      this.replace(path, wanted, found);
     }
   }
 
@@ -304,10 +342,11 @@ class TreeComparison {
     const how: WholeFile =
       wanted.action.do === "seal-relation"
         ? "relation"
-        : wanted.action.do === "seal-content" || (found?.kind === "file" && this.isSealed(found))
+        : wanted.action.do === "seal-content" || (found?.kind === "file" && this.isContainer(found))
           ? "content"
           : "readable";
-    whole.push({ path, how });
+    if (path === CONTROL_PATH) this.changes.control = true;
+    else whole.push({ path, how });
     if (found === undefined && how === "relation") {
       figures.changedPages += slotCountOf(wanted.sizeBytes, this.pair.copy.control.blockSizeBytes);
     }
@@ -316,10 +355,6 @@ class TreeComparison {
     figures.largestFileBytes = Math.max(figures.largestFileBytes, wanted.sizeBytes);
     const before = this.engine.fs.stat(joinPath(this.pair.copy.root, path))?.sizeBytes ?? 0;
     figures.growthBytes += Math.max(0, wanted.sizeBytes - before);
-  }
-
-  private isSealed(found: WalkEntry): boolean {
-    return found.classification.class !== "relation" && this.isContainer(found);
   }
 
   private takeBackupManifest(found: WalkEntry | undefined, result: ItemResult | undefined): void {
@@ -334,6 +369,10 @@ class TreeComparison {
 function isFolder(entry: WalkEntry | undefined): boolean {
   if (entry?.kind === "directory") return true;
   return entry?.classification.class === "link" && entry.classification.followed;
+}
+
+function partOf({ tablespaceOid, databaseOid, relfilenumber }: RelationFile): ScopePart {
+  return `relation:${tablespaceOid}/${databaseOid}/${relfilenumber}`;
 }
 
 /** A source that has a backup_manifest, where the copy has none yet. */

@@ -29,9 +29,10 @@ import {
   nextEpoch,
   openJudgedManifest,
   openManifestOfRun,
+  rememberManifest,
 } from "./open-manifest.ts";
 import { assertFreePlace, placesOfTablespaces } from "./output-directory.ts";
-import type { ProofReport } from "./proof.ts";
+import { Proof, type ProofReport } from "./proof.ts";
 import { SyncWriter } from "./sync-apply.ts";
 import { copyAttributes } from "./sync-attributes.ts";
 import type { SyncChanges, SyncFigures } from "./sync-changes.ts";
@@ -221,7 +222,7 @@ export function resumeSync(
   const isOver = manifest.header.epoch === epoch;
   const { lastEpoch } = memory.judge(directoryId, epoch, manifest.root.toString("hex"));
   const judge = ({ committed }: JournalContent): void => {
-    // The manifest takes its place by the last entry, and the memory is raised when the journal has gone.
+    // The manifest takes its place by the last entry, and the memory is raised after it.
     const isOlder = lastEpoch >= epoch && !acceptOlder;
     if (committed || (!isOver && !isOlder)) return;
     throw new IntegrityError(
@@ -237,21 +238,15 @@ export function resumeSync(
 /** All is in its place, the manifest, too: what is left is to end the run. */
 export function endSync(
   fs: FileSystem,
-  { keys, memory }: KeyContext,
+  keyContext: KeyContext,
   copy: Datadir,
   run: DirectoryRun,
 ): void {
-  const manifest = openManifestOfRun(fs, copy.root, keys, run.header);
+  const manifest = openManifestOfRun(fs, copy.root, keyContext.keys, run.header);
   if (manifest === undefined) throw manifestIsMissing(copy.root);
-  const pagesByKey = new Map<number, number>();
-  for (const { keys: uses } of manifest.entries()) {
-    for (const { keyId, count } of uses)
-      pagesByKey.set(keyId, (pagesByKey.get(keyId) ?? 0) + count);
-  }
+  // Before the journal goes: afterwards no recovery would tell the state what was written.
+  rememberManifest(keyContext, copy, manifest);
   run.end();
-  const { directoryId, epoch } = manifest.header;
-  const root = manifest.root.toString("hex");
-  memory.remember({ directoryId, epoch, root, path: copy.realRoot, pagesByKey });
 }
 
 /** One comparison, and what is written after it: they share their workers. */
@@ -336,15 +331,22 @@ class Session {
         epoch,
         control: after.copy.controlBytes,
       };
-      const { proof, steps } = await writeManifests(engine, this.runner, after.copy, {
-        header,
-        keys,
-        sinceEpoch: epoch,
-      });
+      const { signal } = engine;
+      const { proof, root, steps } = await writeManifests(
+        engine,
+        this.runner,
+        after.copy,
+        { header, keys },
+        new Proof(fs, after.copy, { header, keys, sinceEpoch: epoch, signal }),
+      );
       run.commitLast(steps);
+      const { load, newestPages } = proof;
+      const pages = newestPages + writer.containers.pages;
+      const bytes = newestPages * copy.control.blockSizeBytes + writer.containers.bytes;
+      const written = new Map([[keys.currentKeyId, { pages, bytes }]]);
+      // Before the journal goes: afterwards no recovery would tell the state what was written.
+      memory.remember({ directoryId, epoch, root, path: copy.realRoot, load, written });
       run.end();
-      const { root, pagesByKey } = proof;
-      memory.remember({ directoryId, epoch, root, path: copy.realRoot, pagesByKey });
       const manifestBytes = fs.stat(joinPath(copy.root, OWN_FILES.manifest))?.sizeBytes ?? 0;
       return {
         outcome: "synced",
@@ -352,7 +354,7 @@ class Session {
         bytesWritten: writer.bytesWritten + manifestBytes,
         epoch,
         keyId: keys.currentKeyId,
-        proof,
+        proof: { ...proof, root },
       };
     } catch (error) {
       run.abandon(() => removeWorkingFiles(fs, pair.copy));

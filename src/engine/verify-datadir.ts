@@ -6,16 +6,20 @@
 import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { AUTO_CONF, OWN_FILES } from "../datadir/classify.ts";
 import { type Datadir, openDatadir } from "../datadir/datadir.ts";
+import { parseRelationPath } from "../datadir/relation-path.ts";
 import { walkDatadir, type WalkEntry } from "../datadir/walk.ts";
 import { StateError, TdeError } from "../errors.ts";
 import type { ManifestClass, ManifestEntry } from "../format/manifest-entry.ts";
 import { joinByPath } from "../format/manifest-order.ts";
 import { type Manifest, openManifestWithoutKey } from "../format/manifest.ts";
 import type { Problem } from "../format/problem.ts";
+import { type Scope, type ScopeFilter, scopeFilter } from "../format/scope.ts";
 import { sameButForChecksums } from "../postgres/control-file.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { NEW_JOURNAL_NAME } from "../storage/journal.ts";
+import type { ItemResult } from "../workers/tasks.ts";
 import { type Planned, runBatches } from "./batches.ts";
+import { Acceptance, acceptedFiles, acceptOption } from "./accepted-changes.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
 import { unfinishedRun } from "./datadir-lock.ts";
 import { type Expectation, digestProblem, expectationOf } from "./expected-entry.ts";
@@ -24,16 +28,30 @@ import {
   hasManifest,
   manifestSource,
   openAuthenticManifest,
+  rememberManifest,
   whyNotCurrent,
 } from "./open-manifest.ts";
-import { RECOVERY_SIGNALS } from "./structure-check.ts";
+import { readableItem } from "./plan-items.ts";
+import {
+  relationsOfManifest,
+  relationsOnDisk,
+  type ScopeSelection,
+  selectScope,
+  selectsEverything,
+} from "./select-scope.ts";
+import { isFolderOf, RECOVERY_SIGNALS } from "./structure-check.ts";
+import { findStrippedFile, tracesOfTools } from "./tool-traces.ts";
 import { VerifyFindings, type VerifyReport } from "./verify-report.ts";
 
 export interface VerifyOptions {
   readonly root: BytePath;
   /** 64 hex digits, or a beginning of them of at least 16. */
   readonly expectRoot: string | undefined;
+  /** Only these relations, and nothing else; everything where nothing is named. */
+  readonly scope: ScopeSelection;
   readonly acceptOlder: boolean;
+  /** Configuration files to take as they are now, whatever the manifest says of them. */
+  readonly acceptChanged: readonly BytePath[];
 }
 
 /**
@@ -54,7 +72,7 @@ export async function verifyDatadir(
 
 interface Extra {
   readonly entry: ManifestEntry | undefined;
-  readonly found: WalkEntry | undefined;
+  readonly found: WalkEntry;
   readonly problems: readonly Problem[];
 }
 
@@ -65,7 +83,11 @@ class Verification {
   private readonly keyContext: KeyContext | undefined;
   private readonly options: VerifyOptions;
   private readonly findings: VerifyFindings = new VerifyFindings();
+  private readonly acceptance: Acceptance;
   private manifest: Manifest | undefined;
+  /** Undefined: everything is checked. */
+  private selected: Scope | undefined;
+  private isSelected: ScopeFilter = () => true;
 
   constructor(
     engine: EngineContext,
@@ -78,16 +100,25 @@ class Verification {
     this.datadir = datadir;
     this.keyContext = keyContext;
     this.options = options;
+    this.acceptance = new Acceptance(options.acceptChanged);
   }
 
   async run(): Promise<VerifyReport> {
     this.manifest = this.readManifest();
     this.judgeManifest();
+    this.select();
+    if (this.manifest !== undefined)
+      this.acceptance.assertAllExist(this.fs, this.datadir.root, this.manifest);
     await this.checkFiles();
     this.addNotices();
-    const { manifest, findings, keyContext } = this;
+    const { manifest, findings, keyContext, datadir } = this;
+    if (!findings.clean) {
+      const isWrong = (path: BytePath): boolean => findings.isWrong(displayPath(path));
+      findings.traces(tracesOfTools(this.fs, datadir, manifest, isWrong));
+    }
     const root = manifest?.root.toString("hex");
-    if (findings.clean && manifest !== undefined && keyContext !== undefined)
+    const isWhole = this.selected === undefined;
+    if (isWhole && findings.clean && manifest !== undefined && keyContext !== undefined)
       this.remember(manifest, keyContext);
     return findings.report({
       depth: keyContext === undefined ? "checksums" : "tags",
@@ -95,6 +126,9 @@ class Verification {
       keyringId: manifest?.header.keyringId,
       epoch: manifest?.header.epoch,
       root,
+      scope: manifest?.header.scope,
+      selected: this.selected,
+      accepted: acceptedFiles(this.acceptance.changes),
     });
   }
 
@@ -140,6 +174,22 @@ class Verification {
     if (problem !== undefined) this.problem("rollback", OWN_FILES.manifest, problem);
   }
 
+  private select(): void {
+    const { fs, datadir, manifest, options } = this;
+    if (selectsEverything(options.scope)) return;
+    const onDisk = relationsOnDisk(fs, datadir);
+    const known = manifest === undefined ? onDisk : relationsOfManifest(onDisk, manifest);
+    this.selected = selectScope(known, options.scope);
+    this.isSelected = scopeFilter(this.selected);
+  }
+
+  /** Whether a path is to be looked at: where relations were named, theirs and no other. */
+  private looksAt(path: BytePath): boolean {
+    if (this.selected === undefined) return true;
+    const file = parseRelationPath(path, this.datadir);
+    return file !== undefined && this.isSelected(file);
+  }
+
   private async checkFiles(): Promise<void> {
     const { engine, datadir, keyContext, findings, manifest } = this;
     const { control } = datadir;
@@ -174,8 +224,11 @@ class Verification {
           for (const { extra, result } of done) {
             for (const problem of extra.problems) findings.problem(problem);
             if (result === undefined) continue;
+            const { entry, found } = extra;
+            if (this.isAccepted(found, entry, result)) continue;
             findings.add(result);
-            const { entry } = extra;
+            if (entry?.class === "O" && found.classification.class === "relation")
+              findings.outOfScope(result.sizeBytes ?? 0);
             const differs = entry === undefined ? undefined : digestProblem(entry, result);
             if (differs !== undefined && entry !== undefined) this.reportDifference(entry, differs);
           }
@@ -188,25 +241,49 @@ class Verification {
   }
 
   private *plan(): Generator<Planned<Extra>> {
-    const entries = this.manifest?.entries() ?? [];
-    for (const { path, entry, found } of joinByPath(entries, this.walk())) {
+    for (const { path, entry, found } of joinByPath(this.entries(), this.walk())) {
       if (found === undefined && entry !== undefined) this.reportMissing(path, entry);
       if (found === undefined) continue;
+      if (entry === undefined && this.acceptance.allows(found, entry)) {
+        const sizeBytes = this.fs.stat(joinPath(this.datadir.root, path))?.sizeBytes ?? 0;
+        const places = { source: this.datadir.root, output: undefined };
+        const item = readableItem(places, path, sizeBytes);
+        yield { item, extra: { entry, found, problems: [] } };
+        continue;
+      }
       const expected = entry ?? this.assumedEntry(found);
       if (expected === undefined) continue;
       const { problems, item }: Expectation = expectationOf(this.fs, this.datadir, found, expected);
-      // Settings beside the guard make it longer; what it holds is looked at when it has been read.
+      // Settings beside the guard make it longer, and so may edits; the content is looked at when it has been read.
       const isGuard =
         path === AUTO_CONF && settingsAddedToGuard(this.fs, this.datadir.root).length > 0;
-      const judged = isGuard ? problems.filter(({ kind }) => kind !== "size") : problems;
+      const mayDiffer = isGuard || this.acceptance.allows(found, entry);
+      const judged = mayDiffer ? problems.filter(({ kind }) => kind !== "size") : problems;
       yield { item, extra: { entry, found, problems: judged } };
     }
+  }
+
+  /** The lines of what is looked at. */
+  private *entries(): Generator<ManifestEntry> {
+    for (const entry of this.manifest?.entries() ?? []) if (this.looksAt(entry.path)) yield entry;
+  }
+
+  /** Whether a file is not what its line says, and is taken as it is: then it is counted as that and nothing else. */
+  private isAccepted(
+    found: WalkEntry,
+    entry: ManifestEntry | undefined,
+    { digest, sizeBytes = 0 }: ItemResult,
+  ): boolean {
+    const { acceptance } = this;
+    if (digest === undefined || !acceptance.allows(found, entry)) return false;
+    return acceptance.take({ path: found.path, digest, sizeBytes }, entry);
   }
 
   /** What has a line in the manifest, or should have. Everything else is looked at on the way. */
   private *walk(): Generator<WalkEntry> {
     for (const found of walkDatadir(this.fs, this.datadir.root, this.datadir)) {
       const { path, classification } = found;
+      if (!this.looksAt(classification.class === "sidecar" ? classification.of : path)) continue;
       switch (classification.class) {
         case "sidecar": {
           const owner = this.fs.stat(joinPath(this.datadir.root, classification.of));
@@ -264,8 +341,8 @@ class Verification {
         this.findings.notice(
           `${path} was added after encryption; decryption leaves it out unless it is asked to keep it`,
         );
-      } else {
-        this.problem("extra", path, "the manifest does not name it");
+      } else if (!isFolderOf(this.acceptance, found)) {
+        this.problem("extra", path, withHint("the manifest does not name it", path));
       }
       return undefined;
     }
@@ -283,7 +360,8 @@ class Verification {
 
   private reportMissing(path: BytePath, entry: ManifestEntry): void {
     if (entry.expendable) this.findings.missing(displayPath(path));
-    else this.problem("missing", path, "the file is missing");
+    else if (!this.acceptance.takeRemoved(entry))
+      this.problem("missing", path, withHint("the file is missing", path, entry));
   }
 
   private reportDifference(entry: ManifestEntry, problem: Problem): void {
@@ -309,7 +387,7 @@ class Verification {
       });
       return;
     }
-    findings.problem(problem);
+    findings.problem({ ...problem, message: withHint(problem.message, entry.path, entry) });
   }
 
   private addNotices(): void {
@@ -320,22 +398,16 @@ class Verification {
 
   private totalBytes(): number {
     let bytes = 0;
-    for (const { sizeBytes } of this.manifest?.entries() ?? []) bytes += sizeBytes;
+    for (const { sizeBytes } of this.entries()) bytes += sizeBytes;
     return bytes;
   }
 
-  private remember(manifest: Manifest, { memory }: KeyContext): void {
+  private remember(manifest: Manifest, keyContext: KeyContext): void {
     const { directoryId, epoch } = manifest.header;
     const root = manifest.root.toString("hex");
-    const { verdict } = memory.judge(directoryId, epoch, root);
-    if (verdict !== "unknown" && verdict !== "newer") return;
-    memory.remember({
-      directoryId,
-      epoch,
-      root,
-      path: this.datadir.realRoot,
-      pagesByKey: this.findings.usedKeys,
-    });
+    const { verdict } = keyContext.memory.judge(directoryId, epoch, root);
+    if (verdict === "unknown" || verdict === "newer")
+      rememberManifest(keyContext, this.datadir, manifest);
   }
 
   private problem(kind: Problem["kind"], path: BytePath, message: string): void {
@@ -350,6 +422,12 @@ function kindOfManifestError({ code }: TdeError): Problem["kind"] {
 
 const CONTROL_PATH = "global/pg_control";
 
+/** What was found, and the option that takes it as it is where there is one. */
+function withHint(message: string, path: BytePath, entry?: ManifestEntry): string {
+  const option = acceptOption(path, entry);
+  return option === undefined ? message : `${message} (on purpose? ${option})`;
+}
+
 /** @throws {StateError} when nothing in the directory is sealed: there is nothing to verify. */
 export function assertEncrypted(fs: FileSystem, datadir: Datadir): void {
   if (hasManifest(fs, datadir.root)) return;
@@ -357,7 +435,8 @@ export function assertEncrypted(fs: FileSystem, datadir: Datadir): void {
     const own = classification.class === "own" && classification.file !== "lock";
     if (own || classification.class === "sidecar") return;
   }
+  if (findStrippedFile(fs, datadir) !== undefined) return;
   throw new StateError(`"${displayPath(datadir.root)}" is not encrypted`, {
-    hint: "There is no manifest, no sidecar and no sealed file in it.",
+    hint: "There is no manifest, no sidecar and no sealed page in it.",
   });
 }

@@ -2,7 +2,10 @@
  * What verify found, gathered as it goes: a bounded number of problems, the count of all, and sums by key id.
  */
 import type { Problem, ProblemKind } from "../format/problem.ts";
+import type { Scope } from "../format/scope.ts";
 import type { ItemResult } from "../workers/tasks.ts";
+import type { AcceptedFile } from "./accepted-changes.ts";
+import type { ToolTrace } from "./tool-traces.ts";
 
 /** Kept in memory and printed; the count goes on. */
 const MAX_PROBLEMS = 10_000;
@@ -17,6 +20,12 @@ export interface VerifyReport {
   readonly epoch: bigint | undefined;
   /** 64 hex digits. */
   readonly root: string | undefined;
+  /** Which relations are encrypted, as the manifest says. */
+  readonly scope: Scope | undefined;
+  /** The relations that were checked, and nothing else was; undefined when everything was. */
+  readonly selected: Scope | undefined;
+  /** Relation files that are plain because the scope leaves them out: held against their digests. */
+  readonly outOfScope: { readonly files: number; readonly bytes: number };
   readonly files: number;
   readonly pages: number;
   readonly bytes: number;
@@ -25,7 +34,11 @@ export interface VerifyReport {
   readonly keys: readonly { readonly keyId: number; readonly pages: number }[];
   /** Files that backup tools leave out by design, and that are not there. */
   readonly missingExpendable: readonly string[];
+  /** Configuration that is not what the manifest says and that the user named: counted nowhere else. */
+  readonly accepted: readonly AcceptedFile[];
   readonly notices: readonly string[];
+  /** Which of PostgreSQL's tools seems to be behind the problems, and what to do. */
+  readonly traces: readonly ToolTrace[];
   readonly problems: readonly Problem[];
   readonly problemCount: number;
   /** Of all problems, also of those that are only counted. */
@@ -37,12 +50,14 @@ export class VerifyFindings {
   private readonly kinds: Set<ProblemKind> = new Set();
   private readonly missingExpendable: string[] = [];
   private readonly notices: string[] = [];
+  private toolTraces: readonly ToolTrace[] = [];
   private readonly pagesByKey: Map<number, number> = new Map();
   private problemCount = 0;
   private files = 0;
   private pages = 0;
   private bytes = 0;
   private wrongChecksums = 0;
+  private readonly plain: { files: number; bytes: number } = { files: 0, bytes: 0 };
 
   problem(problem: Problem): void {
     this.problemCount++;
@@ -71,20 +86,35 @@ export class VerifyFindings {
     this.problemCount += (result.problemCount ?? 0) - (result.problems?.length ?? 0);
   }
 
+  /** Counts a file among the plain ones, besides what `add` counts. */
+  outOfScope(bytes: number): void {
+    this.plain.files++;
+    this.plain.bytes += bytes;
+  }
+
+  traces(found: readonly ToolTrace[]): void {
+    this.toolTraces = found;
+  }
+
+  /** Whether one of the problems that are kept is of this file. */
+  isWrong(path: string): boolean {
+    return this.problems.some((problem) => problem.path === path);
+  }
+
   get clean(): boolean {
     return this.problemCount === 0;
   }
 
-  get usedKeys(): ReadonlyMap<number, number> {
-    return this.pagesByKey;
-  }
-
   report(
-    facts: Pick<VerifyReport, "depth" | "directoryId" | "keyringId" | "epoch" | "root">,
+    facts: Pick<
+      VerifyReport,
+      "depth" | "directoryId" | "keyringId" | "epoch" | "root" | "scope" | "selected" | "accepted"
+    >,
   ): VerifyReport {
     return {
       ...facts,
       ok: this.clean,
+      outOfScope: this.plain,
       files: this.files,
       pages: this.pages,
       bytes: this.bytes,
@@ -94,6 +124,7 @@ export class VerifyFindings {
         .map(([keyId, pages]) => ({ keyId, pages })),
       missingExpendable: this.missingExpendable,
       notices: this.notices,
+      traces: this.toolTraces,
       problems: this.problems,
       problemCount: this.problemCount,
       kinds: [...this.kinds],

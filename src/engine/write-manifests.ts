@@ -1,5 +1,5 @@
 /**
- * The end of an encryption: the proof, and the manifests that come of it. Where the directory is a base backup, two
+ * The end of a run that seals: the proof, and the manifests that come of it. Where the directory is a base backup, two
  * manifests list each other: tde.manifest digests the rewritten backup_manifest, and that one lists tde.manifest by its
  * size alone, which the digest does not change. So first comes tde.manifest without it, a draft from which the size is
  * known; then backup_manifest; then tde.manifest with it.
@@ -20,25 +20,36 @@ import { fileParts, writeAll } from "../storage/file-io.ts";
 import type { FileStat, FileSystem } from "../storage/file-system.ts";
 import type { DueStep } from "../storage/journal.ts";
 import type { TaskRunner } from "../workers/runner.ts";
-import {
-  filesToSum,
-  hasSealedBackupManifest,
-  openSealedBackupManifest,
-} from "./backup-manifest.ts";
 import type { EngineContext } from "./context.ts";
 import { writeNewFile } from "./guard.ts";
-import { Proof, type ProofReport } from "./proof.ts";
-import { type StoredFacts, StoredFactsFile } from "./stored-facts.ts";
+import { type FileToSum, type StoredFacts, StoredFactsFile } from "./stored-facts.ts";
 
 export interface ManifestOptions {
   readonly header: ManifestHeader;
   readonly keys: DataKeys;
-  /** As in ProofOptions. */
-  readonly sinceEpoch?: bigint | undefined;
 }
 
-export interface WrittenManifests {
-  readonly proof: ProofReport;
+/** What a new tde.manifest is made from. */
+export interface ManifestProof<Report> {
+  /** Writes it under `name`, durably, without a line for a backup_manifest that is rewritten. */
+  writeManifest(runner: TaskRunner, name: BytePath): Promise<Report>;
+  /** Undefined where backup_manifest is not rewritten; called after `writeManifest`. */
+  readonly rewriting: (() => BackupRewriting) | undefined;
+}
+
+export interface BackupRewriting {
+  readonly from: BackupManifest;
+  /** Files whose facts changed, in the order of `from`; then those to be added to it. */
+  readonly toSum: Iterable<FileToSum>;
+}
+
+export interface WrittenManifests<Report> {
+  /** Its root is that of the draft, where there was one. */
+  readonly proof: Report;
+  /** 64 hex digits. */
+  readonly root: string;
+  /** Of a backup_manifest that was rewritten. */
+  readonly backupManifestBytes: number | undefined;
   /** What lets the new files, which are synced, take their places: all of them in one entry of the journal. */
   readonly steps: readonly DueStep[];
 }
@@ -51,43 +62,41 @@ const MANIFEST_STEP: DueStep = { action: "rename", from: MANIFEST, to: OWN_FILES
 const REWRITTEN_STEP: DueStep = { action: "rename", from: REWRITTEN, to: BACKUP_MANIFEST };
 
 /**
- * Proves what lies on disk and writes tde.manifest and, where its original is sealed, backup_manifest under their
+ * Proves what lies on disk and writes tde.manifest and, where it is to be rewritten, backup_manifest under their
  * working names, durably.
  * @throws {IntegrityError} when something is not sealed as it should be. @throws {KeyError} {StorageError}.
  */
-export async function writeManifests(
+export async function writeManifests<Report extends { readonly root: string }>(
   engine: EngineContext,
   runner: TaskRunner,
   datadir: Datadir,
   options: ManifestOptions,
-): Promise<WrittenManifests> {
+  proof: ManifestProof<Report>,
+): Promise<WrittenManifests<Report>> {
   const { fs, signal } = engine;
-  const proof = new Proof(fs, datadir, { ...options, signal });
-  if (!hasSealedBackupManifest(fs, datadir.root)) {
-    return { proof: await proof.writeManifest(runner, MANIFEST), steps: [MANIFEST_STEP] };
+  const { rewriting } = proof;
+  if (rewriting === undefined) {
+    const report = await proof.writeManifest(runner, MANIFEST);
+    const { root } = report;
+    return { proof: report, root, backupManifestBytes: undefined, steps: [MANIFEST_STEP] };
   }
   const report = await proof.writeManifest(runner, DRAFT);
   const draft = openDraft(fs, datadir, options);
-  const original = openSealedBackupManifest(fs, datadir, options.keys);
+  const { from, toSum } = rewriting();
 
   engine.progress.end();
   engine.progress.begin("checksumming", storedBytes(draft));
   const facts = new StoredFactsFile(fs, datadir.root);
-  await facts.fill(runner, datadir, filesToSum(fs, datadir, original), signal);
+  await facts.fill(runner, datadir, toSum, signal);
 
-  const entry = writeBackupManifest(fs, datadir, { draft, original, facts });
+  const entry = writeBackupManifest(fs, datadir, { draft, original: from, facts });
   const root = writeFinalManifest(fs, datadir, options, draft, entry);
   facts.remove();
   fs.remove(joinPath(datadir.root, DRAFT));
-  const listed = {
-    why: "list of the backup's files, rewritten for pg_verifybackup",
-    exposed: false,
-    files: 1,
-    bytes: entry.sizeBytes,
-    example: BACKUP_MANIFEST,
-  };
   return {
-    proof: { ...report, root, plaintext: [...report.plaintext, listed] },
+    proof: report,
+    root,
+    backupManifestBytes: entry.sizeBytes,
     steps: [REWRITTEN_STEP, MANIFEST_STEP],
   };
 }
@@ -146,8 +155,12 @@ function* rewritten(
   };
   try {
     yield* original.rewrite({
-      // The facts come in the order of the original: what they do not name has not changed.
-      changeOf: ({ path }) => (next.done !== true && next.value.path === path ? take() : "keep"),
+      changeOf({ path }) {
+        // It is listed anew, behind all others.
+        if (path === OWN_FILES.manifest) return "remove";
+        // The facts come in the order of the original: what they do not name has not changed.
+        return next.done !== true && next.value.path === path ? take() : "keep";
+      },
       added: added(),
     });
   } finally {

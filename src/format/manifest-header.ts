@@ -5,6 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { FormatError } from "../errors.ts";
+import { parseScope, type Scope, SCOPE_FORM, serializeScope } from "./scope.ts";
 
 export const MANIFEST_NAME = "tde.manifest";
 /** How much of pg_control the manifest keeps; the rest of the original's 8192 bytes is zero. */
@@ -22,11 +23,8 @@ export interface ManifestHeader {
   readonly keyId: number;
   /** At least 1; each completed command raises it. */
   readonly epoch: bigint;
-  /**
-   * The whole cluster, or parts of it in rising order of their bytes: `database:<oid>`,
-   * `relation:<tablespace>/<database>/<relfilenumber>`, `tablespace:<oid>`.
-   */
-  readonly scope: "all" | readonly string[];
+  /** Relations outside of it are plain, and have entries of class O. */
+  readonly scope: Scope;
   readonly wal: WalMode;
   /** The first 512 bytes of the original global/pg_control. */
   readonly control: Buffer;
@@ -34,8 +32,6 @@ export interface ManifestHeader {
 
 const U64_LIMIT = 2n ** 64n;
 const DECIMAL = "0|[1-9]\\d{0,19}";
-const OID = "(?:0|[1-9]\\d{0,9})";
-const PART = `(?:database:${OID}|relation:${OID}/${OID}/(?:${DECIMAL})|tablespace:${OID})`;
 
 /** Each line's name, and the only form that its value may have. */
 const LINES = [
@@ -45,7 +41,7 @@ const LINES = [
   { name: "system", form: new RegExp(`^(?:${DECIMAL})$`) },
   { name: "key", form: /^[1-9]\d{0,9}$/ },
   { name: "epoch", form: /^[1-9]\d{0,19}$/ },
-  { name: "scope", form: new RegExp(`^(?:all|${PART}(?:,${PART})*)$`) },
+  { name: "scope", form: SCOPE_FORM },
   { name: "wal", form: /^(?:skip|sealed|readable)$/ },
   { name: "control", form: /^[A-Za-z0-9+/]{683}=$/ },
 ] as const;
@@ -61,7 +57,7 @@ export function serializeManifestHeader(header: ManifestHeader): string {
     String(header.systemIdentifier),
     String(header.keyId),
     String(header.epoch),
-    header.scope === "all" ? "all" : header.scope.join(","),
+    serializeScope(header.scope),
     header.wal,
     header.control.toString("base64"),
   ];
@@ -115,15 +111,6 @@ export function parseManifestHeader(lines: readonly string[], where: string): Ma
     wal: value("wal") as WalMode,
     control,
   };
-}
-
-function parseScope(text: string, where: string): "all" | string[] {
-  if (text === "all") return "all";
-  const parts = text.split(",");
-  if (parts.some((part, i) => i > 0 && part <= (parts[i - 1] ?? ""))) {
-    throw new FormatError(`${where} has a scope that is not in rising order`);
-  }
-  return parts;
 }
 
 function invalid(where: string, line: number, name: string): FormatError {

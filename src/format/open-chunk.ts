@@ -48,6 +48,8 @@ export class ChunkOpener {
   /** Whole pages, zero pages and tails under each key id. */
   readonly pagesByKey: Map<number, number> = new Map();
   readonly macKeyIds: Set<number> = new Set();
+  /** Slots of epoch `maxEpoch`. */
+  newestSlots: number = 0;
   wrongChecksums: number = 0;
   /** In the chunk in hand. */
   private wholePages = 0;
@@ -193,6 +195,7 @@ export class ChunkOpener {
     }
     this.pagesByKey.set(fields.keyId, (this.pagesByKey.get(fields.keyId) ?? 0) + 1);
     if ((fields.flags & SLOT_FLAG.wrongChecksum) !== 0) this.wrongChecksums++;
+    if (fields.epoch === context.maxEpoch) this.newestSlots++;
     if (!this.isWanted(index)) return true;
     if (!isTail) this.checkStoredForm(index, block, fields.kind, fields.flags);
     if (context.keys === undefined || !context.pageTags) return true;

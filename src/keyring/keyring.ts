@@ -107,6 +107,15 @@ export async function openKeyring(
   );
 }
 
+export interface RecipientTrials {
+  /** By recipient number: the secret that opens it, as messages name it. */
+  readonly openers: ReadonlyMap<number, string>;
+  /** Secrets that could not be reached. */
+  readonly failures: readonly KeyError[];
+  /** Secrets that open no recipient. */
+  readonly unused: readonly string[];
+}
+
 export class Keyring {
   readonly place: KeyringPlace;
   readonly file: KeyringFile;
@@ -240,18 +249,45 @@ export class Keyring {
     if (key.state === "destroyed") throw new StateError(`key ${keyId} has been destroyed already`);
     if (key.state === "current") {
       throw new StateError(`key ${keyId} is the current key of ${this.name}`, {
-        hint: 'Make a new one with "tde keyring new-key", decrypt every directory and encrypt it again, then destroy this one.',
+        hint: `Make a new one with "tde keyring new-key", move every directory to it with "tde rotate --from-key ${keyId}", then destroy this one.`,
       });
     }
     const users = directoriesUsing(state, keyId);
     const [first] = users;
     if (first !== undefined) {
-      const more = users.length > 1 ? ` and ${users.length - 1} more directories` : "";
-      throw new StateError(
-        `key ${keyId} is used by directory ${first.id}, last seen at "${displayPath(first.path)}"${more}`,
-        { hint: "Decrypt these directories and encrypt them again, under the current key, first." },
-      );
+      const named = users.map(({ id, path }) => `${id}, last seen at "${displayPath(path)}"`);
+      const what = users.length === 1 ? "directory" : `${users.length} directories:`;
+      throw new StateError(`key ${keyId} is used by ${what} ${named.join("; ")}`, {
+        hint: `Run "tde rotate --from-key ${keyId} -D ${displayPath(first.path)}" first, on each of them; "tde keyring forget-directory" takes one off the list that is gone for good.`,
+      });
     }
+  }
+
+  /**
+   * Tries each secret on each recipient that it could be of.
+   * @returns which of them open the keyring, and what stood in the way of the others.
+   */
+  async tryRecipients(providers: readonly KeyProvider[]): Promise<RecipientTrials> {
+    const openers = new Map<number, string>();
+    const failures: KeyError[] = [];
+    const used = new Set<KeyProvider>();
+    for (const recipient of this.file.recipients) {
+      for (const provider of providers) {
+        let owner: KeyProvider | undefined;
+        try {
+          owner = await this.#ownerOf(recipient, [provider]);
+        } catch (error) {
+          if (!(error instanceof KeyError)) throw error;
+          failures.push(error);
+        }
+        if (owner === undefined) continue;
+        openers.set(recipient.number, owner.description);
+        used.add(owner);
+        break;
+      }
+    }
+    const unused = providers.filter((provider) => !used.has(provider));
+    return { openers, failures, unused: unused.map(({ description }) => description) };
   }
 
   /** Keeps a key for reading, with a warning; what its MACs say is no longer believed. */

@@ -7,6 +7,7 @@ import { escapeBytes, unescapeBytes } from "../bytes/percent-escape.ts";
 import type { BytePath } from "../bytes/byte-path.ts";
 import { equalInConstantTime, sha256 } from "../crypto/primitives.ts";
 import { FormatError } from "../errors.ts";
+import type { KeyLoad, KeyLoads } from "./key-load.ts";
 import { isTime } from "./keyring-file.ts";
 
 export const STATE_LIMIT_BYTES: number = 16 * 2 ** 20;
@@ -28,8 +29,8 @@ export interface DirectoryMemory {
   readonly time: string;
   /** Where it was then; for people. */
   readonly path: BytePath;
-  /** Pages by key id. A key with 0 pages is used too: it authenticates a sidecar. */
-  readonly pages: ReadonlyMap<number, number>;
+  /** What each key protects in it. */
+  readonly load: KeyLoads;
 }
 
 export interface StateContent {
@@ -38,8 +39,10 @@ export interface StateContent {
   /** The highest generation of the keyring that a command saw. */
   readonly highestGeneration: number;
   readonly directories: ReadonlyMap<string, DirectoryMemory>;
-  /** Pages that were ever written under each key id. */
-  readonly keyLoad: ReadonlyMap<number, number>;
+  /** What was ever written under each key id. */
+  readonly keyLoad: KeyLoads;
+  /** Pages under one key past which writing more warns; undefined: no limit was set. */
+  readonly keyLimitPages: number | undefined;
 }
 
 export interface StateFile {
@@ -82,19 +85,25 @@ export function serializeStateFile(file: StateFile): Buffer {
 /** The bytes that the MAC covers. Directories and keys are sorted, fields have a fixed order. */
 export function stateBytes(keyId: number, content: StateContent): Buffer {
   const records: unknown[] = [
-    { keyring: content.keyringId, generation: content.highestGeneration },
+    {
+      keyring: content.keyringId,
+      generation: content.highestGeneration,
+      ...(content.keyLimitPages === undefined ? {} : { limit: content.keyLimitPages }),
+    },
   ];
-  for (const [, { id, epoch, root, time, path, pages }] of sorted(content.directories)) {
+  for (const [, { id, epoch, root, time, path, load }] of sorted(content.directories)) {
     records.push({
       directory: id,
       epoch: Number(epoch),
       root,
       time,
       path: escapeBytes(path),
-      pages: sortedByNumber(pages).map(([key, count]) => [key, count]),
+      load: sortedByNumber(load).map(([key, { pages, bytes }]) => [key, pages, bytes]),
     });
   }
-  for (const [key, pages] of sortedByNumber(content.keyLoad)) records.push({ key, pages });
+  for (const [key, { pages, bytes }] of sortedByNumber(content.keyLoad)) {
+    records.push({ key, pages, bytes });
+  }
   const lines = records.map((record) => `${JSON.stringify(record)}\n`);
   return Buffer.from(`${HEADING}\nkey ${keyId}\n${lines.join("")}`, "latin1");
 }
@@ -103,13 +112,14 @@ function parseLines(lines: readonly string[]): StateContent {
   const [head, ...rest] = lines.map(parseObject);
   if (head === undefined) throw malformed();
   const directories = new Map<string, DirectoryMemory>();
-  const keyLoad = new Map<number, number>();
+  const keyLoad = new Map<number, KeyLoad>();
   for (const record of rest) {
     if ("directory" in record) {
       const memory = parseDirectory(record);
       directories.set(memory.id, memory);
     } else {
-      keyLoad.set(keyIdIn(record["key"]), countIn(record["pages"]));
+      const load = { pages: countIn(record["pages"]), bytes: countIn(record["bytes"]) };
+      keyLoad.set(keyIdIn(record["key"]), load);
     }
   }
   return {
@@ -117,17 +127,18 @@ function parseLines(lines: readonly string[]): StateContent {
     highestGeneration: countIn(head["generation"]),
     directories,
     keyLoad,
+    keyLimitPages: head["limit"] === undefined ? undefined : limitIn(head["limit"]),
   };
 }
 
 function parseDirectory(record: Readonly<Record<string, unknown>>): DirectoryMemory {
   const time = textIn(record["time"], /^/);
-  if (!isTime(time) || !Array.isArray(record["pages"])) throw malformed();
-  const pages = new Map<number, number>();
-  for (const pair of record["pages"] as readonly unknown[]) {
-    if (!Array.isArray(pair)) throw malformed();
-    const [key, count] = pair as readonly unknown[];
-    pages.set(keyIdIn(key), countIn(count));
+  if (!isTime(time) || !Array.isArray(record["load"])) throw malformed();
+  const load = new Map<number, KeyLoad>();
+  for (const item of record["load"] as readonly unknown[]) {
+    if (!Array.isArray(item)) throw malformed();
+    const [key, pages, bytes] = item as readonly unknown[];
+    load.set(keyIdIn(key), { pages: countIn(pages), bytes: countIn(bytes) });
   }
   return {
     id: textIn(record["directory"], /^[0-9a-f]{32}$/),
@@ -135,7 +146,7 @@ function parseDirectory(record: Readonly<Record<string, unknown>>): DirectoryMem
     root: textIn(record["root"], /^[0-9a-f]{64}$/),
     time,
     path: unescapeBytes(textIn(record["path"], /^/)) as BytePath,
-    pages,
+    load,
   };
 }
 
@@ -158,6 +169,12 @@ function textIn(value: unknown, pattern: RegExp): string {
 function countIn(value: unknown): number {
   if (typeof value !== "number" || !Number.isSafeInteger(value) || value < 0) throw malformed();
   return value;
+}
+
+function limitIn(value: unknown): number {
+  const limit = countIn(value);
+  if (limit === 0) throw malformed();
+  return limit;
 }
 
 function keyIdIn(value: unknown): number {

@@ -13,6 +13,7 @@ import { readWholeFile } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { acquireLock } from "../storage/lock.ts";
 import type { DataKeys } from "./data-keys.ts";
+import { type KeyLoads, loadGained, sumOfLoads } from "./key-load.ts";
 import { stateMac } from "./key-wrap.ts";
 import {
   type DirectoryMemory,
@@ -127,19 +128,41 @@ export function updateState(
   }
 }
 
-/** A change for `updateState`: the directory as it is after a completed command. */
-export function rememberDirectory(content: StateContent, memory: DirectoryMemory): StateContent {
+/**
+ * A change for `updateState`: the directory as it is after a completed command, and what that command wrote.
+ * @param written - undefined: what is under each key now and was not when it was last seen.
+ */
+export function rememberDirectory(
+  content: StateContent,
+  memory: DirectoryMemory,
+  written?: KeyLoads,
+): StateContent {
   if (memory.epoch > BigInt(Number.MAX_SAFE_INTEGER)) {
     throw new FormatError(`directory ${memory.id} has an epoch that is too high: ${memory.epoch}`);
   }
+  const before = content.directories.get(memory.id);
   const directories = new Map([...content.directories, [memory.id, memory]]);
-  return { ...content, directories };
+  // A run that was taken up after it had told tells it again.
+  if (before?.epoch === memory.epoch && before.root === memory.root) {
+    return { ...content, directories };
+  }
+  const more = written ?? loadGained(memory.load, before?.load ?? new Map());
+  return { ...content, directories, keyLoad: sumOfLoads([content.keyLoad, more]) };
 }
 
-/** A change for `updateState`: pages that were written under a key, on top of those before. */
-export function addKeyLoad(content: StateContent, keyId: number, pages: number): StateContent {
-  const sum = Math.min((content.keyLoad.get(keyId) ?? 0) + pages, Number.MAX_SAFE_INTEGER);
-  return { ...content, keyLoad: new Map([...content.keyLoad, [keyId, sum]]) };
+/** A change for `updateState`: the directory was decrypted, and no key protects anything in it any more. */
+export function releaseDirectory(content: StateContent, directoryId: string): StateContent {
+  const seen = content.directories.get(directoryId);
+  if (seen === undefined) return content;
+  const released = { ...seen, load: new Map() };
+  return { ...content, directories: new Map([...content.directories, [directoryId, released]]) };
+}
+
+/** A change for `updateState`: the directory is gone for good, and nothing is remembered of it. */
+export function forgetDirectory(content: StateContent, directoryId: string): StateContent {
+  const directories = new Map(content.directories);
+  directories.delete(directoryId);
+  return { ...content, directories };
 }
 
 /** Is this the newest state of the directory that this user has seen? @param root - 64 hex digits. */
@@ -173,7 +196,7 @@ export function requireNotRolledBack(judgement: EpochJudgement, where: string): 
 
 /** The directories in which a key is in use, as far as the state knows. */
 export function directoriesUsing(state: StateContent, keyId: number): DirectoryMemory[] {
-  return [...state.directories.values()].filter(({ pages }) => pages.has(keyId));
+  return [...state.directories.values()].filter(({ load }) => load.has(keyId));
 }
 
 /** @throws {StateError} when the keyring is an old copy: what is made with it would clash with what exists. */
@@ -204,6 +227,7 @@ function emptyState(keys: DataKeys, status: StateStatus, warning?: string): Stat
     highestGeneration: 0,
     directories: new Map(),
     keyLoad: new Map(),
+    keyLimitPages: undefined,
     status,
     warning,
   };

@@ -32,6 +32,7 @@ export const JOURNAL_OPERATION = {
   /** Into a new directory: a crash undoes it. */
   encryptOutput: 3,
   decryptOutput: 4,
+  rotate: 5,
   /** Brings an encrypted directory up to date with a plain one. */
   sync: 6,
 } as const;

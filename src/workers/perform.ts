@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { type BytePath, displayPath } from "../bytes/byte-path.ts";
 import { randomBytes, runningSha256 } from "../crypto/primitives.ts";
 import { type ChangedSlots, PageComparison } from "../datadir/compare-relation.ts";
-import { digestSidecar, openRange, type TakePlain } from "../datadir/open-relation.ts";
+import { digestSidecar, openRange, type TakeChunk } from "../datadir/open-relation.ts";
 import { patchRange } from "../datadir/patch-relation.ts";
 import {
   type RelationFiles,
@@ -15,10 +15,12 @@ import {
   wholeRange,
 } from "../datadir/relation-job.ts";
 import { sidecarName } from "../datadir/relation-path.ts";
-import { sealRange, writeNonZero } from "../datadir/seal-relation.ts";
+import { resealRange } from "../datadir/reseal-relation.ts";
+import { sealRange, type SealTarget, writeNonZero } from "../datadir/seal-relation.ts";
 import {
   compareSealedFile,
   inspectSealedFile,
+  resealFile,
   sealFile,
   unsealFile,
   verifySealedFile,
@@ -30,7 +32,7 @@ import type { Problem } from "../format/problem.ts";
 import { FILE_SALT_BYTES } from "../format/sidecar-page.ts";
 import { type DataKeys } from "../keyring/data-keys.ts";
 import { readExactly, withFile, writeAll } from "../storage/file-io.ts";
-import type { FileSystem } from "../storage/file-system.ts";
+import type { FileSystem, OpenFile } from "../storage/file-system.ts";
 import { NewFiles } from "./new-files.ts";
 import { ProblemCollector } from "./problem-collector.ts";
 import type { OnBytes } from "./runner.ts";
@@ -46,6 +48,9 @@ import type {
   RelationItem,
   Task,
 } from "./tasks.ts";
+
+/** A digest alone. */
+const NO_DEPTH: { readonly depth?: CheckDepth; readonly wholeFiles?: CheckDepth } = {};
 
 /** New files that wait for their sync in one go; each keeps a descriptor. */
 const SYNC_GROUP = 64;
@@ -101,36 +106,71 @@ export class TaskPerformer {
         return item.kind === "content"
           ? this.openContent(item, newFiles)
           : this.copy(item, newFiles);
+      case "reseal":
+        assert(item.kind !== "readable", "what is sealed anew is sealed");
+        return item.kind === "relation"
+          ? this.resealRelation(item, newFiles)
+          : this.resealContent(item, newFiles);
       case "checksum":
         assert(item.kind === "readable", "backup_manifest lists stored files as they are");
         return this.checksum(item);
       case "check":
       case "digest": {
-        const depth = task.kind === "check" ? task.depth : undefined;
+        const { depth, wholeFiles = depth } = task.kind === "check" ? task : NO_DEPTH;
         const sinceEpoch = task.kind === "check" ? task.sinceEpoch : undefined;
         const path = item.kind === "relation" ? item.files.path : item.path;
         return new ProblemCollector(path).collect((report) => {
           if (item.kind === "relation") return this.checkRelation(item, depth, sinceEpoch, report);
-          if (item.kind === "content") return this.checkContent(item, depth);
+          if (item.kind === "content") return this.checkContent(item, wholeFiles);
           return this.digestReadable(item);
         });
       }
     }
   }
 
-  private sealRelation({ files, fileSalt, range }: RelationItem, newFiles: NewFiles): ItemResult {
+  private sealRelation(item: RelationItem, newFiles: NewFiles): ItemResult {
+    const { files, range } = item;
     return withFile(this.fs, files.plain, (source) => {
-      const whole = range === undefined;
-      const target = {
-        source,
-        sealed: newFiles.open(files.sealed, whole, source, files.sizeBytes),
-        sidecar: newFiles.open(files.sidecar, whole, source),
-        fileSalt: fileSalt === undefined ? randomBytes(FILE_SALT_BYTES) : Buffer.from(fileSalt),
-      };
+      const target = this.sealTarget(item, files, source, newFiles);
       const part = range ?? this.whole(files);
-      const counts = sealRange(this.chunk, this.context, files, target, part, this.onBytes);
-      return { path: files.path, ...counts };
+      const { chunk, context, onBytes } = this;
+      return {
+        path: files.path,
+        ...sealRange(chunk, context, files, source, target, part, onBytes),
+      };
     });
+  }
+
+  private resealRelation(item: RelationItem, newFiles: NewFiles): ItemResult {
+    const { files, range, target: paths } = item;
+    assert(paths !== undefined, "sealing anew needs new files");
+    return withFile(this.fs, files.sealed, (sealed) =>
+      withFile(this.fs, files.sidecar, (sidecar) => {
+        const target = this.sealTarget(item, paths, sealed, newFiles);
+        const part = range ?? this.whole(files);
+        const { chunk, context, onBytes } = this;
+        const source = { sealed, sidecar };
+        return {
+          path: files.path,
+          ...resealRange(chunk, context, files, source, target, part, stop, onBytes),
+        };
+      }),
+    );
+  }
+
+  /** The new files of one relation file: created, or of a range opened. */
+  private sealTarget(
+    { files, fileSalt, range }: RelationItem,
+    paths: { readonly sealed: BytePath; readonly sidecar: BytePath },
+    like: OpenFile,
+    newFiles: NewFiles,
+  ): SealTarget {
+    const whole = range === undefined;
+    return {
+      sealed: newFiles.open(paths.sealed, whole, like, files.sizeBytes),
+      sidecar: newFiles.open(paths.sidecar, whole, like),
+      fileSalt: fileSalt === undefined ? randomBytes(FILE_SALT_BYTES) : Buffer.from(fileSalt),
+    };
   }
 
   private openRelation({ files, range }: RelationItem, newFiles: NewFiles): ItemResult {
@@ -138,10 +178,10 @@ export class TaskPerformer {
       withFile(this.fs, files.sidecar, (sidecar) => {
         const plain = newFiles.open(files.plain, range === undefined, sealed, files.sizeBytes);
         const part = range ?? this.whole(files);
+        const source = { sealed, sidecar };
         const { chunk, context, onBytes } = this;
-        const takePlain = (dataBytes: number, position: number): void =>
-          writeNonZero(chunk, plain, dataBytes, position);
-        const source = { sealed, sidecar, takePlain };
+        const take: TakeChunk = (firstSlot, dataBytes) =>
+          writeNonZero(chunk, plain, dataBytes, firstSlot * context.blockSizeBytes);
         const opened = openRange(
           chunk,
           context,
@@ -151,6 +191,7 @@ export class TaskPerformer {
           { check: "tags" },
           stop,
           onBytes,
+          take,
         );
         return { path: files.path, pages: part.slotCount, wrongChecksums: opened.wrongChecksums };
       }),
@@ -174,17 +215,28 @@ export class TaskPerformer {
         result = withFile(this.fs, files.sealed, (sealed) =>
           this.withComparison(files, range, against, (comparison) => {
             const part = range ?? this.whole(files);
-            const takePlain: TakePlain | undefined =
-              comparison && ((bytes, position) => comparison.take(bytes, position));
-            const source = { sealed, sidecar, takePlain };
+            const source = { sealed, sidecar };
             const how = { check, sinceEpoch };
-            const opened = openRange(chunk, context, files, source, part, how, report, onBytes);
+            const take: TakeChunk | undefined =
+              comparison &&
+              ((firstSlot, bytes) => comparison.take(bytes, firstSlot * context.blockSizeBytes));
+            const opened = openRange(
+              chunk,
+              context,
+              files,
+              source,
+              part,
+              how,
+              report,
+              onBytes,
+              take,
+            );
             const keys = new Map(opened.pagesByKey);
             for (const keyId of opened.macKeyIds) keys.set(keyId, keys.get(keyId) ?? 0);
             fileRoot = opened.fileRoot;
-            const { wrongChecksums } = opened;
+            const { newestSlots: newestPages, wrongChecksums } = opened;
             const changed = comparison?.changed && [comparison.changed];
-            return { ...result, keys, pages: part.slotCount, wrongChecksums, changed };
+            return { ...result, keys, pages: part.slotCount, newestPages, wrongChecksums, changed };
           }),
         );
       }
@@ -265,6 +317,17 @@ export class TaskPerformer {
     });
     this.onBytes(item.sizeBytes);
     return { path: item.path };
+  }
+
+  private resealContent(item: ContentItem, newFiles: NewFiles): ItemResult {
+    const { target } = item;
+    assert(target !== undefined, "sealing anew needs a new file");
+    withFile(this.fs, item.sealed, (source) => {
+      const sealed = newFiles.open(target, true, source);
+      resealFile(this.fs, item.sealed, sealed, this.openingOptions(item));
+    });
+    this.onBytes(item.sizeBytes);
+    return { path: item.path, pages: 1 };
   }
 
   private openContent(item: ContentItem, newFiles: NewFiles): ItemResult {

@@ -21,6 +21,8 @@ export interface RelationItem {
   readonly files: RelationFiles;
   /** When sealing: 16 random bytes, the same for every range of a file. */
   readonly fileSalt?: Uint8Array | undefined;
+  /** When sealing anew: the new files. */
+  readonly target?: { readonly sealed: BytePath; readonly sidecar: BytePath } | undefined;
   readonly range?: SlotRange | undefined;
   readonly against?: Original | undefined;
 }
@@ -45,6 +47,8 @@ export interface ContentItem {
   readonly sealed: BytePath;
   /** What the container's header says it is. */
   readonly context: string;
+  /** When sealing anew: the new container. */
+  readonly target?: BytePath | undefined;
   readonly sizeBytes: number;
   readonly against?: Original | undefined;
 }
@@ -76,6 +80,9 @@ export type Task =
   | { readonly kind: "seal"; readonly items: readonly Item[] }
   /** sealed -> plain; readable files are copied. */
   | { readonly kind: "open"; readonly items: readonly Item[] }
+  /** sealed -> sealed under the current key; no readable files. */
+  /** sealed -> sealed under the current key; no readable files. */
+  | { readonly kind: "reseal"; readonly items: readonly Item[] }
   /**
    * With `sinceEpoch` the tags of those pages only that were sealed since, beside the MACs of all sidecar pages. Items
    * that name an original are held against it.
@@ -83,6 +90,8 @@ export type Task =
   | {
       readonly kind: "check";
       readonly depth: CheckDepth;
+      /** Of containers, where it is another. */
+      readonly wholeFiles?: CheckDepth | undefined;
       readonly sinceEpoch?: bigint | undefined;
       readonly items: readonly Item[];
     }
@@ -109,6 +118,8 @@ export interface ItemResult {
   readonly sizeBytes?: number | undefined;
   readonly pages?: number | undefined;
   readonly zeroPages?: number | undefined;
+  /** Those of the run's own epoch. */
+  readonly newestPages?: number | undefined;
   /** Pages whose original checksum was wrong. */
   readonly wrongChecksums?: number | undefined;
   /** Of a relation file that was held against an original: by rising ranges. */

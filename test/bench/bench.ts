@@ -1,7 +1,7 @@
 /**
  * `npm run bench`: how long tde takes beside the tools that everybody knows, on a real cluster in the page cache.
  *
- *   npm run bench -- [--size-mb 2048] [--runs 5] [--relations 0] [--json]
+ *   npm run bench -- [--size-mb 2048] [--table-mb 700] [--runs 5] [--relations 0] [--only rotate] [--json]
  *
  * Prints ratios, and with --json one document. Needs Debian's postgresql-15 for pg_checksums.
  */
@@ -20,6 +20,7 @@ import {
 import { serverUser } from "../../src/demo/server-user.ts";
 import { makeTemporaryFolder } from "../../src/demo/temporary-folder.ts";
 import { compare, type Comparison } from "./measure.ts";
+import { benchRotate } from "./rotate.ts";
 import { compareSync } from "./sync.ts";
 
 /** Stock pg_checksums fits its own major only. */
@@ -33,6 +34,8 @@ const { values: options } = parseArgs({
     "size-mb": { type: "string", default: "2048" },
     runs: { type: "string", default: "5" },
     relations: { type: "string", default: "0" },
+    "table-mb": { type: "string", default: "700" },
+    only: { type: "string", default: "" },
     json: { type: "boolean", default: false },
   },
 });
@@ -66,6 +69,13 @@ async function bench(path: string): Promise<Comparison[]> {
   const keys = ["--keyring", at("app.keyring"), "--key-file", at("kek.key")];
   const tde = (...args: string[]): readonly string[] => [process.execPath, TDE, ...args];
   run(tde("keyring", "create", ...keys, "--new-key-file"));
+
+  const rotate = async (): Promise<Comparison[]> => {
+    const results = await benchRotate({ home, path, plain, tde, run, runs });
+    say(table(results));
+    return results;
+  };
+  if (options.only === "rotate") return rotate();
 
   const work = at("work");
   const copy = at("copy");
@@ -169,10 +179,11 @@ async function bench(path: string): Promise<Comparison[]> {
       Math.max(runs, 9),
     ),
   );
+  results.push(...(await rotate()));
   return results;
 }
 
-/** Rows that do not compress, in tables of up to a gigabyte, an index, and as many empty relations as asked for. */
+/** Rows that do not compress, in tables of --table-mb, an index each, and as many empty relations as asked for. */
 async function build(home: ServerHome, datadir: string): Promise<void> {
   say(`building a cluster of ${sizeMb} MB ...`);
   initializeCluster(home, datadir, {
@@ -181,7 +192,7 @@ async function build(home: ServerHome, datadir: string): Promise<void> {
   });
   const server = await PostgresServer.start(home, datadir);
   try {
-    const tableMb = 700;
+    const tableMb = Number(options["table-mb"]);
     for (let left = sizeMb, i = 0; left > 0; left -= tableMb, i++) {
       const rows = Math.ceil((Math.min(left, tableMb) * 2 ** 20) / ROW_BYTES);
       await server.run(

@@ -283,7 +283,7 @@ test("a source of a crashed server is taken with --assume-stopped", () => {
   const { source, copy } = makePair();
   editControl(source, (bytes) => bytes.writeUInt32LE(6, CONTROL.state));
   const { stdout } = done(tde("sync", source, copy, ...KEYS, "--assume-stopped"));
-  assert.match(stdout, /^synced: 0 pages .* 1 files whole/m);
+  assert.match(stdout, /^synced: 0 pages .* 1 written whole/m);
 });
 
 test("what a backup tool leaves out comes back with a sync", () => {
@@ -292,6 +292,6 @@ test("what a backup tool leaves out comes back with a sync", () => {
   writeFileSync(join(source, "pg_stat_tmp/global.stat"), "numbers");
   done(tde("sync", source, copy, ...KEYS));
   renameSync(join(copy, "pg_stat_tmp/global.stat"), join(keys, "left-out"));
-  assert.match(done(tde("sync", source, copy, ...KEYS)).stdout, /1 files whole \(1 of them new\)/);
+  assert.match(done(tde("sync", source, copy, ...KEYS)).stdout, /1 written whole \(1 new\)/);
   done(tde("verify", "-D", copy, ...KEYS));
 });

@@ -21,6 +21,7 @@ import { decryptDatadir } from "../../src/engine/decrypt-datadir.ts";
 import { encryptDatadir } from "../../src/engine/encrypt-datadir.ts";
 import type { EncryptReport } from "../../src/engine/encrypt-report.ts";
 import { silentProgress } from "../../src/engine/progress-sink.ts";
+import { NOTHING_SELECTED } from "../../src/engine/select-scope.ts";
 import { verifyDatadir } from "../../src/engine/verify-datadir.ts";
 import type { VerifyReport } from "../../src/engine/verify-report.ts";
 import { IntegrityError, TdeError } from "../../src/errors.ts";
@@ -286,12 +287,20 @@ async function encrypt(
     assumeStopped: false,
     sealConfig: false,
     acceptOlder: false,
+    acceptChanged: [],
+    scope: NOTHING_SELECTED,
     dryRun: false,
   });
 }
 
 async function verify(root: string): Promise<VerifyReport> {
-  const options = { root: root as BytePath, expectRoot: undefined, acceptOlder: false };
+  const options = {
+    root: root as BytePath,
+    expectRoot: undefined,
+    acceptOlder: false,
+    acceptChanged: [],
+    scope: NOTHING_SELECTED,
+  };
   return verifyDatadir(engineOn(new NodeFileSystem()), KEY_CONTEXT, options);
 }
 
@@ -299,6 +308,7 @@ async function decrypt(root: string): Promise<void> {
   await decryptDatadir(engineOn(new NodeFileSystem()), KEY_CONTEXT, {
     root: root as BytePath,
     acceptOlder: false,
+    acceptChanged: [],
     restoreControl: false,
     keepRecoverySettings: false,
     dryRun: false,

@@ -3,9 +3,18 @@
  * encrypted, while they are, and after they are decrypted, and must see a changed byte all the while.
  */
 import assert from "node:assert/strict";
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { extract } from "tar";
 import {
   assertSameTree,
   type Cluster,
@@ -14,6 +23,7 @@ import {
   tableChecksums,
   treeOf,
 } from "../support/cluster.ts";
+import { keyIdsOnDisk, keysOf } from "../support/key-ids-on-disk.ts";
 import { requireStockTools, type StockTools, type ToolResult } from "../support/stock-tools.ts";
 import { runTde, type TdeResult } from "../support/tde.ts";
 
@@ -29,6 +39,9 @@ test("a base backup is accepted by pg_verifybackup while it is encrypted, and st
     const original = treeOf(backup);
     assertAccepts(tools, backup);
 
+    // In two steps: with a wider scope backup_manifest is rewritten once more, from its original.
+    tde(cluster, "encrypt-datadir", "-D", "backup", "--database", "1", ...KEYS);
+    assertAccepts(tools, backup, "--no-parse-wal");
     tde(cluster, "encrypt-datadir", "-D", "backup", ...KEYS);
     // Sealed WAL cannot be parsed.
     assertAccepts(tools, backup, "--no-parse-wal");
@@ -49,6 +62,40 @@ test("a base backup is accepted by pg_verifybackup while it is encrypted, and st
     } finally {
       await server.stop();
     }
+  } finally {
+    cluster.remove();
+  }
+});
+
+test("a base backup whose keys are rotated stays one for pg_verifybackup, and comes back", async (t) => {
+  const tools = requireStockTools(t);
+  if (tools === undefined) return;
+  const cluster = await clusterWithKeys(tools);
+  try {
+    await takeBackup(tools, cluster, "backup");
+    const backup = join(cluster.folder, "backup");
+    const original = treeOf(backup);
+    tde(cluster, "encrypt-datadir", "-D", "backup", ...KEYS);
+    tde(cluster, "keyring", "new-key", ...KEYS);
+    for (const what of [
+      ["--relation", "global/1262"],
+      ["--from-key", "1"],
+    ]) {
+      tde(cluster, "rotate", "-D", "backup", ...what, ...KEYS);
+      assertAccepts(tools, backup, "--no-parse-wal");
+      tde(cluster, "verify", "-D", "backup", ...KEYS);
+    }
+    assert.deepEqual(keysOf(keyIdsOnDisk(backup)), [2]);
+    assertRewrittenListsEverything(backup);
+    // Of what was not sealed anew the list goes on saying what it said: a changed byte shows.
+    const restore = flipByte(join(backup, "global/1260"));
+    tde(cluster, "rotate", "-D", "backup", "--relation", "global/1262", ...KEYS);
+    assert.match(verifyBackup(tools, backup, "--no-parse-wal").stderr, /global\/1260/);
+    restore();
+    tde(cluster, "decrypt-datadir", "-D", "backup", ...KEYS);
+    const except = (path: string): boolean => path === "./global/1260";
+    assertSameTree(treeOf(backup), original, { except });
+    assertAccepts(tools, backup);
   } finally {
     cluster.remove();
   }
@@ -158,20 +205,54 @@ test("what pg_verifybackup said of missing, unlisted and readable files it still
   }
 });
 
-test("a base backup in tar format is refused by name", async (t) => {
+test("a base backup in tar format is refused by name, and when unpacked as long as a tablespace is not linked", async (t) => {
   const tools = requireStockTools(t);
   if (tools === undefined) return;
-  const cluster = await clusterWithKeys(tools);
+  const cluster = await clusterWithKeys(tools, "varied");
+  const refused = (datadir: string): string => {
+    const before = treeOf(join(cluster.folder, datadir));
+    const args = ["encrypt-datadir", "-D", datadir, ...KEYS];
+    const { status, stderr } = runTde(args, { cwd: cluster.folder });
+    assert.equal(status, 5, stderr);
+    assertSameTree(treeOf(join(cluster.folder, datadir)), before);
+    return stderr;
+  };
   try {
     await takeBackup(tools, cluster, "backup", ["--format=tar"]);
-    const args = ["encrypt-datadir", "-D", "backup", ...KEYS];
-    const { status, stderr } = runTde(args, { cwd: cluster.folder });
-    assert.equal(status, 5);
-    assert.match(stderr, /is a base backup in tar format: it has base\.tar$/m);
+    assert.match(refused("backup"), /is a base backup in tar format: it has base\.tar$/m);
+
+    const [map, tablespace] = unpackTar(cluster, "backup", "unpacked");
+    const original = treeOf(tablespace);
+    assert.match(refused("unpacked"), /tablespace \d+ is not in "unpacked\/pg_tblspc"/);
+    symlinkSync(tablespace, join(cluster.folder, "unpacked/pg_tblspc", map));
+    tde(cluster, "encrypt-datadir", "-D", "unpacked", ...KEYS);
+    assert.notDeepEqual(treeOf(tablespace), original);
+    assertAccepts(tools, join(cluster.folder, "unpacked"), "--no-parse-wal");
+    tde(cluster, "decrypt-datadir", "-D", "unpacked", ...KEYS);
+    assertSameTree(treeOf(tablespace), original);
   } finally {
     cluster.remove();
   }
 });
+
+/** Unpacks a backup's tars. @returns the OID of the tablespace in tablespace_map, and where its files are now. */
+function unpackTar(cluster: Cluster, backup: string, name: string): [oid: string, folder: string] {
+  const datadir = join(cluster.folder, name);
+  const unpack = (tar: string, to: string): void => {
+    mkdirSync(to, { recursive: true, mode: 0o700 });
+    extract({ sync: true, file: join(cluster.folder, backup, tar), cwd: to });
+  };
+  unpack("base.tar", datadir);
+  unpack("pg_wal.tar", join(datadir, "pg_wal"));
+  copyFileSync(join(cluster.folder, backup, "backup_manifest"), join(datadir, "backup_manifest"));
+  const oid = /^\d+/.exec(readFileSync(join(datadir, "tablespace_map"), "latin1"))?.[0] ?? "";
+  const inPlace = readdirSync(join(cluster.folder, backup))
+    .map((file) => /^(\d+)\.tar$/.exec(file)?.[1] ?? oid)
+    .filter((other) => other !== oid);
+  for (const other of inPlace) unpack(`${other}.tar`, join(datadir, "pg_tblspc", other));
+  unpack(`${oid}.tar`, `${datadir}.ext`);
+  return [oid, `${datadir}.ext`];
+}
 
 async function clusterWithKeys(
   tools: StockTools,

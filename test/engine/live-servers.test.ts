@@ -159,6 +159,61 @@ test("stock pg_checksums accepts an encrypted cluster with every kind of relatio
   }
 });
 
+test("a table alone, then its database, then the whole cluster can be encrypted, and all of it comes back", async (t) => {
+  const tools = requireStockTools(t);
+  if (tools === undefined) return;
+  const cluster = await makeCluster(varied(tools.major));
+  const marked = (): Set<string> => new Set(markerFiles(cluster).map(([name]) => name));
+  try {
+    const { table, database } = await placeOfOrders(cluster);
+    const stopped = treeOf(cluster.datadir);
+    const inTable = (): boolean =>
+      markerFiles(cluster).some(([name, path]) => name === "table" && path.endsWith(table));
+    assert.ok(inTable());
+    tde(cluster, "keyring", "create", ...KEYS, "--new-key-file");
+    const shop = ["table", "index", "toastExternal", "tablespace", "statistics"];
+    for (const [scope, hidden, shown] of [
+      [
+        ["--relation", table],
+        ["wal", "log", "setting"],
+        [...shop.slice(1), "secondDatabase"],
+      ],
+      [["--database", database], [...shop, "wal"], ["secondDatabase"]],
+      [[], Object.keys(cluster.markers), []],
+    ] as const) {
+      tde(cluster, "encrypt-datadir", "-D", "data", ...scope, ...KEYS);
+      assert.ok(!inTable());
+      const now = marked();
+      assert.deepEqual(
+        [hidden.filter((name) => now.has(name)), shown.filter((name) => !now.has(name))],
+        [[], []],
+      );
+      tde(cluster, "verify", "-D", "data", ...KEYS);
+      const checked = tools.run("pg_checksums", ["-c", "-D", cluster.datadir]);
+      assert.equal(checked.status, 0, checked.stderr);
+      await assert.rejects(cluster.start(), /data_directory_is_encrypted_by_tde/);
+    }
+    tde(cluster, "decrypt-datadir", "-D", "data", ...KEYS);
+    assertSameTree(treeOf(cluster.datadir), stopped);
+  } finally {
+    cluster.remove();
+  }
+});
+
+/** What a server says of the table `orders`: its path, and the OID of its database. */
+async function placeOfOrders(cluster: Cluster): Promise<{ table: string; database: string }> {
+  const server = await cluster.start();
+  try {
+    const [row] = await server.query(
+      "shop",
+      "SELECT pg_relation_filepath('orders'), oid FROM pg_database WHERE datname = 'shop'",
+    );
+    return { table: String(row?.[0]), database: String(row?.[1]) };
+  } finally {
+    await server.stop();
+  }
+}
+
 function tde(cluster: Cluster, ...args: readonly string[]): TdeResult {
   const result = runTde(args, { cwd: cluster.folder });
   assert.equal(result.status, 0, result.stderr);

@@ -102,12 +102,15 @@ for (const mode of ["--disable", "--enable"] as const) {
       await engine.encrypt(datadir);
       const { status, stderr } = tools.run("pg_checksums", [mode, "-D", datadir]);
       assert.equal(status, 0, stderr);
-      const { problems } = await engine.verify(datadir);
+      const { problems, traces } = await engine.verify(datadir);
       assert.deepEqual(
         problems.map(({ path }) => path),
         ["global/pg_control"],
       );
-      assert.match(problems[0]?.message ?? "", /pg_checksums/);
+      assert.deepEqual(
+        traces.map(({ tool }) => tool),
+        [`pg_checksums ${mode}`],
+      );
       await engine.decrypt(datadir);
       assertSameTree(treeOf(datadir), plain, { except: (path) => path === "./global/pg_control" });
       const control = treeOf(datadir).get("./global/pg_control")?.sha256;

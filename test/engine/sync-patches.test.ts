@@ -172,8 +172,8 @@ function compare(facts: RunFacts, sealed: SealedBytes, after: Buffer): ChangedSl
   };
   const buffer = Buffer.alloc(chunk.data.length);
   const comparison = new PageComparison(chunk, new BufferFile(after), after.length, slots, buffer);
-  const opened = openBytes(facts, IDENTITY, sealed, "tags", (bytes, position) =>
-    comparison.take(bytes, position),
+  const opened = openBytes(facts, IDENTITY, sealed, "tags", (firstSlot, bytes) =>
+    comparison.take(bytes, firstSlot * facts.blockSizeBytes),
   );
   assert.deepEqual(opened.problems, []);
   return comparison.changed;

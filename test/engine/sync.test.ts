@@ -10,6 +10,7 @@ import {
   copyFileSync,
   existsSync,
   mkdirSync,
+  renameSync,
   readFileSync,
   rmSync,
   statSync,
@@ -20,6 +21,8 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { before, beforeEach, test } from "node:test";
+import { bytePath } from "../../src/bytes/byte-path.ts";
+import { NOTHING_SELECTED } from "../../src/engine/select-scope.ts";
 import { IntegrityError, StateError, UsageError } from "../../src/errors.ts";
 import { readSlotFields } from "../../src/format/slot.ts";
 import { crc32c } from "../../src/postgres/crc32c.ts";
@@ -174,6 +177,38 @@ test("a page is unchanged only if all its bytes are, and keeps its key; a change
     keys.map(({ keyId: id }) => id),
     [1, 2],
   );
+});
+
+test("a copy whose keys were rotated is synced like any other", async () => {
+  const { source, copy } = behind((datadir) => changePages(join(datadir, BIG), [4, 5]));
+  const later = new SmallEngine({ keys: testKeys(2) });
+  await later.rotate(copy, { kind: "key", keyId: 1 });
+  const { figures, epoch } = await later.sync(source, copy);
+  assert.deepEqual([figures.changedPages, figures.wholeFiles, epoch], [2, 0, 3n]);
+  await assertCopyOf(source, copy, later);
+});
+
+test("a copy of which a part is encrypted stays so", async () => {
+  const source = copyOf(original);
+  const copy = copyOf(original);
+  const scope = { ...NOTHING_SELECTED, relations: [BIG, ORDINARY].map(bytePath) };
+  await small.encrypt(copy, { scope });
+  changePages(join(source, BIG), [7]);
+  changePages(join(source, LARGE), [7]);
+  copyFileSync(join(source, OTHER), join(source, "base/1/90020"));
+  unlinkSync(join(source, OTHER));
+  const { proof } = await small.sync(source, copy);
+  assert.ok((proof?.outOfScope.files ?? 0) > 5);
+  assert.deepEqual(readFileSync(join(copy, LARGE)), readFileSync(join(source, LARGE)));
+  await assertCopyOf(source, copy);
+  // Under another number it would be plain from now on.
+  renameSync(join(source, ORDINARY), join(source, "base/1/90021"));
+  const before = treeOf(copy);
+  await assert.rejects(
+    small.sync(source, copy),
+    /no relation 1663\/1\/1259, which the copy's scope names/,
+  );
+  assertSameTree(treeOf(copy), before);
 });
 
 test("where one page in a hundred changed, about two in a hundred are written", async () => {

@@ -20,6 +20,7 @@ import {
   openManifestWithoutKey,
   readManifestHeader,
 } from "../../src/format/manifest.ts";
+import { WHOLE_CLUSTER } from "../../src/format/scope.ts";
 import { KEYRING_ID, testDek, testKeys } from "../support/keys.ts";
 import { assertProperty } from "../support/property.ts";
 
@@ -30,7 +31,7 @@ const HEADER: ManifestHeader = {
   systemIdentifier: 7391234567890123456n,
   keyId: 1,
   epoch: 6n,
-  scope: "all",
+  scope: WHOLE_CLUSTER,
   wal: "sealed",
   control: Buffer.from(Array.from({ length: 512 }, (_, i) => i & 0xff)),
 };
@@ -214,6 +215,13 @@ test("text that is not in canonical form is refused although its root holds", ()
     ["scope all", "scope table:5"],
     ["scope all", "scope database:5,database:5"],
     ["scope all", "scope tablespace:5,database:5"],
+    ["scope all", "scope all,database:5"],
+    ["scope all", "scope all except "],
+    ["scope all", "scope all except all"],
+    ["scope all", "scope all except database:7,database:5"],
+    ["scope all", "scope except database:5"],
+    ["scope all", "scope database:05"],
+    ["scope all", "scope relation:5/16384"],
     ["wal sealed", "wal open"],
     [/control .*/, `control ${Buffer.alloc(511).toString("base64")}`],
     [/(control .*)=\n/, "$1\n"],

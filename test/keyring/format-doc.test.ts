@@ -126,9 +126,10 @@ test("tde opens the document's keyring by either recipient, and believes its sta
       assert.ok(dek);
       assert.deepEqual(exportKey(dek), bytes(`DEK ${keyId}`));
     }
-    const { status, directories, keyLoad } = loadState(fs, path("k.state"), keys);
+    const { status, directories, keyLoad, keyLimitPages } = loadState(fs, path("k.state"), keys);
     assert.equal(status, "verified");
     assert.equal(directories.get("00112233445566778899aabbccddeeff")?.epoch, 6n);
-    assert.equal(keyLoad.get(2), 4096);
+    assert.deepEqual(keyLoad.get(2), { pages: 4096, bytes: 33554432 });
+    assert.equal(keyLimitPages, 1_000_000);
   }
 });

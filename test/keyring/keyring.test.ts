@@ -235,9 +235,9 @@ test("a key is not destroyed while a directory that the state knows uses it, wer
     root: "cd".repeat(32),
     time: "2026-11-20T11:28:31Z",
     path: bytePath("/srv/pg"),
-    pages: new Map([
-      [1, 0],
-      [2, 5],
+    load: new Map([
+      [1, { pages: 0, bytes: 0 }],
+      [2, { pages: 5, bytes: 40960 }],
     ]),
   };
   const state = updateState(place, two.dataKeys(), 2, (content) =>

@@ -7,17 +7,19 @@ import { type BytePath, bytePath } from "../../src/bytes/byte-path.ts";
 import { sha256 } from "../../src/crypto/primitives.ts";
 import { FormatError, IntegrityError, TdeError } from "../../src/errors.ts";
 import {
-  addKeyLoad,
   directoriesUsing,
   type DirectoryMemory,
   judgeEpoch,
   loadState,
+  releaseDirectory,
   rememberDirectory,
+  type StateContent,
   requireNotRolledBack,
   type StatePlace,
   updateState,
 } from "../../src/keyring/state.ts";
 import { formatTime } from "../../src/keyring/keyring-file.ts";
+import type { KeyLoads } from "../../src/keyring/key-load.ts";
 import { parseStateFile, serializeStateFile } from "../../src/keyring/state-file.ts";
 import { NodeFileSystem } from "../../src/storage/node-file-system.ts";
 import { testKeys } from "../support/keys.ts";
@@ -35,10 +37,18 @@ const memory: DirectoryMemory = {
   root: ROOT,
   time: "2026-11-12T08:00:00Z",
   path: "/srv/pg \xff" as BytePath,
-  pages: new Map([
-    [1, 100],
-    [2, 0],
+  load: new Map([
+    [1, { pages: 100, bytes: 819200 }],
+    [2, { pages: 0, bytes: 0 }],
   ]),
+};
+
+const NO_CONTENT: StateContent = {
+  keyringId: "7f3a000000000001",
+  highestGeneration: 1,
+  directories: new Map(),
+  keyLoad: new Map(),
+  keyLimitPages: undefined,
 };
 
 function placeIn(t: TestContext): StatePlace {
@@ -51,17 +61,23 @@ const hex = (bytes: number): fc.Arbitrary<string> =>
     .map((array) => Buffer.from(array).toString("hex"));
 const count = fc.integer({ min: 0, max: Number.MAX_SAFE_INTEGER });
 const counts = fc
-  .array(fc.tuple(fc.integer({ min: 1, max: 0xffffffff }), count), { maxLength: 4 })
+  .array(
+    fc.tuple(
+      fc.integer({ min: 1, max: 0xffffffff }),
+      fc.record({ pages: count, bytes: count }, { noNullPrototype: true }),
+    ),
+    { maxLength: 4 },
+  )
   .map((pairs) => new Map([...pairs].sort(([a], [b]) => a - b)));
 const directory: fc.Arbitrary<DirectoryMemory> = fc
   .tuple(hex(16), count, hex(32), fc.uint8Array({ maxLength: 30 }), counts)
-  .map(([id, epoch, root, path, pages]) => ({
+  .map(([id, epoch, root, path, load]) => ({
     id,
     epoch: BigInt(epoch),
     root,
     time: formatTime(new Date(epoch % 4e12)),
     path: Buffer.from(path).toString("latin1") as BytePath,
-    pages,
+    load,
   }));
 
 test("what is written reads back the same", () => {
@@ -71,33 +87,56 @@ test("what is written reads back the same", () => {
     count,
     fc.array(directory, { maxLength: 4 }),
     counts,
+    fc.option(fc.integer({ min: 1, max: Number.MAX_SAFE_INTEGER }), { nil: undefined }),
     hex(32),
   );
   assertProperty(
-    fc.property(file, ([keyId, keyringId, highestGeneration, list, keyLoad, mac]) => {
-      const sorted = [...list].sort((a, b) => (a.id < b.id ? -1 : 1));
-      const directories = new Map(sorted.map((one) => [one.id, one]));
-      const content = { keyringId, highestGeneration, directories, keyLoad };
-      const state = { keyId, content, mac: Buffer.from(mac, "hex") };
-      const bytes = serializeStateFile(state);
-      assert.deepEqual(parseStateFile(bytes), state);
-    }),
+    fc.property(
+      file,
+      ([keyId, keyringId, highestGeneration, list, keyLoad, keyLimitPages, mac]) => {
+        const sorted = [...list].sort((a, b) => (a.id < b.id ? -1 : 1));
+        const directories = new Map(sorted.map((one) => [one.id, one]));
+        const content = { keyringId, highestGeneration, directories, keyLoad, keyLimitPages };
+        const state = { keyId, content, mac: Buffer.from(mac, "hex") };
+        const bytes = serializeStateFile(state);
+        assert.deepEqual(parseStateFile(bytes), state);
+      },
+    ),
   );
 });
 
 test("what was remembered is there in the next run, under another current key too", (t) => {
   const place = placeIn(t);
-  updateState(place, testKeys(2), 3, (content) =>
-    addKeyLoad(addKeyLoad(rememberDirectory(content, memory), 1, 60), 1, 40),
-  );
+  updateState(place, testKeys(2), 3, (content) => ({
+    ...rememberDirectory(content, memory),
+    keyLimitPages: 500,
+  }));
   const state = loadState(fs, place.path, testKeys(3));
   assert.equal(state.status, "verified");
   assert.deepEqual(state.directories.get(ID), memory);
-  assert.equal(state.keyLoad.get(1), 100);
+  assert.equal(state.keyLimitPages, 500);
   assert.equal(state.highestGeneration, 3);
   updateState(place, testKeys(3), 2, (content) => content);
   assert.match(readFileSync(place.path, "utf8"), /^tde-state 1\nkey 3\n/);
   assert.equal(loadState(fs, place.path, testKeys(3)).highestGeneration, 3);
+});
+
+test("what was written under a key adds up, and what is told twice counts once", () => {
+  const pages = (count: number): KeyLoads => new Map([[1, { pages: count, bytes: 10 * count }]]);
+  const first = rememberDirectory(NO_CONTENT, { ...memory, epoch: 1n, load: pages(100) });
+  assert.deepEqual(first.keyLoad, pages(100));
+  // Written anew under the same key: as many pages are there as before.
+  const rotated = { ...memory, epoch: 2n, load: pages(100) };
+  const second = rememberDirectory(first, rotated, pages(60));
+  assert.deepEqual(second.keyLoad, pages(160));
+  assert.deepEqual(rememberDirectory(second, rotated, pages(60)).keyLoad, pages(160));
+  // Nobody counted: what is there now and was not.
+  const third = rememberDirectory(second, { ...memory, epoch: 3n, load: pages(130) });
+  assert.deepEqual(third.keyLoad, pages(190));
+  // What a key protects no more was written all the same.
+  const released = releaseDirectory(third, memory.id);
+  assert.deepEqual(released.keyLoad, pages(190));
+  assert.deepEqual(directoriesUsing(released, 1), []);
 });
 
 test("without a file there is an empty state and no warning", (t) => {

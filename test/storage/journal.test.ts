@@ -424,7 +424,7 @@ test("headers of another magic, version, operation or with reserved bytes are re
     [4, 0],
     [6, 1],
     [52, 0],
-    [52, 5],
+    [52, 7],
     [55, 1],
   ] as const) {
     const bytes = Buffer.from(whole);

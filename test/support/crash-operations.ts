@@ -6,10 +6,13 @@ import assert from "node:assert/strict";
 import { type BytePath, joinPath } from "../../src/bytes/byte-path.ts";
 import { readAutoConf } from "../../src/engine/guard.ts";
 import { SEALED_PAGE_MARK } from "../../src/format/page-message.ts";
+import { NOTHING_SELECTED, type ScopeSelection } from "../../src/engine/select-scope.ts";
 import { StateError, TdeError } from "../../src/errors.ts";
+import { scopeFilter, serializeScope, WHOLE_CLUSTER } from "../../src/format/scope.ts";
 import { PAGE_HEADER } from "../../src/postgres/page.ts";
 import { readWholeFile } from "../../src/storage/file-io.ts";
-import { sidecarName } from "../../src/datadir/relation-path.ts";
+import { openDatadir } from "../../src/datadir/datadir.ts";
+import { parseRelationPath, sidecarName } from "../../src/datadir/relation-path.ts";
 import { JOURNAL_NAME } from "../../src/storage/journal.ts";
 import { KeyFileProvider } from "../../src/keyring/providers/key-file.ts";
 import { crashCluster, RELATIONS, ROOT, TABLESPACE } from "./crash-cluster.ts";
@@ -40,6 +43,14 @@ export const OUTPUT = "/srv/new" as BytePath;
 export const OUTPUT_TABLESPACE = "/srv/new_ts" as BytePath;
 const INTO = { output: OUTPUT, tablespaceMapping: new Map([[TABLESPACE, OUTPUT_TABLESPACE]]) };
 
+/** Of the database with the most files: one relation of it stays out, in two segments. */
+const PART: ScopeSelection = {
+  ...NOTHING_SELECTED,
+  databases: ["5" as BytePath],
+  exclude: ["base/5/1259" as BytePath],
+};
+const PART_TEXT = "database:5 except relation:1663/5/1259";
+
 export const OPERATIONS: readonly Operation[] = [
   inPlace("encrypt-datadir", plainDisk, encrypt, assertEncrypted),
   inPlace("decrypt-datadir", encryptedDisk, decrypt, assertPlain),
@@ -53,6 +64,19 @@ export const OPERATIONS: readonly Operation[] = [
       await assertAddedEncrypted(disk);
     },
   ),
+  inPlace("rotate", newKeyDisk, rotate, assertRotated),
+  // A file that cannot be opened ends a rotation, which then has to be asked for once more.
+  inPlace(
+    "recover of a rotation",
+    () => crashedDisk(newKeyDisk, rotate),
+    async (tde) => {
+      await recover(tde);
+      await rotate(tde);
+    },
+    assertRotated,
+  ),
+  leading("encrypt-datadir of a part", plainDisk, encryptPart, PART_TEXT),
+  leading("encrypt-datadir of a wider scope", partlyEncryptedDisk, encrypt, "all"),
   inPlace(
     "recover of an encryption",
     () => crashedDisk(plainDisk, encrypt),
@@ -98,17 +122,52 @@ function inPlace(
   return {
     name,
     repairs: ["recover", "again"],
-    provesReads: assertDone === assertPlain,
+    provesReads: assertDone === assertPlain || assertDone === assertRotated,
     prepare,
     run: async (tde) => void (await command(tde)),
     recover: (tde) => tde.recover(ROOT),
-    always: (disk) => assertSafe(disk, ROOT, assertDone),
+    always: (disk) =>
+      assertSafe(disk, ROOT, assertDone === assertRotated ? assertWhole : assertDone),
     async check(disk, finished): Promise<void> {
       assert.deepEqual(litterIn(disk, "/srv" as BytePath), []);
       if (finished) await assertDone(disk);
       else await assertNotBegun(disk);
     },
   };
+}
+
+/** An encryption in place that ends with a certain scope, and with nothing sealed that is out of it. */
+function leading(
+  name: string,
+  prepare: () => Promise<CrashDisk>,
+  command: (tde: SimulatedTde) => Promise<unknown>,
+  scope: string,
+): Operation {
+  const operation = inPlace(name, prepare, command, assertEncrypted);
+  return {
+    ...operation,
+    async check(disk, finished): Promise<void> {
+      await operation.check(disk, finished);
+      if (disk.stat(joinPath(ROOT, "tde.manifest")) === undefined) return;
+      const found = await assertScopeHolds(disk);
+      if (finished) assert.equal(found, scope);
+    },
+  };
+}
+
+/** @returns the scope of the manifest, of which the files themselves are no other. */
+async function assertScopeHolds(disk: CrashDisk): Promise<string> {
+  const { scope = WHOLE_CLUSTER } = await new SimulatedTde(disk.copy()).verify(ROOT);
+  const isInScope = scopeFilter(scope);
+  const { major, catalogVersion, blocksPerSegment } = openDatadir(disk, ROOT);
+  for (const path of RELATIONS) {
+    const relative = path.slice(ROOT.length + 1) as BytePath;
+    const file = parseRelationPath(relative, { major, catalogVersion, blocksPerSegment });
+    const isEmpty = disk.stat(path)?.sizeBytes === 0;
+    assert.ok(file !== undefined);
+    assert.equal(isSealed(disk, path), isInScope(file) && !isEmpty, path);
+  }
+  return serializeScope(scope);
 }
 
 function intoOutput(
@@ -236,6 +295,10 @@ async function encrypt(tde: SimulatedTde): Promise<void> {
   await tde.encrypt(ROOT);
 }
 
+async function encryptPart(tde: SimulatedTde): Promise<void> {
+  await tde.encrypt(ROOT, undefined, PART);
+}
+
 /** Decrypting twice is refused; that is as good as done. */
 async function decrypt(tde: SimulatedTde): Promise<void> {
   try {
@@ -243,6 +306,10 @@ async function decrypt(tde: SimulatedTde): Promise<void> {
   } catch (error) {
     if (!(error instanceof StateError) || !error.message.endsWith("is not encrypted")) throw error;
   }
+}
+
+async function rotate(tde: SimulatedTde): Promise<void> {
+  await tde.rotate(ROOT, 1);
 }
 
 async function recover(tde: SimulatedTde): Promise<void> {
@@ -312,6 +379,28 @@ async function makeEncryptedDisk(): Promise<CrashDisk> {
   const disk = await plainDisk();
   await encrypt(new SimulatedTde(disk));
   return disk.copy();
+}
+
+/** Encrypted under key 1, with key 2 as the current one. */
+let newKey: Promise<CrashDisk> | undefined;
+async function newKeyDisk(): Promise<CrashDisk> {
+  newKey ??= makeNewKeyDisk();
+  return (await newKey).copy();
+}
+
+async function makeNewKeyDisk(): Promise<CrashDisk> {
+  const disk = await encryptedDisk();
+  await new SimulatedTde(disk).changeKeyring(async (keyring, state) => keyring.newKey(state));
+  return disk.copy();
+}
+
+let partlyEncrypted: Promise<CrashDisk> | undefined;
+async function partlyEncryptedDisk(): Promise<CrashDisk> {
+  partlyEncrypted ??= plainDisk().then(async (disk) => {
+    await encryptPart(new SimulatedTde(disk));
+    return disk.copy();
+  });
+  return (await partlyEncrypted).copy();
 }
 
 /** What a user might add to an encrypted directory: plain files that its manifest does not name. */
@@ -430,6 +519,16 @@ async function assertEncrypted(
   assert.ok(report.ok);
   await tde.decrypt(root);
   await assertPlain(copy, root, plainTree);
+}
+
+/** Encrypted, and nothing in it names key 1 any more. */
+async function assertRotated(disk: CrashDisk): Promise<void> {
+  const report = await new SimulatedTde(disk.copy()).verify(ROOT);
+  assert.deepEqual(
+    report.keys.map(({ keyId }) => keyId),
+    [2],
+  );
+  await assertEncrypted(disk);
 }
 
 async function assertPlain(

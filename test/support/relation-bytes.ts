@@ -1,7 +1,7 @@
 /** Seals and opens relation files that are buffers, through the product's own code. */
 import assert from "node:assert/strict";
 import type { BytePath } from "../../src/bytes/byte-path.ts";
-import { type OpenResult, openRange, type TakePlain } from "../../src/datadir/open-relation.ts";
+import { type OpenResult, openRange, type TakeChunk } from "../../src/datadir/open-relation.ts";
 import { type RunFacts, wholeRange } from "../../src/datadir/relation-job.ts";
 import { sealRange, writeNonZero } from "../../src/datadir/seal-relation.ts";
 import { Chunk } from "../../src/format/chunk.ts";
@@ -39,7 +39,8 @@ export function sealBytes(
     chunk,
     facts,
     relationFiles(identity, original.length),
-    { source: new BufferFile(original), sealed, sidecar, fileSalt },
+    new BufferFile(original),
+    { sealed, sidecar, fileSalt },
     wholeRange(original.length, facts.blockSizeBytes),
     () => {},
   );
@@ -51,19 +52,18 @@ export function openBytes(
   identity: FileIdentity,
   { stored, sidecar }: SealedBytes,
   depth: "form" | "macs" | "tags" = "tags",
-  take: TakePlain = () => {},
+  takeAlso: TakeChunk = () => {},
 ): Opened {
   const problems: Problem[] = [];
   const plain = new BufferFile(Buffer.alloc(stored.length));
-  const chunk = chunkOf(facts.blockSizeBytes);
-  const takePlain = (dataBytes: number, position: number): void => {
-    writeNonZero(chunk, plain, dataBytes, position);
-    take(dataBytes, position);
-  };
   const source = {
     sealed: new BufferFile(stored),
     sidecar: new BufferFile(sidecar),
-    takePlain: depth === "tags" ? takePlain : undefined,
+  };
+  const chunk = chunkOf(facts.blockSizeBytes);
+  const take: TakeChunk = (firstSlot, dataBytes) => {
+    writeNonZero(chunk, plain, dataBytes, firstSlot * facts.blockSizeBytes);
+    takeAlso(firstSlot, dataBytes);
   };
   const result = openRange(
     chunk,
@@ -74,6 +74,7 @@ export function openBytes(
     { check: depth },
     (problem) => problems.push(problem),
     () => {},
+    depth === "tags" ? take : undefined,
   );
   return { problems, plain: problems.length === 0 ? plain.bytes : undefined, result };
 }

@@ -15,6 +15,8 @@ import { encryptIntoOutput } from "../../src/engine/encrypt-output.ts";
 import type { OutputOptions } from "../../src/engine/output-directory.ts";
 import { silentProgress } from "../../src/engine/progress-sink.ts";
 import { recoverDatadir, type RecoveryOutcome } from "../../src/engine/recover.ts";
+import { rotateDatadir, type RotateReport } from "../../src/engine/rotate-datadir.ts";
+import { NOTHING_SELECTED, type ScopeSelection } from "../../src/engine/select-scope.ts";
 import { syncDatadir, type SyncReport } from "../../src/engine/sync-datadir.ts";
 import { verifyDatadir } from "../../src/engine/verify-datadir.ts";
 import type { VerifyReport } from "../../src/engine/verify-report.ts";
@@ -53,13 +55,19 @@ export class SimulatedTde {
     this.disk = disk;
   }
 
-  async encrypt(root: BytePath, output?: OutputOptions): Promise<EncryptReport> {
+  async encrypt(
+    root: BytePath,
+    output?: OutputOptions,
+    scope: ScopeSelection = NOTHING_SELECTED,
+  ): Promise<EncryptReport> {
     const options = {
       root,
+      scope,
       wal: "sealed",
       assumeStopped: false,
       sealConfig: false,
       acceptOlder: false,
+      acceptChanged: [],
       dryRun: false,
     } as const;
     const [engine, keys] = await this.contexts("tde encrypt-datadir");
@@ -72,6 +80,7 @@ export class SimulatedTde {
     const options = {
       root,
       acceptOlder: false,
+      acceptChanged: [],
       restoreControl: false,
       keepRecoverySettings: false,
       dryRun: false,
@@ -93,6 +102,18 @@ export class SimulatedTde {
     });
   }
 
+  /** Whatever is under that key. */
+  async rotate(root: BytePath, fromKey: number): Promise<RotateReport> {
+    const request = { kind: "key", keyId: fromKey } as const;
+    const [engine, keys] = await this.contexts("tde rotate");
+    return await rotateDatadir(engine, keys, {
+      root,
+      request,
+      acceptOlder: false,
+      dryRun: false,
+    });
+  }
+
   async recover(root: BytePath): Promise<RecoveryOutcome> {
     const [engine, keys] = await this.contexts("tde recover");
     return await recoverDatadir(engine, keys, root);
@@ -100,7 +121,13 @@ export class SimulatedTde {
 
   async verify(root: BytePath): Promise<VerifyReport> {
     const [engine, keys] = await this.contexts("tde verify");
-    return await verifyDatadir(engine, keys, { root, expectRoot: undefined, acceptOlder: false });
+    return await verifyDatadir(engine, keys, {
+      root,
+      expectRoot: undefined,
+      acceptOlder: false,
+      acceptChanged: [],
+      scope: NOTHING_SELECTED,
+    });
   }
 
   async createKeyring(): Promise<void> {

@@ -6,13 +6,20 @@ import { cpSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSy
 import { join } from "node:path";
 import { bytePath } from "../../src/bytes/byte-path.ts";
 import type { DirectoryMemory, EngineContext, KeyContext } from "../../src/engine/context.ts";
-import { decryptDatadir, type DecryptReport } from "../../src/engine/decrypt-datadir.ts";
+import {
+  decryptDatadir,
+  type DecryptOptions,
+  type DecryptReport,
+} from "../../src/engine/decrypt-datadir.ts";
 import { encryptDatadir } from "../../src/engine/encrypt-datadir.ts";
-import type { EncryptReport } from "../../src/engine/encrypt-report.ts";
+import type { EncryptOptions, EncryptReport } from "../../src/engine/encrypt-report.ts";
 import { silentProgress } from "../../src/engine/progress-sink.ts";
 import { recoverDatadir, type RecoveryOutcome } from "../../src/engine/recover.ts";
+import { rotateDatadir, type RotateReport } from "../../src/engine/rotate-datadir.ts";
+import type { RotationRequest } from "../../src/engine/rotation-selection.ts";
+import { NOTHING_SELECTED } from "../../src/engine/select-scope.ts";
 import { syncDatadir, type SyncReport } from "../../src/engine/sync-datadir.ts";
-import { verifyDatadir } from "../../src/engine/verify-datadir.ts";
+import { verifyDatadir, type VerifyOptions } from "../../src/engine/verify-datadir.ts";
 import type { VerifyReport } from "../../src/engine/verify-report.ts";
 import { NodeFileSystem } from "../../src/storage/node-file-system.ts";
 import type { FileSystem } from "../../src/storage/file-system.ts";
@@ -135,22 +142,58 @@ export class SmallEngine {
     };
   }
 
-  encrypt(datadir: string, wal: "sealed" | "skip" = "sealed"): Promise<EncryptReport> {
-    return encryptDatadir(this.engine, this.keyContext, {
+  encrypt(datadir: string, options: Partial<EncryptOptions> = {}): Promise<EncryptReport> {
+    return encryptDatadir(this.engine, this.keyContext, this.encryptOptions(datadir, options));
+  }
+
+  verify(datadir: string, options: Partial<VerifyOptions> = {}): Promise<VerifyReport> {
+    return verifyDatadir(this.engine, this.keyContext, this.verifyOptions(datadir, options));
+  }
+
+  /** Checksums and form only. */
+  verifyWithoutKey(datadir: string): Promise<VerifyReport> {
+    return verifyDatadir(this.engine, undefined, this.verifyOptions(datadir));
+  }
+
+  verifyOptions(datadir: string, options: Partial<VerifyOptions> = {}): VerifyOptions {
+    return {
       root: bytePath(datadir),
-      wal,
+      expectRoot: undefined,
+      acceptOlder: false,
+      acceptChanged: [],
+      scope: NOTHING_SELECTED,
+      ...options,
+    };
+  }
+
+  decrypt(datadir: string, options: Partial<DecryptOptions> = {}): Promise<DecryptReport> {
+    return decryptDatadir(this.engine, this.keyContext, this.decryptOptions(datadir, options));
+  }
+
+  encryptOptions(datadir: string, options: Partial<EncryptOptions> = {}): EncryptOptions {
+    return {
+      root: bytePath(datadir),
+      wal: "sealed",
       assumeStopped: false,
       sealConfig: false,
       acceptOlder: false,
+      acceptChanged: [],
+      scope: NOTHING_SELECTED,
       dryRun: false,
-    });
+      ...options,
+    };
   }
 
-  verify(datadir: string, options: { expectRoot?: string } = {}): Promise<VerifyReport> {
-    return verifyDatadir(this.engine, this.keyContext, {
+  rotate(
+    datadir: string,
+    request: RotationRequest = { kind: "all" },
+    options: { acceptOlder?: boolean; dryRun?: boolean } = {},
+  ): Promise<RotateReport> {
+    return rotateDatadir(this.engine, this.keyContext, {
       root: bytePath(datadir),
-      expectRoot: options.expectRoot,
-      acceptOlder: false,
+      request,
+      acceptOlder: options.acceptOlder === true,
+      dryRun: options.dryRun === true,
     });
   }
 
@@ -176,17 +219,15 @@ export class SmallEngine {
     return recoverDatadir(this.engine, this.keyContext, bytePath(datadir));
   }
 
-  decrypt(datadir: string): Promise<DecryptReport> {
-    return decryptDatadir(this.engine, this.keyContext, this.decryptOptions(datadir));
-  }
-
-  decryptOptions(datadir: string): Parameters<typeof decryptDatadir>[2] {
+  decryptOptions(datadir: string, options: Partial<DecryptOptions> = {}): DecryptOptions {
     return {
       root: bytePath(datadir),
       acceptOlder: false,
+      acceptChanged: [],
       restoreControl: false,
       keepRecoverySettings: false,
       dryRun: false,
+      ...options,
     };
   }
 }

@@ -46,12 +46,30 @@ export function requireStockTools(
   major: number = STOCK_MAJOR,
 ): StockTools | undefined {
   const binFolder = `/usr/lib/postgresql/${major}/bin`;
-  if (existsSync(join(binFolder, "pg_checksums")))
-    return { major, binFolder, run: runIn(binFolder) };
-  const message = `needs PostgreSQL's own tools: apt-get install postgresql-${major}`;
+  if (existsSync(join(binFolder, "pg_checksums"))) return stockToolsIn(major, binFolder);
+  skipOrFail(t, `needs PostgreSQL's own tools: apt-get install postgresql-${major}`);
+  return undefined;
+}
+
+export function stockToolsIn(major: number, binFolder: string): StockTools {
+  return { major, binFolder, run: runIn(binFolder) };
+}
+
+/** pgBackRest, run as the user who runs servers; undefined as above. */
+export function requirePgBackRest(
+  t: TestContext,
+): ((args: readonly string[]) => ToolResult) | undefined {
+  const folder = "/usr/bin";
+  if (existsSync(join(folder, "pgbackrest"))) {
+    return (args) => runIn(folder)("pgbackrest", args, { asServerUser: true });
+  }
+  skipOrFail(t, "needs pgBackRest: apt-get install pgbackrest");
+  return undefined;
+}
+
+function skipOrFail(t: TestContext, message: string): void {
   assert.ok(!isCi(), message);
   t.skip(message);
-  return undefined;
 }
 
 function isCi(): boolean {

@@ -3,10 +3,12 @@
  */
 import { Command } from "commander";
 import {
+  addAcceptOptions,
   addDataDirectoryOptions,
   addOutputDirectoryOptions,
   addKeyringOptions,
   addOutputOptions,
+  addScopeOptions,
   addSecretOptions,
   addWorkOptions,
 } from "../options.ts";
@@ -19,8 +21,9 @@ export function decryptDatadirCommand(): Command {
   addOutputDirectoryOptions(command);
   addSecretOptions(addKeyringOptions(command));
   addOutputOptions(addWorkOptions(command, { writes: true }));
+  addScopeOptions(command, { hidden: true });
+  addAcceptOptions(command);
   return command
-    .option("--accept-older", "the directory may be older than one seen before: a restored backup")
     .option(
       "--restore-control",
       "put the original global/pg_control back, whatever was changed in it",

@@ -2,11 +2,14 @@
  * `tde encrypt-datadir`: options and help only; encrypt-action.ts does the work.
  */
 import { Command, Option } from "commander";
+import { addKeyLimitOptions } from "../key-limit.ts";
 import {
+  addAcceptOptions,
   addDataDirectoryOptions,
   addOutputDirectoryOptions,
   addKeyringOptions,
   addOutputOptions,
+  addScopeOptions,
   addSecretOptions,
   addWorkOptions,
 } from "../options.ts";
@@ -19,6 +22,9 @@ export function encryptDatadirCommand(): Command {
   addOutputDirectoryOptions(command);
   addSecretOptions(addKeyringOptions(command));
   addOutputOptions(addWorkOptions(command, { writes: true }));
+  addKeyLimitOptions(command);
+  addScopeOptions(command);
+  addAcceptOptions(command);
   return command
     .addOption(
       new Option("--wal <mode>", "what becomes of pg_wal")
@@ -27,7 +33,6 @@ export function encryptDatadirCommand(): Command {
     )
     .option("--seal-config", "seal configuration files that hold passwords, too")
     .option("--assume-stopped", "no server uses this copy, whatever its control file says")
-    .option("--accept-older", "go on although the directory is older than one seen before")
     .addHelpText(
       "after",
       `

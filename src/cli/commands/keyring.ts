@@ -1,7 +1,7 @@
 /**
  * `tde keyring`: keys, and who can open them. Options and help only; keyring-actions.ts does the work.
  */
-import { Command } from "commander";
+import { Command, InvalidArgumentError } from "commander";
 import {
   addKeyringOptions,
   addOutputOptions,
@@ -17,8 +17,8 @@ export function keyringCommand(): Command {
     `
 Two things that are easily confused:
   tde keyring rewrap   another secret opens the keyring; data stays as it is (seconds)
-  rotating a key       pages are written again under another key (hours for much data):
-                       new-key, then decrypt-datadir and encrypt-datadir
+  tde rotate           pages are written anew under the current key (hours for much data);
+                       "tde keyring new-key" before it, which alone writes no page
 
 Example:
   tde keyring create --keyring app.keyring --key-file kek.key --new-key-file`,
@@ -26,6 +26,7 @@ Example:
   const commands = [
     create(),
     show(),
+    check(),
     newKey(),
     listRecipients(),
     addRecipient(),
@@ -33,6 +34,7 @@ Example:
     rewrap(),
     retireKey(),
     destroyKey(),
+    forgetDirectory(),
   ];
   for (const command of commands) {
     addOutputOptions(addKeyringOptions(command));
@@ -56,6 +58,27 @@ function show(): Command {
   return addSecretOptions(new Command("show"))
     .description("print what a keyring holds; with a key, verify it too")
     .action(async (flags) => (await import("../keyring-actions.ts")).show(flags));
+}
+
+function check(): Command {
+  return addSecretOptions(new Command("check"))
+    .description("tell what must be backed up, who can open a keyring, and who needs which keys")
+    .option(
+      "-D, --pgdata <directory>",
+      "look at this encrypted directory, too (may be repeated)",
+      collectPaths,
+    )
+    .option("--all-recipients", "fail unless the secret of every recipient was given and opens it")
+    .addHelpText(
+      "after",
+      `
+Asks nobody anything (but with --passphrase), writes nothing, and ends with 0 only when all is well:
+for a monthly job. Recipients are tried with the secrets that are given.
+
+Example:
+  tde keyring check --keyring app.keyring --key-file kek.key -D /srv/pg/17/main --format json`,
+    )
+    .action(async (flags) => (await import("../keyring-check.ts")).check(flags));
 }
 
 function newKey(): Command {
@@ -120,6 +143,15 @@ function destroyKey(): Command {
     );
 }
 
+function forgetDirectory(): Command {
+  return addSecretOptions(new Command("forget-directory"))
+    .description("forget directories that are gone for good, and so need no key any more")
+    .argument("<directory-id...>", "their ids (see check)", collectDirectoryIds)
+    .action(async (ids: string[], flags) =>
+      (await import("../keyring-actions.ts")).forgetDirectories(ids, flags),
+    );
+}
+
 /** The secret of a recipient that is added or changed, apart from those that open the keyring. */
 function addTargetOptions(command: Command): Command {
   return command
@@ -130,6 +162,11 @@ function addTargetOptions(command: Command): Command {
     .option("--to-passphrase-fd <number>", "read it from this file descriptor", collectDescriptors)
     .option("--to-wrap-command <command>", "the recipient's command: key in, wrapped key out")
     .option("--to-unwrap-command <command>", "its reverse");
+}
+
+function collectDirectoryIds(text: string, before: readonly string[] | undefined): string[] {
+  if (/^[0-9a-f]{32}$/.test(text)) return [...(before ?? []), text];
+  throw new InvalidArgumentError("It must be 32 hex digits.");
 }
 
 function collectCounts(text: string, before: readonly number[] | undefined): number[] {

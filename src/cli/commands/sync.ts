@@ -2,6 +2,7 @@
  * `tde sync`: options and help only; sync-action.ts does the work.
  */
 import { Command } from "commander";
+import { addKeyLimitOptions } from "../key-limit.ts";
 import {
   addKeyringOptions,
   addOutputOptions,
@@ -18,7 +19,7 @@ export function syncCommand(): Command {
     .argument("<encrypted>", "its encrypted copy", pathArgument);
   addTablespaceMapping(command, "where a tablespace goes that the copy does not have yet");
   addSecretOptions(addKeyringOptions(command));
-  addOutputOptions(addWorkOptions(command, { writes: true }));
+  addKeyLimitOptions(addOutputOptions(addWorkOptions(command, { writes: true })));
   return command
     .option("--assume-stopped", "no server uses the source, whatever its control file says")
     .option("--accept-older", "the copy may be older than one seen before: a restored backup")

@@ -3,9 +3,11 @@
  */
 import { Command, InvalidArgumentError } from "commander";
 import {
+  addAcceptOptions,
   addDataDirectoryOptions,
   addKeyringOptions,
   addOutputOptions,
+  addScopeOptions,
   addSecretOptions,
   addWorkOptions,
 } from "../options.ts";
@@ -17,10 +19,11 @@ export function verifyCommand(): Command {
   addDataDirectoryOptions(command);
   addSecretOptions(addKeyringOptions(command));
   addOutputOptions(addWorkOptions(command, { writes: false }));
+  addScopeOptions(command);
+  addAcceptOptions(command);
   return command
     .option("--checksums-only", "checksums and form only: needs no key, finds damage but no forger")
     .option("--expect-root <root>", "the manifest's root must be this one", parseRoot)
-    .option("--accept-older", "the directory may be older than one seen before: a restored backup")
     .addHelpText(
       "after",
       `

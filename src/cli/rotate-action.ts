@@ -1,0 +1,91 @@
+/**
+ * Carries out `tde rotate` and prints what came of it.
+ */
+import type { BytePath } from "../bytes/byte-path.ts";
+import { rotateDatadir, type RotateReport } from "../engine/rotate-datadir.ts";
+import type { RotationRequest } from "../engine/rotation-selection.ts";
+import { selectsEverything } from "../engine/select-scope.ts";
+import { UsageError } from "../errors.ts";
+import { requireNewestKeyring } from "../keyring/state.ts";
+import { engineContext, keyContext } from "./engine-context.ts";
+import { type KeyLimitFlags, underKeyLimit, warnPastKeyLimit } from "./key-limit.ts";
+import { loadsToJson, loadText } from "./key-load-text.ts";
+import { openKeyringFromOptions } from "./open-keyring.ts";
+import {
+  type DataDirectoryFlags,
+  dataDirectoryFrom,
+  type KeyringFlags,
+  type OutputFlags,
+  type ScopeFlags,
+  scopeFrom,
+  type SecretFlags,
+  type WorkFlags,
+} from "./options.ts";
+import { createOutput } from "./output.ts";
+import { formatBytes } from "./progress.ts";
+
+export interface RotateFlags
+  extends
+    DataDirectoryFlags,
+    ScopeFlags,
+    KeyringFlags,
+    SecretFlags,
+    OutputFlags,
+    WorkFlags,
+    KeyLimitFlags {
+  readonly all?: boolean | undefined;
+  readonly fromKey?: number | undefined;
+  readonly acceptOlder?: boolean | undefined;
+}
+
+export async function rotate(positional: BytePath | undefined, flags: RotateFlags): Promise<void> {
+  const output = createOutput(flags);
+  const root = dataDirectoryFrom(flags, positional);
+  const request = requestFrom(flags);
+  const command = "tde rotate";
+  const engine = await engineContext(command, flags, output);
+  const found = await openKeyringFromOptions(flags, command, output, engine.fs);
+  requireNewestKeyring(found.keyring.file.generation, found.state, found.keyring.name);
+  const opened = await underKeyLimit(found, flags, command, output);
+  const report = await rotateDatadir(engine, keyContext(opened, engine, output), {
+    root,
+    request,
+    acceptOlder: flags.acceptOlder === true,
+    dryRun: flags.dryRun === true,
+  });
+  if (flags.format === "json") output.json(toJson(report));
+  else output.result(toText(report));
+  await warnPastKeyLimit(opened, output);
+}
+
+/** @throws {UsageError} when not exactly one thing is asked for. */
+function requestFrom(flags: RotateFlags): RotationRequest {
+  const named = scopeFrom(flags);
+  const requests: RotationRequest[] = [
+    ...(flags.all === true ? [{ kind: "all" } as const] : []),
+    ...(flags.fromKey === undefined ? [] : [{ kind: "key", keyId: flags.fromKey } as const]),
+    ...(selectsEverything(named) ? [] : [{ kind: "relations", named } as const]),
+  ];
+  const [request] = requests;
+  if (request !== undefined && requests.length === 1) return request;
+  const what = requests.length === 0 ? "nothing is named" : "more than one thing is named";
+  throw new UsageError(`${what} to rotate`, {
+    hint: "Give --all, or --from-key, or relations by --relation, --database, --tablespace and --exclude.",
+  });
+}
+
+function toText(report: RotateReport): string {
+  const { outcome, files, bytes, keyId, load } = report;
+  const what = `${files} files, ${formatBytes(bytes)}`;
+  const first = {
+    rotated: `rotated: ${what}, and the manifest, are under key ${keyId} now`,
+    "nothing-to-do": "nothing to do: no file of that kind is there",
+    "dry-run": `would rotate: ${what}, and the manifest, to key ${keyId}`,
+  }[outcome];
+  const now = loadsToJson(load).map((one) => `key ${one.keyId}: ${loadText(one)}`);
+  return [first, ...now, `epoch ${report.epoch}, root ${report.root}`].join("\n");
+}
+
+function toJson(report: RotateReport): unknown {
+  return { ...report, epoch: Number(report.epoch), load: loadsToJson(report.load) };
+}

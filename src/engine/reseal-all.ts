@@ -1,0 +1,105 @@
+/**
+ * Seals anew every file of a rotation that still is as the manifest of before names it; what a run that was
+ * interrupted has done is left alone.
+ */
+import { randomBytes } from "../crypto/primitives.ts";
+import type { Datadir } from "../datadir/datadir.ts";
+import { digestSidecar } from "../datadir/open-relation.ts";
+import { sidecarName } from "../datadir/relation-path.ts";
+import { inspectSealedFile } from "../datadir/sealed-file.ts";
+import type { ManifestEntry } from "../format/manifest-entry.ts";
+import { FILE_SALT_BYTES } from "../format/sidecar-page.ts";
+import { withFile } from "../storage/file-io.ts";
+import type { FileSystem } from "../storage/file-system.ts";
+import type { DueStep } from "../storage/journal.ts";
+import type { TaskRunner } from "../workers/runner.ts";
+import type { ContentItem, Item, RelationItem } from "../workers/tasks.ts";
+import { type Planned, runBatches } from "./batches.ts";
+import type { EngineContext } from "./context.ts";
+import { newPath, stepsFor } from "./plan-items.ts";
+import type { RotationFile } from "./rotation-files.ts";
+import { createSealedFiles } from "./seal-all.ts";
+
+/**
+ * @param isResumed - some of the files may be done already.
+ * @param commit - lets a batch's new files take their places; called in order, never twice at once.
+ */
+export async function resealAll(
+  engine: EngineContext,
+  runner: TaskRunner,
+  datadir: Datadir,
+  files: Iterable<RotationFile>,
+  isResumed: boolean,
+  commit: (steps: readonly DueStep[]) => void,
+): Promise<void> {
+  const { fs, signal } = engine;
+  await runBatches<readonly DueStep[]>(
+    runner,
+    planned(fs, datadir, files, isResumed),
+    {
+      blockSizeBytes: datadir.control.blockSizeBytes,
+      splitLarge: true,
+      task: (items) => ({ kind: "reseal", items }),
+      prepareLarge: (item) => createTarget(fs, item),
+      signal,
+    },
+    (done) => commit(done.flatMap(({ extra }) => extra)),
+  );
+}
+
+function* planned(
+  fs: FileSystem,
+  datadir: Datadir,
+  files: Iterable<RotationFile>,
+  isResumed: boolean,
+): Generator<Planned<readonly DueStep[]>> {
+  const places = { source: datadir.root, output: undefined };
+  for (const file of files) {
+    const { path } = file.entry;
+    if (file.do === "drop" && file.hasSidecar) {
+      yield { item: undefined, extra: [{ action: "remove", path: sidecarName(path) }] };
+    }
+    if (file.do !== "reseal") continue;
+    if (isResumed && !isAsBefore(fs, file.entry, file.item)) continue;
+    const item: Item =
+      file.item.kind === "relation"
+        ? { ...file.item, target: relationTarget(datadir, file.entry) }
+        : { ...file.item, target: newPath(places, path) };
+    // The sidecar first, as everywhere. Until both have their names only the journal knows that they do not fit.
+    const steps =
+      file.item.kind === "relation"
+        ? stepsFor(places, sidecarName(path), path)
+        : stepsFor(places, path);
+    yield { item, extra: steps };
+  }
+}
+
+function relationTarget(
+  datadir: Datadir,
+  { path }: ManifestEntry,
+): NonNullable<RelationItem["target"]> {
+  const places = { source: datadir.root, output: undefined };
+  return { sealed: newPath(places, path), sidecar: newPath(places, sidecarName(path)) };
+}
+
+/** Whether a file is the one that the manifest of before names: its digest is of all that makes it that one. */
+function isAsBefore(
+  fs: FileSystem,
+  { digest }: ManifestEntry,
+  item: RelationItem | ContentItem,
+): boolean {
+  if (item.kind === "relation") {
+    const buffer = Buffer.alloc(READ_BYTES);
+    const { root } = withFile(fs, item.files.sidecar, (sidecar) => digestSidecar(sidecar, buffer));
+    return root.toString("hex") === digest;
+  }
+  return inspectSealedFile(fs, item.sealed, item.context).digest.toString("hex") === digest;
+}
+
+const READ_BYTES = 2 ** 18;
+
+function createTarget(fs: FileSystem, item: RelationItem): RelationItem {
+  const { target, files } = item;
+  if (target !== undefined) createSealedFiles(fs, target, files.sizeBytes);
+  return { ...item, fileSalt: randomBytes(FILE_SALT_BYTES) };
+}
