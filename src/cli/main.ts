@@ -11,6 +11,7 @@ import { encryptDatadirCommand } from "./commands/encrypt-datadir.ts";
 import { keyringCommand } from "./commands/keyring.ts";
 import { recoverCommand } from "./commands/recover.ts";
 import { rotateCommand } from "./commands/rotate.ts";
+import { syncCommand } from "./commands/sync.ts";
 import { verifyCommand } from "./commands/verify.ts";
 import { ExitCode } from "./exit-codes.ts";
 import { Interrupted } from "./interrupt.ts";
@@ -21,6 +22,7 @@ import { rawArguments } from "./raw-arguments.ts";
 const commands: readonly (() => Command)[] = [
   encryptDatadirCommand,
   decryptDatadirCommand,
+  syncCommand,
   verifyCommand,
   rotateCommand,
   recoverCommand,

@@ -251,17 +251,12 @@ export interface OutputDirectoryFlags {
 }
 
 export function addOutputDirectoryOptions(command: Command): Command {
-  return command
-    .option(
-      "--output <directory>",
-      "write to this new directory; the source stays as it is",
-      pathArgument,
-    )
-    .option(
-      "--tablespace-mapping <old=new>",
-      "with --output: where a tablespace goes (may be repeated)",
-      collectMapping,
-    );
+  command.option(
+    "--output <directory>",
+    "write to this new directory; the source stays as it is",
+    pathArgument,
+  );
+  return addTablespaceMapping(command, "with --output: where a tablespace goes (may be repeated)");
 }
 
 /** @throws {UsageError} for a mapping without an output. */
@@ -272,6 +267,11 @@ export function outputFrom(flags: OutputDirectoryFlags): OutputOptions | undefin
   throw new UsageError("--tablespace-mapping is given without --output", {
     hint: "In place every tablespace stays where it is.",
   });
+}
+
+/** --tablespace-mapping alone. @param description - what it is for. */
+export function addTablespaceMapping(command: Command, description: string): Command {
+  return command.option("--tablespace-mapping <old=new>", description, collectMapping);
 }
 
 /** As pg_basebackup: "\\=" stands for an equals sign in a path. */

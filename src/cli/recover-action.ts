@@ -27,6 +27,8 @@ const TEXTS: Readonly<Record<RecoveryOutcome, string>> = {
   "decryption-finished":
     "the interrupted decryption is finished: the directory is as it was before encryption",
   "rotation-finished": "the interrupted rotation is finished: the directory is encrypted",
+  "sync-finished": "the interrupted sync is finished: the encrypted copy is as its source was then",
+  "sync-undone": "the interrupted sync had not begun to write: the encrypted copy is as it was",
   "output-finished": "the new directory was whole already: it is ready",
   "output-emptied": "the new directory was not whole: it is empty again",
 };

@@ -1,8 +1,9 @@
 /**
- * Reads a sealed relation file with its sidecar, checks every page and tag, and writes the plain file when asked.
+ * Reads a sealed relation file with its sidecar, checks every page and tag, and hands on the plain pages when asked.
  * Problems go to a collector; a caller that writes stops at the first.
  */
 import { displayPath } from "../bytes/byte-path.ts";
+import { runsOf } from "../bytes/runs.ts";
 import { type KeyObject, runningSha256 } from "../crypto/primitives.ts";
 import { KeyError } from "../errors.ts";
 import type { Chunk } from "../format/chunk.ts";
@@ -11,6 +12,7 @@ import { describeIdentity, sameIdentity } from "../format/identity.ts";
 import { ChunkOpener, type FileKeys } from "../format/open-chunk.ts";
 import type { Problem } from "../format/problem.ts";
 import { parseSidecarPage, type SidecarHead } from "../format/sidecar-page.ts";
+import { readSlotFields } from "../format/slot.ts";
 import { type DataKeys, dekFor } from "../keyring/data-keys.ts";
 import { readExactly, readUpTo } from "../storage/file-io.ts";
 import type { OpenFile } from "../storage/file-system.ts";
@@ -37,9 +39,16 @@ export interface OpenResult {
   readonly fileRoot: Buffer | undefined;
 }
 
+/** How far a check of pages goes. */
+export interface OpenDepth {
+  /** "form" needs no key; "macs" adds those of the sidecar; "tags" those of every page. */
+  readonly check: "form" | "macs" | "tags";
+  /** Pages sealed in earlier epochs are not read: they were checked before, and nobody wrote them since. */
+  readonly sinceEpoch?: bigint | undefined;
+}
+
 /**
  * Checks one range and, where `take` is given, decrypts it.
- * @param depth - "form" needs no key; "macs" adds those of the sidecar; "tags" those of every page.
  * @param report - may throw: then nothing of the chunk in hand is taken.
  * @param take - called chunk by chunk, up to the first problem.
  */
@@ -49,7 +58,7 @@ export function openRange(
   files: RelationFiles,
   source: OpenSource,
   range: SlotRange,
-  depth: "form" | "macs" | "tags",
+  { check, sinceEpoch }: OpenDepth,
   report: (problem: Problem) => void,
   onBytes: (bytes: number) => void,
   take?: TakeChunk,
@@ -66,7 +75,6 @@ export function openRange(
     const lastSlot = Math.min(firstSlot + chunk.slotCapacity, end);
     const position = firstSlot * blockSizeBytes;
     const dataBytes = Math.min(lastSlot * blockSizeBytes, files.sizeBytes) - position;
-    readExactly(source.sealed, chunk.data, 0, dataBytes, position);
     const sidecarBytes = Math.ceil((lastSlot - firstSlot) / chunk.slotsPerPage) * blockSizeBytes;
     const sidecarPosition = (firstSlot / chunk.slotsPerPage) * blockSizeBytes;
     const found = readUpTo(source.sidecar, chunk.sidecar, 0, sidecarBytes, sidecarPosition);
@@ -78,7 +86,7 @@ export function openRange(
     }
     hash?.update(chunk.sidecar.subarray(0, sidecarBytes));
     if (opener === undefined) {
-      const head = readHead(chunk, source.sidecar, firstSlot);
+      const head = headOf(chunk, source.sidecar, firstSlot);
       if (typeof head === "string") {
         sidecarProblem(`sidecar page 0: ${head}`);
         return resultOf(undefined, undefined);
@@ -86,13 +94,14 @@ export function openRange(
       if (!sameIdentity(head.identity, files.identity)) {
         report({ kind: "identity", path, message: identityMessage(head, files) });
       }
-      const withoutKeys = facts.keys === undefined || depth === "form";
+      const withoutKeys = facts.keys === undefined || check === "form";
       opener = new ChunkOpener(chunk, {
         head,
         keys: withoutKeys ? undefined : new DerivedFileKeys(facts.keys, head, path),
-        pageTags: depth === "tags",
+        pageTags: check === "tags",
         slotCount: fileSlots,
         maxEpoch: facts.epoch,
+        sinceEpoch,
         path,
         report: (problem) => {
           clean = false;
@@ -100,11 +109,31 @@ export function openRange(
         },
       });
     }
+    readPages(chunk, source.sealed, dataBytes, position, sinceEpoch);
     opener.open(firstSlot, dataBytes, take !== undefined);
     if (clean) take?.(firstSlot, dataBytes);
     onBytes(dataBytes);
   }
   return resultOf(opener, hash?.digest());
+}
+
+/** Reads a chunk's pages, or, of a chunk whose sidecar pages have been read, those that were sealed since an epoch. */
+function readPages(
+  chunk: Chunk,
+  sealed: OpenFile,
+  dataBytes: number,
+  position: number,
+  sinceEpoch: bigint | undefined,
+): void {
+  if (sinceEpoch === undefined) return readExactly(sealed, chunk.data, 0, dataBytes, position);
+  const { blockSizeBytes } = chunk;
+  const isWanted = (index: number): boolean =>
+    readSlotFields(chunk.sidecar, chunk.slotAt(index)).epoch >= sinceEpoch;
+  for (const { start, end } of runsOf(Math.ceil(dataBytes / blockSizeBytes), isWanted)) {
+    const at = start * blockSizeBytes;
+    const length = Math.min(end * blockSizeBytes, dataBytes) - at;
+    readExactly(sealed, chunk.data, at, length, position + at);
+  }
 }
 
 function resultOf(opener: ChunkOpener | undefined, fileRoot: Buffer | undefined): OpenResult {
@@ -118,9 +147,14 @@ function resultOf(opener: ChunkOpener | undefined, fileRoot: Buffer | undefined)
 }
 
 /** What the first sidecar page of the file says; of the first chunk it is in the buffer. */
-function readHead(chunk: Chunk, sidecar: OpenFile, firstSlot: number): SidecarHead | string {
+function headOf(chunk: Chunk, sidecar: OpenFile, firstSlot: number): SidecarHead | string {
   if (firstSlot === 0) return parseSidecarPage(chunk.sidecarPage(0));
-  const page = Buffer.alloc(chunk.blockSizeBytes);
+  return readHead(sidecar, chunk.blockSizeBytes);
+}
+
+/** What the first sidecar page of a file says, in words where it is none. */
+export function readHead(sidecar: OpenFile, blockSizeBytes: number): SidecarHead | string {
+  const page = Buffer.alloc(blockSizeBytes);
   const count = readUpTo(sidecar, page, 0, page.length, 0);
   return count < page.length ? "it is cut" : parseSidecarPage(page);
 }

@@ -27,8 +27,16 @@ export function resealRange(
   onBytes: (bytes: number) => void,
 ): SealCounts {
   const writer = new ChunkWriter(chunk, facts, files, target);
-  openRange(chunk, facts, files, source, range, "tags", stop, onBytes, (firstSlot, dataBytes) =>
-    writer.write(firstSlot, dataBytes),
+  openRange(
+    chunk,
+    facts,
+    files,
+    source,
+    range,
+    { check: "tags" },
+    stop,
+    onBytes,
+    (firstSlot, dataBytes) => writer.write(firstSlot, dataBytes),
   );
   return writer.counts;
 }

@@ -166,6 +166,28 @@ export function verifySealedFile(
 }
 
 /**
+ * Checks every tag, and holds the content against a plain file.
+ * @throws as unsealFile; {StorageError} when the plain file cannot be read.
+ */
+export function compareSealedFile(
+  fs: FileSystem,
+  from: BytePath,
+  plain: BytePath,
+  options: UnsealFileOptions,
+): UnsealedFile & { readonly same: boolean } {
+  return withFile(fs, plain, (other) => {
+    let same = true;
+    let buffer = Buffer.alloc(0);
+    const unsealed = unsealParts(fs, from, options, (part, position) => {
+      if (buffer.length < part.length) buffer = Buffer.alloc(part.length);
+      const count = readUpTo(other, buffer, 0, part.length, position);
+      same &&= count === part.length && part.equals(buffer.subarray(0, count));
+    });
+    return { ...unsealed, same: same && other.stat().sizeBytes === unsealed.sizeBytes };
+  });
+}
+
+/**
  * The content of a small container.
  * @throws {FormatError} when it has more than `limitBytes`.
  */

@@ -149,6 +149,7 @@ function join(a: ItemResult, b: ItemResult): ItemResult {
     zeroPages: sum("zeroPages"),
     newestPages: sum("newestPages"),
     wrongChecksums: sum("wrongChecksums"),
+    changed: [...(a.changed ?? []), ...(b.changed ?? [])],
     problems: problems.slice(0, MAX_PROBLEMS_PER_FILE),
     problemCount: sum("problemCount"),
   };

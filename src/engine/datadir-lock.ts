@@ -34,6 +34,7 @@ const RUN_NAMES: Readonly<Record<JournalOperation, string>> = {
   encryptOutput: "encrypt-datadir --output",
   decryptOutput: "decrypt-datadir --output",
   rotate: "rotate",
+  sync: "sync",
 };
 
 /**
@@ -49,6 +50,11 @@ export function unfinishedRun(
   if (header === undefined || header.operation === operation) return header;
   throw new StateError(
     `"${displayPath(root)}" has an unfinished run of tde ${RUN_NAMES[header.operation]}`,
-    { hint: 'Run "tde recover" on it, or the same command again.' },
+    {
+      hint:
+        header.operation === "sync"
+          ? 'It is between two states until "tde sync" is run again, from the same source or a newer one.'
+          : 'Run "tde recover" on it, or the same command again.',
+    },
   );
 }

@@ -1,30 +1,34 @@
 /**
  * A run that changes a data directory: its lock, its journal, and the one way in which new files take the place of
- * old ones. Order of a commit: the new files' names are synced, the journal entry is synced, the renames and
+ * old ones, and in which files are written in place. Order of a commit: the new files' names are synced, the journal entry is synced, the renames and
  * removals are done, the directories are synced. A crash before the entry leaves the old files and some working
- * files that nobody names; a crash after it leaves steps that recovery does again.
+ * files that nobody names; a crash after it leaves steps that recovery does again. What is written in place is in the
+ * journal before, so that a write that was torn is done again.
  */
 import { type BytePath, directoryOf, joinPath } from "../bytes/byte-path.ts";
 import { deriveKey, type KeyObject } from "../crypto/primitives.ts";
 import { type DataKeys, dekFor } from "../keyring/data-keys.ts";
+import { closeAll } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import {
   carryOut,
   type DueStep,
+  type FilePatch,
   Journal,
   JOURNAL_NAME,
   type JournalContent,
   type JournalHeader,
   removeJournal,
 } from "../storage/journal.ts";
+import { applyPatches, carryOutPatches } from "./redo.ts";
 
 export class DirectoryRun {
   readonly header: JournalHeader;
   private readonly fs: FileSystem;
   private readonly root: BytePath;
   private readonly journal: Journal;
-  /** Whether the newest entry's steps are done, are to be done, or may or may not have become durable. */
-  private state: "settled" | "entering" | readonly DueStep[] = "settled";
+  /** Whether the newest entry is done, is to be done (by this), or may or may not have become durable. */
+  private state: "settled" | "entering" | (() => void) = "settled";
 
   private constructor(fs: FileSystem, root: BytePath, journal: Journal, header: JournalHeader) {
     this.fs = fs;
@@ -50,16 +54,22 @@ export class DirectoryRun {
     return new DirectoryRun(fs, root, journal, header);
   }
 
-  /** Takes up an interrupted run: what was due is done when this returns. */
+  /**
+   * Takes up an interrupted run: what was due is done when this returns.
+   * @param judge - sees what the journal says before any of it is done; what it throws leaves all as it is.
+   */
   static resume(
     fs: FileSystem,
     root: BytePath,
     keys: DataKeys,
     header: JournalHeader,
+    judge: (content: JournalContent) => void = () => {},
   ): { run: DirectoryRun; content: JournalContent } {
     const { journal, content } = Journal.resume(fs, root, journalKey(keys, header));
     try {
+      judge(content);
       carryOut(fs, root, content.due);
+      carryOutPatches(fs, root, content.redo);
     } catch (error) {
       journal.close();
       throw error;
@@ -72,9 +82,28 @@ export class DirectoryRun {
     if (steps.length > 0) this.enter(steps, () => this.journal.due(steps));
   }
 
+  /** Says, durably, that from here on the directory may be changed in ways that no entry tells. */
+  mark(): void {
+    this.enter([], () => this.journal.due([]));
+  }
+
   /** As commit, for the last steps: after them recovery only finishes, and undoes nothing. */
   commitLast(steps: readonly DueStep[]): void {
     this.enter(steps, () => this.journal.commit(steps));
+  }
+
+  /** Writes files in place, durably; none of them may have working files that are not in place yet. */
+  async redo(patches: readonly FilePatch[]): Promise<void> {
+    this.state = "entering";
+    this.journal.redo(patches);
+    this.state = () => carryOutPatches(this.fs, this.root, patches);
+    const files = applyPatches(this.fs, this.root, patches);
+    try {
+      await this.fs.syncFiles(files);
+    } finally {
+      closeAll(files);
+    }
+    this.state = "settled";
   }
 
   private enter(steps: readonly DueStep[], write: () => void): void {
@@ -84,8 +113,8 @@ export class DirectoryRun {
     for (const directory of created) this.fs.syncDirectory(joinPath(this.root, directory));
     this.state = "entering";
     write();
-    this.state = steps;
-    carryOut(this.fs, this.root, steps);
+    this.state = () => carryOut(this.fs, this.root, steps);
+    this.state();
     this.state = "settled";
   }
 
@@ -109,7 +138,7 @@ export class DirectoryRun {
       this.journal.close();
       // Nobody knows whether an entry that failed is durable: then both its old and its new files must stay.
       if (this.state === "entering") return;
-      if (this.state !== "settled") carryOut(this.fs, this.root, this.state);
+      if (this.state !== "settled") this.state();
       cleanUp();
     } catch {
       // Recovery does both.

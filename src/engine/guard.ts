@@ -64,6 +64,32 @@ export function installGuard(
   writeGuard(fs, root, attributes);
 }
 
+/**
+ * As installGuard, in a directory that has a guard: the new files are written under working names, durably.
+ * @returns the steps that let them take their places.
+ */
+export function stageGuard(
+  fs: FileSystem,
+  root: BytePath,
+  original: OriginalAutoConf,
+  { keys, systemIdentifier }: GuardKeys,
+  attributes: FileAttributes,
+): DueStep[] {
+  const [content, context] = sealedForm(original);
+  const guard = guardFileContent();
+  const stage = (name: BytePath, write: (file: OpenFile) => void): DueStep => {
+    fs.remove(joinPath(root, workingName(name)));
+    writeNewFile(fs, joinPath(root, workingName(name)), attributes, write);
+    return { action: "rename", from: workingName(name), to: name };
+  };
+  return [
+    stage(SEALED_AUTO_CONF, (file) => {
+      sealBytes(content, file, { keys, systemIdentifier, context });
+    }),
+    stage(AUTO_CONF, (file) => writeAll(file, guard, 0, guard.length, 0)),
+  ];
+}
+
 /** The guard alone, where the original is kept elsewhere. */
 export function writeGuard(fs: FileSystem, root: BytePath, attributes: FileAttributes): void {
   const guard = guardFileContent();
@@ -165,6 +191,12 @@ function linesAddedToGuard(fs: FileSystem, root: BytePath): Buffer {
 
 export function contexts(): string[] {
   return [fileContext(AUTO_CONF), linkContext(AUTO_CONF), ABSENT_CONTEXT];
+}
+
+export function sameOriginal(a: OriginalAutoConf, b: OriginalAutoConf): boolean {
+  const [contentA, contextA] = sealedForm(a);
+  const [contentB, contextB] = sealedForm(b);
+  return contextA === contextB && contentA.equals(contentB);
 }
 
 function sealedForm(original: OriginalAutoConf): [content: Buffer, context: string] {

@@ -31,12 +31,38 @@ export interface OutputPlan {
  */
 export function planOutput(fs: FileSystem, source: Datadir, options: OutputOptions): OutputPlan {
   const { output, tablespaceMapping } = options;
-  const tablespaces = new Map<BytePath, BytePath>();
-  const unused = new Set(tablespaceMapping.keys());
+  const tablespaces = placesOfTablespaces(source, tablespaceMapping, () => true);
+  const places = [output, ...tablespaces.values()];
+  const sources = [
+    source.realRoot,
+    ...source.tablespaces.map(({ realPath }) => realPath),
+    source.walTarget ?? source.realRoot,
+  ];
+  for (const [i, place] of places.entries()) {
+    const others = places.slice(0, i).map((other) => futureRealPath(fs, other));
+    assertFreePlace(fs, place, [...sources, ...others]);
+  }
+  return { output, tablespaces };
+}
+
+/**
+ * The new places of the source's tablespaces: `pg_tblspc/<oid>` -> directory, absolute.
+ * @param isNew - whether a tablespace (by that path) needs one.
+ * @throws {UsageError} for one without a place, or a mapping without a tablespace.
+ */
+export function placesOfTablespaces(
+  source: Datadir,
+  mapping: ReadonlyMap<BytePath, BytePath>,
+  isNew: (path: BytePath) => boolean,
+): Map<BytePath, BytePath> {
+  const places = new Map<BytePath, BytePath>();
+  const unused = new Set(mapping.keys());
   for (const { path, linkTarget, realPath } of source.tablespaces) {
     if (linkTarget === undefined) continue;
-    const old = tablespaceMapping.has(realPath) ? realPath : linkTarget;
-    const target = tablespaceMapping.get(old);
+    const old = mapping.has(realPath) ? realPath : linkTarget;
+    const target = mapping.get(old);
+    unused.delete(old);
+    if (!isNew(path)) continue;
     if (target === undefined) {
       throw new UsageError(`tablespace "${displayPath(realPath)}" has no place in the output`, {
         hint: "Give --tablespace-mapping OLD=NEW for it; a link to the old place would lead back into the source.",
@@ -47,34 +73,26 @@ export function planOutput(fs: FileSystem, source: Datadir, options: OutputOptio
         `the new place of a tablespace must be absolute: "${displayPath(target)}"`,
       );
     }
-    unused.delete(old);
-    tablespaces.set(path, target);
+    places.set(path, target);
   }
   for (const old of unused) {
     throw new UsageError(
       `"${displayPath(old)}" in --tablespace-mapping is no tablespace of the source`,
     );
   }
-  const places = [output, ...tablespaces.values()];
-  const sources = [
-    source.realRoot,
-    ...source.tablespaces.map(({ realPath }) => realPath),
-    source.walTarget ?? source.realRoot,
-  ];
-  for (const [i, place] of places.entries()) {
-    const real = futureRealPath(fs, place);
-    const others = places.slice(0, i).map((other) => futureRealPath(fs, other));
-    if ([...sources, ...others].some((other) => overlap(real, other))) {
-      throw new StateError(
-        `"${displayPath(place)}" overlaps the source or another part of the output`,
-        {
-          hint: "Choose a directory outside of it.",
-        },
-      );
-    }
-    assertEmpty(fs, place);
+  return places;
+}
+
+/** @throws {StateError} when a new place is not empty, or overlaps one that is taken (without a link in it). */
+export function assertFreePlace(fs: FileSystem, place: BytePath, taken: readonly BytePath[]): void {
+  const real = futureRealPath(fs, place);
+  if (taken.some((other) => overlap(real, other))) {
+    throw new StateError(
+      `"${displayPath(place)}" overlaps the source or another part of the output`,
+      { hint: "Choose a directory outside of it." },
+    );
   }
-  return { output, tablespaces };
+  assertEmpty(fs, place);
 }
 
 /**
@@ -217,6 +235,6 @@ function parentOf(path: BytePath): BytePath {
   return (slash < 0 ? "." : slash === 0 ? "/" : trimmed.slice(0, slash)) as BytePath;
 }
 
-function overlap(a: BytePath, b: BytePath): boolean {
+export function overlap(a: BytePath, b: BytePath): boolean {
   return `${a}/`.startsWith(`${b}/`) || `${b}/`.startsWith(`${a}/`);
 }

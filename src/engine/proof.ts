@@ -61,6 +61,8 @@ export interface ProofReport {
   readonly sealedFiles: number;
   readonly sealedBytes: number;
   readonly load: KeyLoads;
+  /** Of relations, those that are of the header's epoch. */
+  readonly newestPages: number;
   readonly wrongChecksums: number;
   /** Relation files that are plain because the scope leaves them out. */
   readonly outOfScope: { readonly files: number; readonly bytes: number };
@@ -71,6 +73,8 @@ export interface ProofReport {
 export interface ProofOptions {
   readonly header: ManifestHeader;
   readonly keys: DataKeys;
+  /** Only pages sealed since are read: all others were checked by the same run before it wrote anything. */
+  readonly sinceEpoch?: bigint | undefined;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -94,6 +98,7 @@ export class Proof implements ManifestProof<ProofReport> {
   private readonly load: Map<number, KeyLoad> = new Map();
   private sealedFiles = 0;
   private sealedBytes = 0;
+  private newestPages = 0;
   private wrongChecksums = 0;
   private readonly outOfScope: { files: number; bytes: number } = { files: 0, bytes: 0 };
 
@@ -128,7 +133,12 @@ export class Proof implements ManifestProof<ProofReport> {
         {
           blockSizeBytes: datadir.control.blockSizeBytes,
           splitLarge: true,
-          task: (items) => ({ kind: "check", depth: "macs", items }),
+          task: (items) => ({
+            kind: "check",
+            depth: "macs",
+            sinceEpoch: options.sinceEpoch,
+            items,
+          }),
           signal: options.signal,
         },
         (done) => {
@@ -141,6 +151,7 @@ export class Proof implements ManifestProof<ProofReport> {
       sealedFiles: this.sealedFiles,
       sealedBytes: this.sealedBytes,
       load: this.load,
+      newestPages: this.newestPages,
       wrongChecksums: this.wrongChecksums,
       outOfScope: this.outOfScope,
       plaintext: [...this.groups.values()],
@@ -265,6 +276,7 @@ export class Proof implements ManifestProof<ProofReport> {
     if ((fact.class === "P" || fact.class === "S") && sizeBytes > 0) {
       this.sealedFiles++;
       this.sealedBytes += sizeBytes;
+      this.newestPages += result?.newestPages ?? 0;
       this.wrongChecksums += result?.wrongChecksums ?? 0;
     }
     const manifestEntry: ManifestEntry = {

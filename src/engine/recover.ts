@@ -1,6 +1,6 @@
 /**
- * Brings an interrupted run to a defined end: an encryption, decryption or rotation in place is finished, a new directory that
- * was being filled is emptied again.
+ * Brings an interrupted run to a defined end: an encryption, decryption or rotation in place is finished, a new directory
+ * that was being filled is emptied again. A sync needs its source for that; what it was writing is made whole.
  */
 import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { type Datadir, openDatadir } from "../datadir/datadir.ts";
@@ -9,6 +9,7 @@ import { StateError } from "../errors.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import {
   JOURNAL_NAME,
+  type JournalHeader,
   type JournalOperation,
   NEW_JOURNAL_NAME,
   readJournalHeader,
@@ -20,6 +21,8 @@ import { resumeDecryption } from "./decrypt-datadir.ts";
 import { DirectoryRun } from "./directory-run.ts";
 import { resumeEncryption } from "./encrypt-datadir.ts";
 import { resumeRotation } from "./rotate-datadir.ts";
+import { endSync, resumeSync } from "./sync-datadir.ts";
+import { removeWorkingFiles } from "./working-files.ts";
 import { pathToHex, tablespacesFromJson, undoOutput } from "./output-directory.ts";
 
 export type RecoveryOutcome =
@@ -27,6 +30,8 @@ export type RecoveryOutcome =
   | "encryption-finished"
   | "decryption-finished"
   | "rotation-finished"
+  | "sync-finished"
+  | "sync-undone"
   | "output-finished"
   | "output-emptied";
 
@@ -61,6 +66,8 @@ export async function recoverDatadir(
       case "rotate":
         await resumeRotation(engine, keyContext, openUnused(fs, root), header);
         return "rotation-finished";
+      case "sync":
+        return recoverSync(fs, keyContext, openUnused(fs, root), header);
       case "encryptOutput":
       case "decryptOutput":
         return endOutput(fs, keyContext, root);
@@ -68,6 +75,38 @@ export async function recoverDatadir(
   } finally {
     lock.release();
   }
+}
+
+/**
+ * What was due is done. Where pages of the source are in the copy already, only the source can bring it to an end.
+ * @throws {StateError} then.
+ */
+function recoverSync(
+  fs: FileSystem,
+  keyContext: KeyContext,
+  copy: Datadir,
+  header: JournalHeader,
+): RecoveryOutcome {
+  const { run, content } = resumeSync(fs, keyContext, copy, header, { acceptOlder: false });
+  try {
+    removeWorkingFiles(fs, copy);
+    if (content.committed) {
+      endSync(fs, keyContext, copy, run);
+      return "sync-finished";
+    }
+    if (!content.entered) {
+      run.end();
+      return "sync-undone";
+    }
+  } finally {
+    run.leave();
+  }
+  throw new StateError(
+    `"${displayPath(copy.root)}" is between two states: tde sync was interrupted while it wrote`,
+    {
+      hint: 'What was half written is whole again. Run the same "tde sync" again: only its source can bring it to the end.',
+    },
+  );
 }
 
 function openUnused(fs: FileSystem, root: BytePath): Datadir {

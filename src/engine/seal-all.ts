@@ -87,8 +87,8 @@ export function createSealedFiles(
   }
 }
 
-/** Its workers share a salt. */
-function prepareLarge(fs: FileSystem, item: RelationItem): RelationItem {
+/** Makes the new files of a relation file that several workers write; they share a salt. */
+export function prepareLarge(fs: FileSystem, item: RelationItem): RelationItem {
   createSealedFiles(fs, item.files, item.files.sizeBytes);
   return { ...item, fileSalt: randomBytes(FILE_SALT_BYTES) };
 }

@@ -7,7 +7,7 @@ import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { AUTO_CONF } from "../datadir/classify.ts";
 import type { Datadir } from "../datadir/datadir.ts";
 import { walkDatadir, type WalkEntry } from "../datadir/walk.ts";
-import { IntegrityError, StateError, StorageError } from "../errors.ts";
+import { IntegrityError, KeyError, StateError, StorageError } from "../errors.ts";
 import type { ManifestEntry } from "../format/manifest-entry.ts";
 import { joinByPath } from "../format/manifest-order.ts";
 import type { Manifest } from "../format/manifest.ts";
@@ -139,13 +139,17 @@ export function isFolderOf(acceptance: Acceptance, { path, kind }: WalkEntry): b
   return kind === "directory" && acceptance.allowsFolder(path);
 }
 
-/** What should have a line in the manifest. */
-function* carried(fs: FileSystem, datadir: Datadir, problems: FirstProblem): Generator<WalkEntry> {
+/** What should have a line in the manifest; what should not be there at all is added to the problems. */
+export function* carried(
+  fs: FileSystem,
+  datadir: Datadir,
+  problems: FirstProblem,
+): Generator<WalkEntry> {
   for (const found of walkDatadir(fs, datadir.root, datadir)) {
     const { path, classification } = found;
     switch (classification.class) {
       case "refused":
-        throw new StateError(`cannot decrypt: ${displayPath(path)}: ${classification.why}`);
+        throw new StateError(`cannot work on "${displayPath(path)}": ${classification.why}`);
       case "sidecar": {
         const owner = fs.stat(joinPath(datadir.root, classification.of));
         // A tool that leaves out what is expendable keeps the sidecar, whose name it does not know.
@@ -195,10 +199,17 @@ function isJudgedElsewhere(fs: FileSystem, datadir: Datadir, { path }: ManifestE
   );
 }
 
-class FirstProblem {
+/** The first problem of many, and how many there are. */
+export class FirstProblem {
   private first: Problem | undefined;
   private option: string | undefined;
   private count = 0;
+  private readonly hint: string | undefined;
+
+  /** @param hint - of the error, where it is another than the usual. */
+  constructor(hint?: string) {
+    this.hint = hint;
+  }
 
   /** @param option - what lets a change pass that was made on purpose. */
   add(problem: Problem, option?: string): void {
@@ -213,9 +224,8 @@ class FirstProblem {
     const text = `${path as BytePath}: ${message}${more}`;
     const way =
       this.option === undefined ? "" : ` If you did that on purpose, give ${this.option}.`;
-    const details = { hint: `Nothing was changed.${way} "tde verify" lists every problem.` };
-    throw kind === "unreadable"
-      ? new StorageError(text, details)
-      : new IntegrityError(text, details);
+    const hint = this.hint ?? `Nothing was changed.${way} "tde verify" lists every problem.`;
+    if (kind === "unreadable") throw new StorageError(text, { hint });
+    throw kind === "key" ? new KeyError(text, { hint }) : new IntegrityError(text, { hint });
   }
 }

@@ -59,9 +59,18 @@ export class Chunk {
     this.views = Array.from({ length: this.slotCapacity }, (_, index) => this.viewsOf(index));
   }
 
-  /** Fills `checksums` for the first `pageCount` pages. @param firstBlock - number of the first one in its fork. */
-  checksumData(pageCount: number, firstBlock: number): void {
-    this.checksummer.compute(0, pageCount, this.blockSizeBytes, firstBlock, this.checksums);
+  /**
+   * Fills `checksums` for pages from `start` on.
+   * @param firstBlock - number, in its fork, of the chunk's first page.
+   */
+  checksumData(pageCount: number, firstBlock: number, start = 0): void {
+    this.checksummer.compute(
+      start * this.blockSizeBytes,
+      pageCount,
+      this.blockSizeBytes,
+      firstBlock + start,
+      start === 0 ? this.checksums : this.checksums.subarray(start),
+    );
   }
 
   /** Fills `checksums` for the first `pageCount` sidecar pages. */
@@ -75,9 +84,11 @@ export class Chunk {
     );
   }
 
-  /** Fills `zero` for the first `pageCount` pages: 1 where every byte is zero. */
-  findZeroPages(pageCount: number): void {
-    this.checksummer.findZeroPages(0, pageCount, this.blockSizeBytes, this.zero);
+  /** Fills `zero` for pages from `start` on: 1 where every byte is zero. */
+  findZeroPages(pageCount: number, start = 0): void {
+    const found = start === 0 ? this.zero : this.zero.subarray(start);
+    const { blockSizeBytes } = this;
+    this.checksummer.findZeroPages(start * blockSizeBytes, pageCount, blockSizeBytes, found);
   }
 
   sidecarPage(index: number): Buffer {

@@ -32,10 +32,10 @@ export class ManifestOrder {
   }
 }
 
-export interface Joined<Found> {
+export interface Joined<Found, Entry = ManifestEntry> {
   readonly path: BytePath;
   /** Undefined: no line of the manifest names it. */
-  readonly entry: ManifestEntry | undefined;
+  readonly entry: Entry | undefined;
   /** Undefined: it is missing. */
   readonly found: Found | undefined;
 }
@@ -45,10 +45,10 @@ export interface Joined<Found> {
  * @param entries - by rising path, as a manifest yields them.
  * @param found - by rising path (raw bytes), without what has no lines: sidecars, manifest, journal, lock.
  */
-export function* joinByPath<Found extends { readonly path: BytePath }>(
-  entries: Iterable<ManifestEntry>,
+export function* joinByPath<Found extends WithPath, Entry extends WithPath = ManifestEntry>(
+  entries: Iterable<Entry>,
   found: Iterable<Found>,
-): Generator<Joined<Found>> {
+): Generator<Joined<Found, Entry>> {
   const left = rising(entries);
   const right = rising(found);
   try {
@@ -69,6 +69,10 @@ export function* joinByPath<Found extends { readonly path: BytePath }>(
   }
 }
 
+interface WithPath {
+  readonly path: BytePath;
+}
+
 function lower(a: BytePath | undefined, b: BytePath | undefined): BytePath {
   const path = a === undefined || (b !== undefined && b < a) ? b : a;
   assert(path !== undefined);
@@ -80,7 +84,7 @@ function nextOf<T>(iterator: Iterator<T>): T | undefined {
   return result.done === true ? undefined : result.value;
 }
 
-function* rising<T extends { readonly path: BytePath }>(items: Iterable<T>): Generator<T> {
+function* rising<T extends WithPath>(items: Iterable<T>): Generator<T> {
   let previous = "";
   for (const item of items) {
     assert(item.path > previous, `out of order: ${displayPath(item.path)}`);

@@ -4,6 +4,7 @@
  * docs/FORMAT.md, "Page message" and "A reader MUST reject".
  */
 import assert from "node:assert/strict";
+import { runsOf } from "../bytes/runs.ts";
 import { equalInConstantTime, gcmDecrypt, type KeyObject } from "../crypto/primitives.ts";
 import { formatLsn } from "../postgres/lsn.ts";
 import { PAGE_HEADER, PAGE_HEADER_BYTES, readPageLsn } from "../postgres/page.ts";
@@ -30,6 +31,8 @@ export interface OpenContext {
   /** Slots of the whole file. */
   readonly slotCount: number;
   readonly maxEpoch: bigint;
+  /** Pages sealed before this epoch are not looked at, only their slots; their bytes need not be in the buffer. */
+  readonly sinceEpoch?: bigint | undefined;
   readonly path: string;
   readonly report: (problem: Problem) => void;
 }
@@ -70,14 +73,23 @@ export class ChunkOpener {
     this.wholePages = blockCount;
     this.checkSidecarPages(firstSlot, slotCount);
 
-    chunk.findZeroPages(blockCount);
-    chunk.checksumData(blockCount, context.head.identity.firstBlock + firstSlot);
+    for (const { start, end } of runsOf(blockCount, (i) => this.isWanted(i))) {
+      chunk.findZeroPages(end - start, start);
+      chunk.checksumData(end - start, context.head.identity.firstBlock + firstSlot, start);
+    }
     const suspects: number[] = [];
     for (let i = 0; i < slotCount; i++) {
       const lengthBytes = i < blockCount ? chunk.blockSizeBytes : dataBytes % chunk.blockSizeBytes;
       if (!this.openSlot(i, firstSlot + i, lengthBytes, decrypt)) suspects.push(i);
     }
     if (suspects.length > 0) this.explain(suspects, firstSlot);
+  }
+
+  /** Whether the page itself is looked at, by its place in the chunk. */
+  private isWanted(index: number): boolean {
+    const { sinceEpoch } = this.context;
+    if (sinceEpoch === undefined) return true;
+    return readSlotFields(this.chunk.sidecar, this.chunk.slotAt(index)).epoch >= sinceEpoch;
   }
 
   private checkSidecarPages(firstSlot: number, slotCount: number): void {
@@ -182,7 +194,9 @@ export class ChunkOpener {
       return true;
     }
     this.pagesByKey.set(fields.keyId, (this.pagesByKey.get(fields.keyId) ?? 0) + 1);
+    if ((fields.flags & SLOT_FLAG.wrongChecksum) !== 0) this.wrongChecksums++;
     if (fields.epoch === context.maxEpoch) this.newestSlots++;
+    if (!this.isWanted(index)) return true;
     if (!isTail) this.checkStoredForm(index, block, fields.kind, fields.flags);
     if (context.keys === undefined || !context.pageTags) return true;
 
@@ -230,7 +244,6 @@ export class ChunkOpener {
     }
     const valid = chunk.checksums[index] ?? 0;
     const wrong = (flags & SLOT_FLAG.wrongChecksum) !== 0;
-    if (wrong) this.wrongChecksums++;
     const expected = wrong ? wrongOnPurpose(valid) : valid;
     const stored = chunk.data.readUInt16LE(pageAt + PAGE_HEADER.checksum);
     if (stored !== expected) {

@@ -5,6 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { copyWords } from "../bytes/copy-words.ts";
+import { runsOf } from "../bytes/runs.ts";
 import {
   fillRandom,
   gcmEncrypt,
@@ -25,7 +26,7 @@ import {
   wrongOnPurpose,
 } from "./page-message.ts";
 import { finishSidecarPage, type SidecarHead } from "./sidecar-page.ts";
-import { SLOT, SLOT_FLAG, SLOT_KIND, writeSlotFields } from "./slot.ts";
+import { SLOT, SLOT_BYTES, SLOT_FLAG, SLOT_KIND, writeSlotFields } from "./slot.ts";
 
 export interface SealContext {
   readonly head: SidecarHead;
@@ -68,6 +69,26 @@ export class ChunkSealer {
    * @throws {StateError} when a page is sealed already.
    */
   seal(firstSlot: number, dataBytes: number, last: boolean): number {
+    const { chunk } = this;
+    const slotCount = Math.ceil(dataBytes / chunk.blockSizeBytes);
+    const sidecarPages = Math.ceil(slotCount / chunk.slotsPerPage);
+    this.sealAnew(firstSlot, dataBytes, last, ALL, ALL);
+    return sidecarPages;
+  }
+
+  /**
+   * Seals some pages of a chunk whose sidecar pages the sidecar buffer holds, and makes some of those anew. The other
+   * pages keep their slots, and their bytes need not be in the data buffer. Slots behind the end become unused.
+   * @param isChanged - whether a page, by its place in the chunk, is to be sealed: the data buffer holds its original.
+   * @param isAnew - whether a sidecar page is to be made anew: each that has a slot of these must be.
+   */
+  sealAnew(
+    firstSlot: number,
+    dataBytes: number,
+    last: boolean,
+    isChanged: (index: number) => boolean,
+    isAnew: (index: number) => boolean,
+  ): void {
     const { chunk, context } = this;
     const { blockSizeBytes } = chunk;
     const blockCount = Math.floor(dataBytes / blockSizeBytes);
@@ -76,20 +97,39 @@ export class ChunkSealer {
     const sidecarPages = Math.ceil(slotCount / chunk.slotsPerPage);
     const firstBlock = context.head.identity.firstBlock + firstSlot;
 
-    chunk.sidecar.fill(0, 0, sidecarPages * blockSizeBytes);
-    fillRandom(this.nonces.subarray(0, slotCount * NONCE_BYTES));
-    chunk.findZeroPages(blockCount);
-    chunk.checksumData(blockCount, firstBlock);
-    for (let i = 0; i < blockCount; i++) {
-      if (chunk.zero[i] === 1) this.sealZeroPage(i, firstSlot + i);
-      else this.sealPage(i, firstSlot + i);
+    for (let i = 0; i < sidecarPages * chunk.slotsPerPage; i++) {
+      const slotAt = chunk.slotAt(i);
+      if (i >= slotCount || isChanged(i)) chunk.sidecar.fill(0, slotAt, slotAt + SLOT_BYTES);
     }
-    chunk.checksumData(blockCount, firstBlock);
-    for (let i = 0; i < blockCount; i++) this.storeChecksum(i);
-    if (tailBytes > 0) this.sealTail(blockCount, firstSlot + blockCount, tailBytes);
+    fillRandom(this.nonces.subarray(0, slotCount * NONCE_BYTES));
+    for (const { start, end } of runsOf(blockCount, isChanged)) {
+      chunk.findZeroPages(end - start, start);
+      chunk.checksumData(end - start, firstBlock, start);
+      for (let i = start; i < end; i++) {
+        if (chunk.zero[i] === 1) this.sealZeroPage(i, firstSlot + i);
+        else this.sealPage(i, firstSlot + i);
+      }
+      chunk.checksumData(end - start, firstBlock, start);
+      for (let i = start; i < end; i++) this.storeChecksum(i);
+    }
+    if (tailBytes > 0 && isChanged(blockCount))
+      this.sealTail(blockCount, firstSlot + blockCount, tailBytes);
 
+    this.finishSidecar(firstSlot, sidecarPages, last, isAnew);
+    for (let i = 0; i < slotCount; i++) if (isChanged(i)) this.counts.pages++;
+  }
+
+  private finishSidecar(
+    firstSlot: number,
+    sidecarPages: number,
+    last: boolean,
+    isAnew: (index: number) => boolean,
+  ): void {
+    const { chunk, context } = this;
+    const { blockSizeBytes } = chunk;
     const firstSidecarPage = firstSlot / chunk.slotsPerPage;
     for (let i = 0; i < sidecarPages; i++) {
+      if (!isAnew(i)) continue;
       const head = {
         ...context.head,
         pageNumber: firstSidecarPage + i,
@@ -100,13 +140,12 @@ export class ChunkSealer {
     }
     chunk.checksumSidecar(sidecarPages, context.head.identity.firstBlock + firstSidecarPage);
     for (let i = 0; i < sidecarPages; i++) {
+      if (!isAnew(i)) continue;
       chunk.sidecar.writeUInt16LE(
         chunk.checksums[i] ?? 0,
         i * blockSizeBytes + PAGE_HEADER.checksum,
       );
     }
-    this.counts.pages += slotCount;
-    return sidecarPages;
   }
 
   private sealPage(index: number, block: number): void {
@@ -202,4 +241,5 @@ export class ChunkSealer {
   }
 }
 
+const ALL = (): boolean => true;
 const NOTHING = Buffer.alloc(0);

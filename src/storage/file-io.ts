@@ -120,3 +120,16 @@ export function withFile<T>(fs: FileSystem, path: BytePath, use: (file: OpenFile
     file.close();
   }
 }
+
+/** Closes each of them, also after one whose close failed. */
+export function closeAll(files: Iterable<OpenFile>): void {
+  const failures: unknown[] = [];
+  for (const file of files) {
+    try {
+      file.close();
+    } catch (error) {
+      failures.push(error);
+    }
+  }
+  if (failures.length > 0) throw failures[0];
+}

@@ -1,7 +1,7 @@
 /**
  * The journal of a run: what a crash must not leave half done. Each entry lists steps that are due (renames and
- * removals, in order); it is written and synced before the first of them, and the next entry only after the last
- * of them is durable. So after a crash only the newest entry can be unfinished, only the newest can be torn, and
+ * removals, in order) or holds what is to be written in place; it is written and synced before the first of them, and
+ * the next entry only after the last of them is durable. So after a crash only the newest entry can be unfinished, only the newest can be torn, and
  * doing its steps again is harmless.
  * docs/FORMAT.md, "Journal".
  */
@@ -9,8 +9,18 @@ import assert from "node:assert/strict";
 import { type BytePath, directoryOf, joinPath } from "../bytes/byte-path.ts";
 import { equalInConstantTime, hmacSha256, type KeyObject } from "../crypto/primitives.ts";
 import { FormatError, IntegrityError } from "../errors.ts";
-import { readUpTo, writeAll } from "./file-io.ts";
+import { readUpTo, withFile, writeAll } from "./file-io.ts";
 import type { FileSystem, OpenFile } from "./file-system.ts";
+import {
+  type DueStep,
+  type FilePatch,
+  parsePatches,
+  parseSteps,
+  serializePatches,
+  serializeSteps,
+} from "./journal-entry.ts";
+
+export type { DueStep, FilePatch, PatchPart } from "./journal-entry.ts";
 
 export const JOURNAL_NAME = "tde.journal" as BytePath;
 /** The journal while its first entry is being written: without that name there is no run. */
@@ -23,11 +33,12 @@ export const JOURNAL_OPERATION = {
   encryptOutput: 3,
   decryptOutput: 4,
   rotate: 5,
+  /** Brings an encrypted directory up to date with a plain one. */
+  sync: 6,
 } as const;
 export type JournalOperation = keyof typeof JOURNAL_OPERATION;
 
-export const RECORD_TYPE = { plan: 1, due: 2, committed: 3 } as const;
-const ACTION = { rename: 1, remove: 2 } as const;
+export const RECORD_TYPE = { plan: 1, due: 2, committed: 3, redo: 4 } as const;
 
 /** Offsets in the header. */
 export const JOURNAL_HEADER = {
@@ -49,6 +60,7 @@ const MAC_BYTES = 16;
 const MAX_RECORD_BYTES = 2 ** 24;
 /** Only the newest entry counts, so a journal that grew past this is begun anew. */
 const COMPACT_BYTES = 2 ** 22;
+const ENTRY_TYPES: readonly number[] = [RECORD_TYPE.due, RECORD_TYPE.committed, RECORD_TYPE.redo];
 const MAX_JOURNAL_BYTES = COMPACT_BYTES + 2 * MAX_RECORD_BYTES;
 
 export interface JournalHeader {
@@ -63,17 +75,16 @@ export interface JournalHeader {
   readonly epoch: bigint;
 }
 
-/** One step; paths are relative to the data directory. */
-export type DueStep =
-  | { readonly action: "rename"; readonly from: BytePath; readonly to: BytePath }
-  | { readonly action: "remove"; readonly path: BytePath };
-
 export interface JournalContent {
   readonly header: JournalHeader;
   /** What the run was asked to do, as JSON. */
   readonly plan: string;
   /** The steps of the newest entry; they may be done already. */
   readonly due: readonly DueStep[];
+  /** What the newest entry says is to be written in place; it may be written already. */
+  readonly redo: readonly FilePatch[];
+  /** Whether anything was ever made due: until then the directory is as it was. */
+  readonly entered: boolean;
   /** All files are done: only finishing is left. */
   readonly committed: boolean;
 }
@@ -127,15 +138,24 @@ export class Journal {
     root: BytePath,
     key: KeyObject,
   ): { journal: Journal; content: JournalContent } {
-    const file = fs.openForWriting(joinPath(root, JOURNAL_NAME));
+    const path = joinPath(root, JOURNAL_NAME);
+    const bytes = withFile(fs, path, readAll);
+    const { content, end, lastMac } = parse(bytes, key);
+    // A snapshot made of hard links has it, too: what is written from here on is not that one's.
+    const isShared = (fs.stat(path)?.linkCount ?? 1) > 1;
+    const newPath = joinPath(root, NEW_JOURNAL_NAME);
+    if (isShared) fs.remove(newPath);
+    const file = isShared ? fs.create(newPath, 0o600) : fs.openForWriting(path);
     try {
-      const bytes = readAll(file);
-      const { content, end, lastMac } = parse(bytes, key);
       // Written once more: after a sync that failed, the last record may be in the system's memory alone, and no later
       // sync would write it. In place, because the disk may be full.
       writeAll(file, bytes, 0, end, 0);
       file.truncate(end);
       file.sync();
+      if (isShared) {
+        fs.rename(newPath, path);
+        fs.syncDirectory(root);
+      }
       const journal = new Journal(fs, root, key, content.header, content.plan);
       journal.file = file;
       journal.position = end;
@@ -149,9 +169,12 @@ export class Journal {
 
   /** Makes steps due, durably. Every step of the entry before must be durable. */
   due(steps: readonly DueStep[]): void {
-    const body = serializeSteps(steps);
-    if (this.position > COMPACT_BYTES) this.begin([[RECORD_TYPE.due, body]]);
-    else this.append(RECORD_TYPE.due, body);
+    this.enter(RECORD_TYPE.due, serializeSteps(steps));
+  }
+
+  /** Keeps what is to be written in place, durably. All that the entry before says must be durable. */
+  redo(patches: readonly FilePatch[]): void {
+    this.enter(RECORD_TYPE.redo, serializePatches(patches));
   }
 
   /** Makes the last steps due, durably: from here on only finishing is left, and nothing is undone any more. */
@@ -163,6 +186,11 @@ export class Journal {
     const { file } = this;
     this.file = undefined;
     file?.close();
+  }
+
+  private enter(type: number, body: Buffer): void {
+    if (this.position > COMPACT_BYTES) this.begin([[type, body]]);
+    else this.append(type, body);
   }
 
   /** Writes a new journal with header, plan and these records, and puts it in the place of the old one. */
@@ -301,6 +329,8 @@ function parse(
 
   let plan: string | undefined;
   let due: DueStep[] = [];
+  let redo: FilePatch[] = [];
+  let entered = false;
   let committed = false;
   let position = JOURNAL_HEADER_BYTES;
   while (position + 5 + MAC_BYTES <= bytes.length) {
@@ -318,21 +348,25 @@ function parse(
     if (committed) {
       throw new FormatError(`"tde.journal" goes on behind its last entry, at offset ${position}`);
     }
-    if (type === RECORD_TYPE.plan && plan === undefined) plan = body.toString("utf8");
-    else if (type === RECORD_TYPE.due && plan !== undefined) due = parseSteps(body);
-    else if (type === RECORD_TYPE.committed && plan !== undefined) {
-      due = parseSteps(body);
-      committed = true;
-    } else
+    if (type === RECORD_TYPE.plan && plan === undefined) {
+      plan = body.toString("utf8");
+    } else if (plan !== undefined && ENTRY_TYPES.includes(type)) {
+      // Only the newest entry counts: all that the ones before it say is done.
+      due = type === RECORD_TYPE.redo ? [] : parseSteps(body);
+      redo = type === RECORD_TYPE.redo ? parsePatches(body) : [];
+      committed = type === RECORD_TYPE.committed;
+      entered = true;
+    } else {
       throw new FormatError(
         `"tde.journal" has an unknown record of type ${type} at offset ${position}`,
       );
+    }
     position = bodyEnd + MAC_BYTES;
     lastMac = mac;
   }
   if (plan === undefined || endsInRecord(bytes, position, key)) throw altered(position);
   return {
-    content: { header, plan, due, committed },
+    content: { header, plan, due, redo, entered, committed },
     end: position,
     lastMac: Buffer.from(lastMac),
   };
@@ -362,55 +396,6 @@ function altered(offset: number): IntegrityError {
   return new IntegrityError(`"tde.journal" was altered or damaged at offset ${offset}`, {
     hint: "Restore the directory from a backup; do not remove the journal, which says what is half done.",
   });
-}
-
-/** u8 action, then each path as u16 length and bytes; one after the other. */
-function serializeSteps(steps: readonly DueStep[]): Buffer {
-  return Buffer.concat(
-    steps.map((step) => {
-      const paths = step.action === "rename" ? [step.from, step.to] : [step.path];
-      const parts: Buffer[] = [Buffer.from([ACTION[step.action]])];
-      for (const path of paths) {
-        const length = Buffer.alloc(2);
-        length.writeUInt16LE(path.length, 0);
-        parts.push(length, Buffer.from(path, "latin1"));
-      }
-      return Buffer.concat(parts);
-    }),
-  );
-}
-
-function parseSteps(body: Buffer): DueStep[] {
-  const steps: DueStep[] = [];
-  let position = 0;
-  const take = (bytes: number): number => {
-    const at = position;
-    position += bytes;
-    if (position > body.length) throw new FormatError('"tde.journal" has an entry that is cut');
-    return at;
-  };
-  const takePath = (): BytePath => {
-    const length = body.readUInt16LE(take(2));
-    const path = body.toString("latin1", take(length), position);
-    assertInside(path);
-    return path as BytePath;
-  };
-  while (position < body.length) {
-    const action = body.readUInt8(take(1));
-    if (action === ACTION.rename)
-      steps.push({ action: "rename", from: takePath(), to: takePath() });
-    else if (action === ACTION.remove) steps.push({ action: "remove", path: takePath() });
-    else throw new FormatError(`"tde.journal" has an unknown action ${action}`);
-  }
-  return steps;
-}
-
-/** No entry may lead out of the directory. */
-function assertInside(path: string): void {
-  const parts = path.split("/");
-  if (path.includes("\0") || parts.some((part) => part === "" || part === "." || part === "..")) {
-    throw new FormatError('"tde.journal" names a path outside the data directory');
-  }
 }
 
 function macOf(key: KeyObject, previousMac: Buffer, bytes: Buffer): Buffer {

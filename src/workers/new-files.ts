@@ -2,6 +2,7 @@
  * The files that one task makes: each takes owner, mode and times of another, and is synced before it is closed.
  */
 import type { BytePath } from "../bytes/byte-path.ts";
+import { closeAll } from "../storage/file-io.ts";
 import type { FileStat, FileSystem, OpenFile } from "../storage/file-system.ts";
 
 export class NewFiles {
@@ -47,17 +48,4 @@ export class NewFiles {
     this.files = new Map();
     closeAll(files.keys());
   }
-}
-
-/** Each of them, also after one whose close failed. */
-function closeAll(files: Iterable<OpenFile>): void {
-  const failures: unknown[] = [];
-  for (const file of files) {
-    try {
-      file.close();
-    } catch (error) {
-      failures.push(error);
-    }
-  }
-  if (failures.length > 0) throw failures[0];
 }

@@ -5,11 +5,20 @@
 import assert from "node:assert/strict";
 import { type BytePath, displayPath } from "../bytes/byte-path.ts";
 import { randomBytes, runningSha256 } from "../crypto/primitives.ts";
+import { type ChangedSlots, PageComparison } from "../datadir/compare-relation.ts";
 import { digestSidecar, openRange, type TakeChunk } from "../datadir/open-relation.ts";
-import { type RunFacts, type SlotRange, wholeRange } from "../datadir/relation-job.ts";
+import { patchRange } from "../datadir/patch-relation.ts";
+import {
+  type RelationFiles,
+  type RunFacts,
+  type SlotRange,
+  wholeRange,
+} from "../datadir/relation-job.ts";
+import { sidecarName } from "../datadir/relation-path.ts";
 import { resealRange } from "../datadir/reseal-relation.ts";
 import { sealRange, type SealTarget, writeNonZero } from "../datadir/seal-relation.ts";
 import {
+  compareSealedFile,
   inspectSealedFile,
   resealFile,
   sealFile,
@@ -32,6 +41,9 @@ import type {
   ContentItem,
   Item,
   ItemResult,
+  ItemTask,
+  Original,
+  PatchItem,
   ReadableItem,
   RelationItem,
   Task,
@@ -52,6 +64,9 @@ export class TaskPerformer {
   private readonly context: RunContext;
   private readonly onBytes: OnBytes;
   private readonly chunk: Chunk;
+  /** Pages to compare with; made when it is needed. */
+  private otherPages: Buffer | undefined;
+
   constructor(fs: FileSystem, context: RunContext, onBytes: OnBytes) {
     this.fs = fs;
     this.context = context;
@@ -64,6 +79,7 @@ export class TaskPerformer {
    * @throws {TdeError} the first that an item of a writing task meets; checks report problems instead.
    */
   async perform(task: Task): Promise<ItemResult[]> {
+    if (task.kind === "patch") return task.items.map((item) => this.patch(item));
     const results: ItemResult[] = [];
     const newFiles = new NewFiles(this.fs);
     try {
@@ -78,7 +94,7 @@ export class TaskPerformer {
     return results;
   }
 
-  private performItem(task: Task, item: Item, newFiles: NewFiles): ItemResult {
+  private performItem(task: ItemTask, item: Item, newFiles: NewFiles): ItemResult {
     switch (task.kind) {
       case "seal":
         if (item.kind === "relation") return this.sealRelation(item, newFiles);
@@ -101,9 +117,10 @@ export class TaskPerformer {
       case "check":
       case "digest": {
         const { depth, wholeFiles = depth } = task.kind === "check" ? task : NO_DEPTH;
+        const sinceEpoch = task.kind === "check" ? task.sinceEpoch : undefined;
         const path = item.kind === "relation" ? item.files.path : item.path;
         return new ProblemCollector(path).collect((report) => {
-          if (item.kind === "relation") return this.checkRelation(item, depth, report);
+          if (item.kind === "relation") return this.checkRelation(item, depth, sinceEpoch, report);
           if (item.kind === "content") return this.checkContent(item, wholeFiles);
           return this.digestReadable(item);
         });
@@ -165,15 +182,26 @@ export class TaskPerformer {
         const { chunk, context, onBytes } = this;
         const take: TakeChunk = (firstSlot, dataBytes) =>
           writeNonZero(chunk, plain, dataBytes, firstSlot * context.blockSizeBytes);
-        const opened = openRange(chunk, context, files, source, part, "tags", stop, onBytes, take);
+        const opened = openRange(
+          chunk,
+          context,
+          files,
+          source,
+          part,
+          { check: "tags" },
+          stop,
+          onBytes,
+          take,
+        );
         return { path: files.path, pages: part.slotCount, wrongChecksums: opened.wrongChecksums };
       }),
     );
   }
 
   private checkRelation(
-    { files, range }: RelationItem,
+    { files, range, against }: RelationItem,
     depth: CheckDepth | undefined,
+    sinceEpoch: bigint | undefined,
     report: (problem: Problem) => void,
   ): ItemResult {
     const { chunk, context, onBytes } = this;
@@ -183,16 +211,34 @@ export class TaskPerformer {
       // A digest reads no page, but what cannot be opened must show before a run begins.
       if (depth === undefined) this.fs.open(files.sealed).close();
       else {
-        result = withFile(this.fs, files.sealed, (sealed) => {
-          const part = range ?? this.whole(files);
-          const source = { sealed, sidecar };
-          const opened = openRange(chunk, context, files, source, part, depth, report, onBytes);
-          const keys = new Map(opened.pagesByKey);
-          for (const keyId of opened.macKeyIds) keys.set(keyId, keys.get(keyId) ?? 0);
-          fileRoot = opened.fileRoot;
-          const { newestSlots: newestPages, wrongChecksums } = opened;
-          return { ...result, keys, pages: part.slotCount, newestPages, wrongChecksums };
-        });
+        const check = sinceEpoch === undefined ? depth : "tags";
+        result = withFile(this.fs, files.sealed, (sealed) =>
+          this.withComparison(files, range, against, (comparison) => {
+            const part = range ?? this.whole(files);
+            const source = { sealed, sidecar };
+            const how = { check, sinceEpoch };
+            const take: TakeChunk | undefined =
+              comparison &&
+              ((firstSlot, bytes) => comparison.take(bytes, firstSlot * context.blockSizeBytes));
+            const opened = openRange(
+              chunk,
+              context,
+              files,
+              source,
+              part,
+              how,
+              report,
+              onBytes,
+              take,
+            );
+            const keys = new Map(opened.pagesByKey);
+            for (const keyId of opened.macKeyIds) keys.set(keyId, keys.get(keyId) ?? 0);
+            fileRoot = opened.fileRoot;
+            const { newestSlots: newestPages, wrongChecksums } = opened;
+            const changed = comparison?.changed && [comparison.changed];
+            return { ...result, keys, pages: part.slotCount, newestPages, wrongChecksums, changed };
+          }),
+        );
       }
       // The file root is of the whole sidecar: the first range takes it.
       if (range !== undefined && range.firstSlot > 0) return result;
@@ -208,6 +254,58 @@ export class TaskPerformer {
       }
       return { ...result, digest: fileRoot.toString("hex") };
     });
+  }
+
+  private withComparison<T>(
+    files: RelationFiles,
+    range: SlotRange | undefined,
+    against: Original | undefined,
+    use: (comparison: PageComparison | undefined) => T,
+  ): T {
+    if (against === undefined) return use(undefined);
+    return withFile(this.fs, against.path, (other) => {
+      const slots = range ?? this.whole(files);
+      return use(
+        new PageComparison(this.chunk, other, against.sizeBytes, slots, this.comparisonBuffer()),
+      );
+    });
+  }
+
+  private comparisonBuffer(): Buffer {
+    this.otherPages ??= Buffer.allocUnsafe(this.chunk.data.length);
+    return this.otherPages;
+  }
+
+  private patch({ files, plainSizeBytes, range, sizeAfterBytes, changed }: PatchItem): ItemResult {
+    const { fs, chunk, context } = this;
+    return withFile(fs, files.plain, (original) =>
+      withFile(fs, files.sidecar, (sidecar) => {
+        const order = {
+          range,
+          sizeAfterBytes,
+          changed: changed ?? this.findChanged(files, range, plainSizeBytes),
+        };
+        const source = { original, sidecar };
+        const parts = patchRange(chunk, context, files, source, order, stop);
+        const patches = [
+          { path: sidecarName(files.path), sizeBytes: parts.sidecarBytes, parts: parts.sidecar },
+          { path: files.path, sizeBytes: sizeAfterBytes, parts: parts.sealed },
+        ];
+        return { path: files.path, pages: parts.pages, patches };
+      }),
+    );
+  }
+
+  private findChanged(
+    files: RelationFiles,
+    { firstSlot, slotCount }: SlotRange,
+    plainSizeBytes: number,
+  ): ChangedSlots | undefined {
+    const slots = this.whole(files).slotCount;
+    const range = { firstSlot, slotCount: Math.max(0, Math.min(slotCount, slots - firstSlot)) };
+    const against = { path: files.plain, sizeBytes: plainSizeBytes };
+    return this.checkRelation({ kind: "relation", files, range, against }, "tags", undefined, stop)
+      .changed?.[0];
   }
 
   private sealContent(item: ContentItem, newFiles: NewFiles): ItemResult {
@@ -243,6 +341,14 @@ export class TaskPerformer {
 
   private checkContent(item: ContentItem, depth: CheckDepth | undefined): ItemResult {
     const { path, sizeBytes } = item;
+    if (depth === "tags" && item.against !== undefined) {
+      const { fs, against } = { fs: this.fs, against: item.against };
+      const options = this.openingOptions(item);
+      const { header, digest, same } = compareSealedFile(fs, item.sealed, against.path, options);
+      this.onBytes(sizeBytes);
+      const keys = new Map([[header.keyId, 1]]);
+      return { path, digest: digest.toString("hex"), sizeBytes, keys, differs: !same };
+    }
     if (depth === "tags") {
       const { header, digest } = verifySealedFile(this.fs, item.sealed, this.openingOptions(item));
       this.onBytes(sizeBytes);
@@ -257,7 +363,16 @@ export class TaskPerformer {
   private digestReadable(item: ReadableItem): ItemResult {
     const hash = runningSha256();
     const sizeBytes = this.readThrough(item.from, (bytes) => hash.update(bytes));
-    return { path: item.path, digest: hash.digest().toString("hex"), sizeBytes };
+    const digest = hash.digest().toString("hex");
+    if (item.against === undefined) return { path: item.path, digest, sizeBytes };
+    const other = runningSha256();
+    this.readThrough(item.against.path, (bytes) => other.update(bytes));
+    return {
+      path: item.path,
+      digest,
+      sizeBytes,
+      differs: other.digest().toString("hex") !== digest,
+    };
   }
 
   private checksum({ path, from, algorithm }: ReadableItem): ItemResult {

@@ -3,9 +3,17 @@
  * its new files synced and closed under working names; nothing else of it counts before the engine's journal says so.
  */
 import type { BytePath } from "../bytes/byte-path.ts";
+import type { ChangedSlots } from "../datadir/compare-relation.ts";
 import type { RelationFiles, SlotRange } from "../datadir/relation-job.ts";
 import type { ChecksumAlgorithm } from "../format/backup-manifest-file.ts";
 import type { Problem } from "../format/problem.ts";
+import type { FilePatch } from "../storage/journal.ts";
+
+/** A plain file that the plain content of a sealed one, or a readable file, is held against. */
+export interface Original {
+  readonly path: BytePath;
+  readonly sizeBytes: number;
+}
 
 /** A relation file, or a range of it. Without a range the whole file: its new files are created, too. */
 export interface RelationItem {
@@ -16,6 +24,18 @@ export interface RelationItem {
   /** When sealing anew: the new files. */
   readonly target?: { readonly sealed: BytePath; readonly sidecar: BytePath } | undefined;
   readonly range?: SlotRange | undefined;
+  readonly against?: Original | undefined;
+}
+
+/** Pages of a relation file that are to be sealed anew, in place. */
+export interface PatchItem {
+  /** Where `plain` is what the pages come from, and `sizeBytes` what the sealed file has before. */
+  readonly files: RelationFiles;
+  readonly plainSizeBytes: number;
+  readonly range: SlotRange;
+  readonly sizeAfterBytes: number;
+  /** Which pages of those that the file has before. Undefined: to be found out. */
+  readonly changed: ChangedSlots | undefined;
 }
 
 /** A whole file, sealed as a container. */
@@ -30,6 +50,7 @@ export interface ContentItem {
   /** When sealing anew: the new container. */
   readonly target?: BytePath | undefined;
   readonly sizeBytes: number;
+  readonly against?: Original | undefined;
 }
 
 /** A file that stays as it is: copied, or digested. */
@@ -43,6 +64,7 @@ export interface ReadableItem {
   readonly digest?: string | undefined;
   /** Of a task that lists files for backup_manifest. */
   readonly algorithm?: ChecksumAlgorithm | undefined;
+  readonly against?: Original | undefined;
 }
 
 export type Item = RelationItem | ContentItem | ReadableItem;
@@ -59,18 +81,29 @@ export type Task =
   /** sealed -> plain; readable files are copied. */
   | { readonly kind: "open"; readonly items: readonly Item[] }
   /** sealed -> sealed under the current key; no readable files. */
+  /** sealed -> sealed under the current key; no readable files. */
   | { readonly kind: "reseal"; readonly items: readonly Item[] }
+  /**
+   * With `sinceEpoch` the tags of those pages only that were sealed since, beside the MACs of all sidecar pages. Items
+   * that name an original are held against it.
+   */
   | {
       readonly kind: "check";
       readonly depth: CheckDepth;
       /** Of containers, where it is another. */
       readonly wholeFiles?: CheckDepth | undefined;
+      readonly sinceEpoch?: bigint | undefined;
       readonly items: readonly Item[];
     }
+  /** What has to be written for some pages to be sealed anew; nothing is written. */
+  | { readonly kind: "patch"; readonly items: readonly PatchItem[] }
   /** What the manifest keeps of each file, without reading its pages. */
   | { readonly kind: "digest"; readonly items: readonly Item[] }
   /** What backup_manifest keeps of each file: a checksum over its stored bytes. */
   | { readonly kind: "checksum"; readonly items: readonly Item[] };
+
+/** A task that goes from item to item. */
+export type ItemTask = Exclude<Task, { kind: "patch" }>;
 
 /** What came of one item. Fields that its task does not find are absent. */
 export interface ItemResult {
@@ -89,6 +122,12 @@ export interface ItemResult {
   readonly newestPages?: number | undefined;
   /** Pages whose original checksum was wrong. */
   readonly wrongChecksums?: number | undefined;
+  /** Of a relation file that was held against an original: by rising ranges. */
+  readonly changed?: readonly ChangedSlots[] | undefined;
+  /** Whether any other file differs from its original. */
+  readonly differs?: boolean | undefined;
+  /** In this order: a sidecar before its file. */
+  readonly patches?: readonly FilePatch[] | undefined;
   /** The first of them; `problemCount` has them all. */
   readonly problems?: readonly Problem[] | undefined;
   readonly problemCount?: number | undefined;

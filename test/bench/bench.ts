@@ -21,6 +21,7 @@ import { serverUser } from "../../src/demo/server-user.ts";
 import { makeTemporaryFolder } from "../../src/demo/temporary-folder.ts";
 import { compare, type Comparison } from "./measure.ts";
 import { benchRotate } from "./rotate.ts";
+import { compareSync } from "./sync.ts";
 
 /** Stock pg_checksums fits its own major only. */
 const MAJOR = 15;
@@ -169,6 +170,7 @@ async function bench(path: string): Promise<Comparison[]> {
       runs,
     ),
   );
+  await add(compareSync({ source: plain, copy: encrypted, tde, keys, runs }));
   await add(
     compare(
       "start-up",

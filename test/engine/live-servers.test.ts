@@ -3,7 +3,8 @@
  * every file and every row of every table, and must show none of its secrets while it is encrypted.
  */
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { join } from "node:path";
+import { test, type TestContext } from "node:test";
 import {
   assertSameTree,
   type Cluster,
@@ -11,11 +12,12 @@ import {
   findMarkers,
   LIVE_MAJORS,
   makeCluster,
+  startServer,
   tableChecksums,
   treeOf,
 } from "../support/cluster.ts";
 import { requireStockTools } from "../support/stock-tools.ts";
-import { runTde } from "../support/tde.ts";
+import { runTde, type TdeResult } from "../support/tde.ts";
 
 const KEYS = ["--keyring", "app.keyring", "--key-file", "kek.key"];
 
@@ -68,6 +70,78 @@ for (const major of LIVE_MAJORS) {
       cluster.remove();
     }
   });
+}
+
+/** What changes pages, adds and removes relations and tablespaces, and leaves statistics and logs behind. */
+const NIGHT_OF_WORK = [
+  "UPDATE orders SET note = note || ' again' WHERE id % 97 = 0",
+  "INSERT INTO orders SELECT i, 'late ' || i FROM generate_series(20001, 24000) AS i",
+  "DELETE FROM places WHERE id < 100",
+  "UPDATE elsewhere SET note = 'moved' WHERE id % 50 = 0",
+  "CREATE TABLE fresh AS SELECT i, md5(i::text) AS text FROM generate_series(1, 3000) AS i",
+  "CREATE INDEX ON fresh (text)",
+  "DROP TABLE popular",
+  "TRUNCATE documents",
+  "ALTER SYSTEM SET work_mem = '8MB'",
+  "VACUUM places",
+  "VACUUM FULL events_2024",
+  "CHECKPOINT",
+];
+
+for (const major of LIVE_MAJORS) {
+  test(`an encrypted copy of a cluster of PostgreSQL ${major} is synced after more work, and is that cluster`, async (t) => {
+    const cluster = await makeCluster(varied(major));
+    try {
+      const mapping = (from: string, to: string): string =>
+        `--tablespace-mapping=${join(cluster.folder, from)}=${join(cluster.folder, to)}`;
+      tde(cluster, "keyring", "create", ...KEYS, "--new-key-file");
+      const into = ["--output", "copy", mapping("ext", "copy.ext")];
+      tde(cluster, "encrypt-datadir", "-D", "data", ...into, ...KEYS);
+      const server = await cluster.start();
+      let rows: Awaited<ReturnType<typeof checksumsOf>>;
+      try {
+        await server.run("shop", ...NIGHT_OF_WORK);
+        rows = await tableChecksums(server);
+      } finally {
+        await server.stop();
+      }
+      const stopped = treeOf(cluster.datadir);
+      tde(cluster, "keyring", "new-key", ...KEYS);
+      tde(cluster, "sync", "data", "copy", ...KEYS);
+      assertSameTree(treeOf(cluster.datadir), stopped, { directoryTimes: true });
+      const { stdout } = tde(cluster, "verify", "-D", "copy", ...KEYS, "--format", "json");
+      const { keys } = JSON.parse(stdout) as { keys: { keyId: number }[] };
+      assert.deepEqual(
+        keys.map(({ keyId }) => keyId),
+        [1, 2],
+      );
+      assertChecksums(t, major, join(cluster.folder, "copy"));
+
+      const openInto = ["--output", "opened", mapping("copy.ext", "opened.ext")];
+      tde(cluster, "decrypt-datadir", "-D", "copy", ...openInto, ...KEYS);
+      const opened = join(cluster.folder, "opened");
+      // The links lead to where the mapping says, and pg_wal is a folder.
+      const except = (path: string): boolean => stopped.get(path)?.kind === "link";
+      assertSameTree(treeOf(opened), stopped, { except });
+      const again = await startServer(major, opened);
+      try {
+        assert.deepEqual(await tableChecksums(again), rows);
+      } finally {
+        await again.stop();
+      }
+    } finally {
+      cluster.remove();
+    }
+  });
+}
+
+/** Where the cluster has checksums, and is of the major whose stock tools are there. */
+function assertChecksums(t: TestContext, major: number, datadir: string): void {
+  const tools = requireStockTools(t);
+  if (tools?.major !== major) return;
+  const { status, stdout, stderr } = tools.run("pg_checksums", ["-c", "-D", datadir]);
+  assert.equal(status, 0, stderr);
+  assert.match(stdout, /^Bad checksums: +0$/m);
 }
 
 test("stock pg_checksums accepts an encrypted cluster with every kind of relation in it", async (t) => {
@@ -140,9 +214,10 @@ async function placeOfOrders(cluster: Cluster): Promise<{ table: string; databas
   }
 }
 
-function tde(cluster: Cluster, ...args: readonly string[]): void {
-  const { status, stderr } = runTde(args, { cwd: cluster.folder });
-  assert.equal(status, 0, stderr);
+function tde(cluster: Cluster, ...args: readonly string[]): TdeResult {
+  const result = runTde(args, { cwd: cluster.folder });
+  assert.equal(result.status, 0, result.stderr);
+  return result;
 }
 
 /** In the data directory and in the tablespaces, which lie beside it. */

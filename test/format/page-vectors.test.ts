@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { chmodSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { bytePath } from "../../src/bytes/byte-path.ts";
+import { type BytePath, bytePath } from "../../src/bytes/byte-path.ts";
 import { deriveKey, exportKey, hkdf, secretKey, sha256 } from "../../src/crypto/primitives.ts";
 import type { RunFacts } from "../../src/datadir/relation-job.ts";
 import { derivePageKey, deriveSidecarMacKey } from "../../src/format/file-keys.ts";
@@ -236,9 +236,51 @@ for (const vector of vectorsOf<JournalVector>("journal")) {
       resumed.journal.close();
       return resumed.content;
     };
-    assert.deepEqual(read(1), { header, plan, due: [], committed: false });
-    assert.deepEqual(read(2), { header, plan, due, committed: false });
-    assert.deepEqual(read(3), { header, plan, due: committed, committed: true });
+    const nothing = { header, plan, due: [], redo: [], entered: false, committed: false };
+    assert.deepEqual(read(1), nothing);
+    assert.deepEqual(read(2), { ...nothing, due, entered: true });
+    assert.deepEqual(read(3), { ...nothing, due: committed, entered: true, committed: true });
+  });
+}
+
+interface RedoVector extends Omit<JournalVector, "due" | "committed"> {
+  readonly redo: readonly {
+    readonly path: BytePath;
+    readonly size: number;
+    readonly parts: readonly { readonly position: number; readonly bytes: string }[];
+  }[];
+}
+
+for (const vector of vectorsOf<RedoVector>("journal with redo")) {
+  test(`vector of a journal: ${vector.name}`, (t) => {
+    const runId = Buffer.from(vector.runId, "hex");
+    const dek = secretKey(Buffer.from(vector.dek, "hex"));
+    const key = deriveKey(dek, runId, Buffer.from("tde/v1/journal"));
+    assert.equal(exportKey(key).toString("hex"), vector.journalKey);
+    const { directoryId, keyringId, keyId, operation, plan } = vector;
+    const header = { runId, directoryId, keyringId, keyId, operation, epoch: BigInt(vector.epoch) };
+    const redo = vector.redo.map(({ path, size, parts }) => ({
+      path,
+      sizeBytes: size,
+      parts: parts.map(({ position, bytes }) => ({ position, bytes: Buffer.from(bytes, "hex") })),
+    }));
+    const folder = temporaryDirectory(t);
+    const journal = Journal.create(fs, bytePath(folder), key, header, plan);
+    journal.redo(redo);
+    journal.close();
+    const bytes = vector.header + vector.records.join("");
+    assert.equal(readText(join(folder, "tde.journal")), bytes);
+    assert.equal(sha256(Buffer.from(bytes, "hex")).toString("hex"), vector.sha256);
+    const resumed = Journal.resume(fs, bytePath(folder), key);
+    resumed.journal.close();
+    assert.deepEqual(resumed.content, {
+      header,
+      plan,
+      due: [],
+      redo,
+      entered: true,
+      committed: false,
+    });
   });
 }
 

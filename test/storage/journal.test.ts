@@ -5,6 +5,7 @@
 import assert from "node:assert/strict";
 import {
   existsSync,
+  linkSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -21,6 +22,7 @@ import { FormatError, IntegrityError, TdeError } from "../../src/errors.ts";
 import {
   carryOut,
   type DueStep,
+  type FilePatch,
   Journal,
   JOURNAL_HEADER_BYTES,
   JOURNAL_NAME,
@@ -100,15 +102,64 @@ function recordOffsets(bytes: Buffer): number[] {
 test("what was entered last is what is due", (t) => {
   const folder = temporaryDirectory(t);
   const expected = (due: readonly DueStep[], committed = false): JournalContent => {
-    return { header: HEADER, plan: PLAN, due, committed };
+    return { header: HEADER, plan: PLAN, due, redo: [], entered: true, committed };
   };
-  assert.deepEqual(resume(folder, write(folder, [])), expected([]));
+  const untouched = { ...expected([]), entered: false };
+  assert.deepEqual(resume(folder, write(folder, [])), untouched);
   assert.deepEqual(resume(folder, write(folder, [FIRST])), expected(FIRST));
   assert.deepEqual(resume(folder, write(folder, [FIRST, SECOND])), expected(SECOND));
   assert.deepEqual(resume(folder, write(folder, [FIRST], LAST)), expected(LAST, true));
   assert.deepEqual(resume(folder, write(folder, [FIRST], [])), expected([], true));
   assert.deepEqual(readJournalHeader(fs, bytePath(folder)), HEADER);
   assert.equal(statSync(pathOf(folder)).mode & 0o777, 0o600);
+});
+
+const PATCHES: readonly FilePatch[] = [
+  { path: bytePath("base/5/1_tde"), sizeBytes: 16384, parts: [part(24, 3), part(8192, 8192)] },
+  { path: bytePath("base/5/1"), sizeBytes: 2 ** 40, parts: [part(2 ** 40 - 5, 5)] },
+  { path: bytePath("base/5/2"), sizeBytes: 0, parts: [] },
+];
+
+function part(position: number, length: number): FilePatch["parts"][number] {
+  return { position, bytes: Buffer.alloc(length, position % 256) };
+}
+
+test("what was to be written in place last is what is written again", (t) => {
+  const folder = temporaryDirectory(t);
+  const root = bytePath(folder);
+  const journal = Journal.create(fs, root, KEY, HEADER, PLAN);
+  journal.due(FIRST);
+  journal.redo(PATCHES);
+  journal.close();
+  const { due, redo } = resume(folder);
+  assert.deepEqual([due, redo], [[], PATCHES]);
+  const after = Journal.resume(fs, root, KEY).journal;
+  after.due(SECOND);
+  after.close();
+  const last = resume(folder);
+  assert.deepEqual([last.due, last.redo], [SECOND, []]);
+});
+
+test("a journal over 4 MiB is begun anew with what is to be written in place, too", (t) => {
+  const folder = temporaryDirectory(t);
+  const journal = Journal.create(fs, bytePath(folder), KEY, HEADER, PLAN);
+  const large = [{ path: bytePath("base/5/1"), sizeBytes: 2 ** 23, parts: [part(0, 2 ** 23)] }];
+  for (let i = 0; i < 3; i++) journal.redo(large);
+  journal.redo(PATCHES);
+  journal.close();
+  assert.ok(statSync(pathOf(folder)).size < 2 ** 20);
+  assert.deepEqual(resume(folder).redo, PATCHES);
+});
+
+test("a journal that a snapshot shares by a hard link is not written to", (t) => {
+  const folder = temporaryDirectory(t);
+  const bytes = write(folder, [FIRST]);
+  linkSync(pathOf(folder), join(folder, "snapshot"));
+  const { journal } = Journal.resume(fs, bytePath(folder), KEY);
+  journal.due(SECOND);
+  journal.close();
+  assert.deepEqual(readFileSync(join(folder, "snapshot")), bytes);
+  assert.deepEqual(resume(folder).due, SECOND);
 });
 
 test("a resumed journal goes on behind its last whole record", (t) => {
@@ -156,7 +207,9 @@ test("any header, plan and entries come back", (t) => {
       for (const entry of committed ? due.slice(0, -1) : due) journal.due(entry);
       if (committed) journal.commit(last);
       journal.close();
-      assert.deepEqual(resume(folder), { header, plan, due: last, committed });
+      const entered = committed || due.length > 0;
+      const content = { header, plan, due: last, redo: [], entered, committed };
+      assert.deepEqual(resume(folder), content);
       assert.deepEqual(readJournalHeader(fs, bytePath(folder)), header);
     }),
     30,
@@ -210,7 +263,14 @@ test("every flipped bit is an error or makes the last record torn", (t) => {
       continue;
     }
     assert.ok(at >= lastAt, `byte ${at} was taken for a torn write`);
-    assert.deepEqual(content, { header: HEADER, plan: PLAN, due: FIRST, committed: false });
+    assert.deepEqual(content, {
+      header: HEADER,
+      plan: PLAN,
+      due: FIRST,
+      redo: [],
+      entered: true,
+      committed: false,
+    });
   }
 });
 
@@ -238,7 +298,14 @@ test("the newest record without the one before it counts as torn", (t) => {
   const offsets = recordOffsets(whole);
   const bytes = Buffer.concat([whole.subarray(0, offsets[2]), whole.subarray(offsets[3] ?? 0)]);
   const content = resume(folder, bytes);
-  assert.deepEqual(content, { header: HEADER, plan: PLAN, due: FIRST, committed: false });
+  assert.deepEqual(content, {
+    header: HEADER,
+    plan: PLAN,
+    due: FIRST,
+    redo: [],
+    entered: true,
+    committed: false,
+  });
 });
 
 test("another key does not open a journal", (t) => {
@@ -270,6 +337,12 @@ function forged(type: number, body: Buffer, withPlan = true): Buffer {
   return Buffer.concat(parts);
 }
 
+function u(length: number, value: number): Buffer {
+  const bytes = Buffer.alloc(length);
+  bytes.writeUInt8(value, 0);
+  return bytes;
+}
+
 function removal(path: string): Buffer {
   const bytes = Buffer.from(path, "latin1");
   const length = Buffer.alloc(2);
@@ -294,6 +367,8 @@ test("a path that leads out of the directory is refused, though the MAC holds", 
     "base/",
     "base/\0x",
   ]) {
+    const redo = Buffer.concat([removal(path).subarray(1), Buffer.alloc(12)]);
+    assert.throws(() => resume(folder, forged(4, redo)), FormatError, path);
     for (const type of [2, 3]) {
       assert.throws(() => resume(folder, forged(type, removal(path))), FormatError, path);
       const target = Buffer.concat([
@@ -310,7 +385,7 @@ test("unknown types and actions, a second plan and cut entries are refused, thou
   const folder = temporaryDirectory(t);
   for (const bytes of [
     forged(0, Buffer.alloc(0)),
-    forged(4, Buffer.alloc(0)),
+    forged(5, Buffer.alloc(0)),
     forged(255, removal("a")),
     forged(1, Buffer.from(PLAN)),
     forged(2, removal("a"), false),
@@ -322,6 +397,19 @@ test("unknown types and actions, a second plan and cut entries are refused, thou
     forged(2, Buffer.of(2, 1)),
     forged(2, Buffer.of(2, 255, 255, 0x61)),
     forged(2, Buffer.concat([Buffer.of(1), removal("a").subarray(1)])),
+    forged(4, removal("a").subarray(1)),
+    forged(4, Buffer.concat([removal("a").subarray(1), Buffer.alloc(8), Buffer.of(1, 0, 0, 0)])),
+    forged(4, Buffer.concat([removal("a").subarray(1), Buffer.alloc(8), Buffer.alloc(4, 255)])),
+    forged(4, Buffer.concat([removal("a").subarray(1), Buffer.alloc(8, 255), Buffer.alloc(4)])),
+    // One byte, of a file that has none.
+    forged(
+      4,
+      Buffer.concat([removal("a").subarray(1), u(8, 0), u(4, 1), u(8, 0), u(4, 1), u(1, 7)]),
+    ),
+    forged(
+      4,
+      Buffer.concat([removal("a").subarray(1), u(8, 9), u(4, 1), u(8, 0), u(4, 2), u(1, 7)]),
+    ),
   ]) {
     assert.throws(() => resume(folder, bytes), FormatError);
   }
@@ -402,7 +490,14 @@ test("a journal over 4 MiB is begun anew with the next entry, which alone counts
   journal.commit(LAST);
   journal.close();
   assert.deepEqual(readdirSync(folder), [JOURNAL_NAME]);
-  assert.deepEqual(resume(folder), { header: HEADER, plan: PLAN, due: LAST, committed: true });
+  assert.deepEqual(resume(folder), {
+    header: HEADER,
+    plan: PLAN,
+    due: LAST,
+    redo: [],
+    entered: true,
+    committed: true,
+  });
   removeJournal(fs, root);
   assert.deepEqual(readdirSync(folder), []);
 });

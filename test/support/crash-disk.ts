@@ -285,7 +285,7 @@ export class CrashDisk implements FileSystem {
       sizeBytes: node.kind === "file" ? node.content.length : 0,
       ...node.attributes,
       device: 1,
-      inode: 1,
+      inode: inodeOf(node),
       linkCount: 1,
     };
   }
@@ -356,6 +356,15 @@ export class CrashDisk implements FileSystem {
     }
     return place;
   }
+}
+
+const inodes = new WeakMap<Node, number>();
+let lastInode = 0;
+
+function inodeOf(node: Node): number {
+  const inode = inodes.get(node) ?? ++lastInode;
+  inodes.set(node, inode);
+  return inode;
 }
 
 interface Place {

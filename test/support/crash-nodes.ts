@@ -108,7 +108,8 @@ function mixBlocks(
   old.copy(mixed);
   for (let at = 0; at < sizeBytes; at += BLOCK_BYTES) {
     const count = newBytes(at / BLOCK_BYTES);
-    next.copy(mixed, at, at, Math.min(at + count, next.length));
+    // Behind its new end the old blocks of a file that was cut may still be there.
+    if (at < next.length) next.copy(mixed, at, at, Math.min(at + count, next.length));
   }
   return mixed;
 }

@@ -16,6 +16,7 @@ import { parseRelationPath, sidecarName } from "../../src/datadir/relation-path.
 import { JOURNAL_NAME } from "../../src/storage/journal.ts";
 import { KeyFileProvider } from "../../src/keyring/providers/key-file.ts";
 import { crashCluster, RELATIONS, ROOT, TABLESPACE } from "./crash-cluster.ts";
+import { beforeWork, nightOfWork } from "./crash-source.ts";
 import type { CrashDisk } from "./crash-disk.ts";
 import { KEY_FILE, KEYRING, OTHER_KEY_FILE, SimulatedTde } from "./simulated-tde.ts";
 import { assertSameFiles, type DiskTree, diskTree, litterIn } from "./disk-tree.ts";
@@ -93,6 +94,8 @@ export const OPERATIONS: readonly Operation[] = [
   intoOutput("recover of encrypt-datadir --output", () =>
     crashedDisk(plainDisk, (tde) => tde.encrypt(ROOT, INTO)),
   ),
+  syncInto("sync", behindDisk),
+  syncInto("sync that goes on", () => crashedDisk(behindDisk, (tde) => tde.sync(ROOT, OUTPUT))),
   keyringChange("keyring create", diskWithKeyFile, (tde) => tde.createKeyring(), 0),
   keyringChange("keyring new-key", plainDisk, (tde) =>
     tde.changeKeyring(async (keyring, state) => keyring.newKey(state)),
@@ -214,6 +217,42 @@ function intoOutput(
   };
 }
 
+/** The source is ROOT, which stays as it is; the copy is OUTPUT. */
+function syncInto(name: string, prepare: () => Promise<CrashDisk>): Operation {
+  return {
+    name,
+    repairs: ["recover", "again"],
+    provesReads: false,
+    prepare,
+    run: async (tde) => void (await tde.sync(ROOT, OUTPUT)),
+    async recover(tde): Promise<void> {
+      try {
+        await tde.recover(OUTPUT);
+      } catch (error) {
+        // What was half written is whole; the rest is the source's.
+        if (!(error instanceof StateError) || !error.message.includes("is between two states"))
+          throw error;
+      }
+    },
+    async always(disk): Promise<void> {
+      assertSameFiles(diskTree(disk, ROOT), await newTree());
+      assertGuarded(disk, OUTPUT);
+      await assertSafe(disk, OUTPUT, assertOldOrNew);
+    },
+    async check(disk, finished): Promise<void> {
+      const isUnfinished = disk.stat(joinPath(OUTPUT, JOURNAL_NAME)) !== undefined;
+      assert.ok(!isUnfinished || !finished);
+      if (isUnfinished) {
+        await assert.rejects(new SimulatedTde(disk.copy()).decrypt(OUTPUT), StateError);
+        await new SimulatedTde(disk).sync(ROOT, OUTPUT);
+      }
+      assert.deepEqual(litterIn(disk, "/srv" as BytePath), []);
+      if (finished || isUnfinished) await assertEncrypted(disk, OUTPUT, await newTree());
+      else await assertOldOrNew(disk);
+    },
+  };
+}
+
 function keyringChange(
   name: string,
   prepare: () => Promise<CrashDisk>,
@@ -296,6 +335,39 @@ async function makePlainDisk(): Promise<CrashDisk> {
   await tde.createKeyring();
   return disk.copy();
 }
+
+let behind: Promise<CrashDisk> | undefined;
+/** An encrypted copy in OUTPUT, and a plain original in ROOT that has gone on since. */
+async function behindDisk(): Promise<CrashDisk> {
+  behind ??= makeBehindDisk();
+  return (await behind).copy();
+}
+
+async function makeBehindDisk(): Promise<CrashDisk> {
+  const disk = await plainDisk();
+  beforeWork(disk);
+  await new SimulatedTde(disk).encrypt(ROOT, INTO);
+  oldTree = diskTree(disk, ROOT);
+  nightOfWork(disk);
+  return disk.copy();
+}
+
+let oldTree: DiskTree | undefined;
+async function newTree(): Promise<DiskTree> {
+  return diskTree(await behindDisk(), ROOT);
+}
+
+async function assertOldOrNew(disk: CrashDisk): Promise<void> {
+  const copy = disk.copy();
+  await new SimulatedTde(copy).decrypt(OUTPUT);
+  const control = "global/pg_control";
+  const expected = await newTree();
+  const tree = diskTree(copy, OUTPUT);
+  const isNew = tree.get(control)?.content?.equals(expected.get(control)?.content ?? NOTHING);
+  assertSameFiles(tree, isNew === true ? expected : (oldTree ?? expected));
+}
+
+const NOTHING = Buffer.alloc(0);
 
 let encrypted: Promise<CrashDisk> | undefined;
 async function encryptedDisk(): Promise<CrashDisk> {

@@ -38,7 +38,7 @@ export function sealBytes(
   const counts = sealRange(
     chunk,
     facts,
-    files(identity, original.length),
+    relationFiles(identity, original.length),
     new BufferFile(original),
     { sealed, sidecar, fileSalt },
     wholeRange(original.length, facts.blockSizeBytes),
@@ -52,6 +52,7 @@ export function openBytes(
   identity: FileIdentity,
   { stored, sidecar }: SealedBytes,
   depth: "form" | "macs" | "tags" = "tags",
+  takeAlso: TakeChunk = () => {},
 ): Opened {
   const problems: Problem[] = [];
   const plain = new BufferFile(Buffer.alloc(stored.length));
@@ -60,15 +61,17 @@ export function openBytes(
     sidecar: new BufferFile(sidecar),
   };
   const chunk = chunkOf(facts.blockSizeBytes);
-  const take: TakeChunk = (firstSlot, dataBytes) =>
+  const take: TakeChunk = (firstSlot, dataBytes) => {
     writeNonZero(chunk, plain, dataBytes, firstSlot * facts.blockSizeBytes);
+    takeAlso(firstSlot, dataBytes);
+  };
   const result = openRange(
     chunk,
     facts,
-    files(identity, stored.length),
+    relationFiles(identity, stored.length),
     source,
     wholeRange(stored.length, facts.blockSizeBytes),
-    depth,
+    { check: depth },
     (problem) => problems.push(problem),
     () => {},
     depth === "tags" ? take : undefined,
@@ -102,12 +105,15 @@ export function chunkOf(blockSizeBytes: number): Chunk {
   return chunk;
 }
 
-function files(identity: FileIdentity, sizeBytes: number): Parameters<typeof openRange>[2] {
+export function relationFiles(
+  identity: FileIdentity,
+  sizeBytes: number,
+): Parameters<typeof openRange>[2] {
   const path = RELATION_PATH;
   return { path, plain: path, sealed: path, sidecar: path, identity, sizeBytes };
 }
 
-class BufferFile implements OpenFile {
+export class BufferFile implements OpenFile {
   readonly path: BytePath = RELATION_PATH;
   bytes: Buffer;
 

@@ -17,6 +17,7 @@ import { silentProgress } from "../../src/engine/progress-sink.ts";
 import { recoverDatadir, type RecoveryOutcome } from "../../src/engine/recover.ts";
 import { rotateDatadir, type RotateReport } from "../../src/engine/rotate-datadir.ts";
 import { NOTHING_SELECTED, type ScopeSelection } from "../../src/engine/select-scope.ts";
+import { syncDatadir, type SyncReport } from "../../src/engine/sync-datadir.ts";
 import { verifyDatadir } from "../../src/engine/verify-datadir.ts";
 import type { VerifyReport } from "../../src/engine/verify-report.ts";
 import { createKeyring, type Keyring, openKeyring } from "../../src/keyring/keyring.ts";
@@ -87,6 +88,18 @@ export class SimulatedTde {
     const [engine, keys] = await this.contexts("tde decrypt-datadir");
     if (output === undefined) await decryptDatadir(engine, keys, options);
     else await decryptIntoOutput(engine, keys, options, output);
+  }
+
+  async sync(source: BytePath, root: BytePath): Promise<SyncReport> {
+    const [engine, keys] = await this.contexts("tde sync");
+    return await syncDatadir(engine, keys, {
+      source,
+      root,
+      tablespaceMapping: new Map(),
+      assumeStopped: false,
+      acceptOlder: false,
+      dryRun: false,
+    });
   }
 
   /** Whatever is under that key. */

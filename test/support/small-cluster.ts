@@ -14,9 +14,11 @@ import {
 import { encryptDatadir } from "../../src/engine/encrypt-datadir.ts";
 import type { EncryptOptions, EncryptReport } from "../../src/engine/encrypt-report.ts";
 import { silentProgress } from "../../src/engine/progress-sink.ts";
+import { recoverDatadir, type RecoveryOutcome } from "../../src/engine/recover.ts";
 import { rotateDatadir, type RotateReport } from "../../src/engine/rotate-datadir.ts";
 import type { RotationRequest } from "../../src/engine/rotation-selection.ts";
 import { NOTHING_SELECTED } from "../../src/engine/select-scope.ts";
+import { syncDatadir, type SyncReport } from "../../src/engine/sync-datadir.ts";
 import { verifyDatadir, type VerifyOptions } from "../../src/engine/verify-datadir.ts";
 import type { VerifyReport } from "../../src/engine/verify-report.ts";
 import { NodeFileSystem } from "../../src/storage/node-file-system.ts";
@@ -193,6 +195,28 @@ export class SmallEngine {
       acceptOlder: options.acceptOlder === true,
       dryRun: options.dryRun === true,
     });
+  }
+
+  sync(
+    source: string,
+    copy: string,
+    options: { acceptOlder?: boolean; dryRun?: boolean; mapping?: Record<string, string> } = {},
+  ): Promise<SyncReport> {
+    const { acceptOlder = false, dryRun = false, mapping = {} } = options;
+    return syncDatadir(this.engine, this.keyContext, {
+      source: bytePath(source),
+      root: bytePath(copy),
+      tablespaceMapping: new Map(
+        Object.entries(mapping).map(([from, to]) => [bytePath(from), bytePath(to)]),
+      ),
+      assumeStopped: false,
+      acceptOlder,
+      dryRun,
+    });
+  }
+
+  recover(datadir: string): Promise<RecoveryOutcome> {
+    return recoverDatadir(this.engine, this.keyContext, bytePath(datadir));
   }
 
   decryptOptions(datadir: string, options: Partial<DecryptOptions> = {}): DecryptOptions {

@@ -18,26 +18,34 @@ export class StoppingFileSystem implements FileSystem {
   readonly #fs = new NodeFileSystem();
   readonly #stopAt: number;
   operations = 0;
+  bytesWritten = 0;
   readonly log: string[] = [];
+  /** What each operation of the log was on. */
+  readonly paths: BytePath[] = [];
 
   constructor(stopAt: number = Number.POSITIVE_INFINITY) {
     this.#stopAt = stopAt;
   }
 
-  #step(what: string): void {
+  #step(what: string, path: BytePath): void {
     this.operations++;
     this.log.push(what);
+    this.paths.push(path);
     if (this.operations >= this.#stopAt) throw new Stopped(what);
   }
 
   #file(file: OpenFile): OpenFile {
-    const step = (what: string): void => this.#step(what);
+    const step = (what: string): void => this.#step(what, file.path);
+    const count = (bytes: number): number => {
+      this.bytesWritten += bytes;
+      return bytes;
+    };
     return {
       path: file.path,
       read: (...a) => file.read(...a),
       write(...a): number {
         step("write");
-        return file.write(...a);
+        return count(file.write(...a));
       },
       truncate(size): void {
         step("truncate");
@@ -78,39 +86,39 @@ export class StoppingFileSystem implements FileSystem {
     return this.#file(this.#fs.openForWriting(path));
   }
   create(path: BytePath, mode: number): OpenFile {
-    this.#step("create");
+    this.#step("create", path);
     return this.#file(this.#fs.create(path, mode));
   }
   makeDirectory(path: BytePath, mode: number): void {
-    this.#step("makeDirectory");
+    this.#step("makeDirectory", path);
     this.#fs.makeDirectory(path, mode);
   }
   makeLink(target: BytePath, path: BytePath): void {
-    this.#step("makeLink");
+    this.#step("makeLink", path);
     this.#fs.makeLink(target, path);
   }
   rename(from: BytePath, to: BytePath): void {
-    this.#step("rename");
+    this.#step("rename", to);
     this.#fs.rename(from, to);
   }
   remove(path: BytePath): void {
-    this.#step("remove");
+    this.#step("remove", path);
     this.#fs.remove(path);
   }
   removeDirectory(path: BytePath): void {
-    this.#step("removeDirectory");
+    this.#step("removeDirectory", path);
     this.#fs.removeDirectory(path);
   }
   setAttributes(path: BytePath, attributes: FileAttributes): void {
-    this.#step("setAttributes");
+    this.#step("setAttributes", path);
     this.#fs.setAttributes(path, attributes);
   }
   setLinkOwner(path: BytePath, uid: number, gid: number): void {
-    this.#step("setLinkOwner");
+    this.#step("setLinkOwner", path);
     this.#fs.setLinkOwner(path, uid, gid);
   }
   syncDirectory(path: BytePath): void {
-    this.#step("syncDirectory");
+    this.#step("syncDirectory", path);
     this.#fs.syncDirectory(path);
   }
   async syncFiles(files: readonly OpenFile[]): Promise<void> {

@@ -19,8 +19,10 @@ export function recoverCommand(): Command {
     .addHelpText(
       "after",
       `
-An encryption, decryption or rotation in place is finished; a directory that --output was
-filling is emptied again.
+An encryption, decryption or rotation in place is finished; a directory that
+--output was filling is emptied again. A sync that was interrupted while it wrote
+needs its source: what was half written is made whole, and tde sync must be run
+again.
 
 Example:
   tde recover -D /srv/pg/17/main --keyring app.keyring --key-file kek.key`,

@@ -1,0 +1,294 @@
+/**
+ * Writes what a comparison found into the encrypted copy. Order: what is gone, folders and links, whole files (new
+ * ones beside the old, due by the journal), changed pages (redo in the journal, then in place), the original
+ * postgresql.auto.conf, and pg_control last of all. A crash leaves a copy between two states, which its journal says;
+ * the same run compares again and does the rest.
+ */
+import { type BytePath, directoryOf, joinPath } from "../bytes/byte-path.ts";
+import { BACKUP_MANIFEST, OWN_FILES } from "../datadir/classify.ts";
+import type { Datadir } from "../datadir/datadir.ts";
+import { parseRelationPath, sidecarName, workingName } from "../datadir/relation-path.ts";
+import { StateError } from "../errors.ts";
+import { fileContext } from "../format/container.ts";
+import type { DataKeys } from "../keyring/data-keys.ts";
+import type { FileSystem } from "../storage/file-system.ts";
+import type { DueStep } from "../storage/journal.ts";
+import type { TaskRunner } from "../workers/runner.ts";
+import type { Item, PatchItem } from "../workers/tasks.ts";
+import { type Planned, runBatches } from "./batches.ts";
+import type { EngineContext } from "./context.ts";
+import type { DirectoryRun } from "./directory-run.ts";
+import { AUTO_CONF, readAutoConf, SEALED_AUTO_CONF, stageGuard } from "./guard.ts";
+import { identityOf } from "./plan-items.ts";
+import { prepareLarge } from "./seal-all.ts";
+import type { SyncChanges, WholeFile } from "./sync-changes.ts";
+import { partsOf } from "./sync-patches.ts";
+
+export interface SyncPlaces {
+  readonly source: Datadir;
+  readonly copy: Datadir;
+  /** New tablespaces: `pg_tblspc/<oid>` -> directory, absolute. */
+  readonly tablespaces: ReadonlyMap<BytePath, BytePath>;
+}
+
+const CONTROL_PATH = "global/pg_control" as BytePath;
+/** Steps of one entry: a million removals would not fit into one. */
+const STEPS_AT_ONCE = 1000;
+/** What an entry of the journal holds of pages, about. It stays far below the limit of one. */
+const REDO_BYTES = 2 ** 23;
+/** Each is open until it is synced, and so is its sidecar. */
+const PATCHES_AT_ONCE = 64;
+
+/** What lets a whole file take its place. */
+interface WholeSteps {
+  readonly steps: readonly DueStep[];
+  /** The file, where it is one that is sealed whole. */
+  readonly container?: BytePath;
+}
+
+export class SyncWriter {
+  /** Into the copy and its journal, but for the journal's own lines. */
+  bytesWritten: number = 0;
+  /** Whole files that were sealed, each of which counts as a page. */
+  readonly containers: { pages: number; bytes: number } = { pages: 0, bytes: 0 };
+  private readonly engine: EngineContext;
+  private readonly fs: FileSystem;
+  private readonly runner: TaskRunner;
+  private readonly run: DirectoryRun;
+  private readonly places: SyncPlaces;
+
+  constructor(engine: EngineContext, runner: TaskRunner, run: DirectoryRun, places: SyncPlaces) {
+    this.engine = engine;
+    this.fs = engine.fs;
+    this.runner = runner;
+    this.run = run;
+    this.places = places;
+  }
+
+  /** @throws {StateError} {StorageError} ...: the run is then unfinished. */
+  async write(changes: SyncChanges, keys: DataKeys): Promise<void> {
+    this.remove(changes.removed);
+    // What was removed must not be due any more when its folder goes; and from here on no entry tells of all that is done.
+    this.run.mark();
+    this.removeFolders(changes.removedFolders);
+    this.makeFolders(changes.newFolders);
+    this.makeLinks(changes.newLinks);
+    await this.writeWhole(changes.whole.map(({ path, how }) => this.planWhole(path, how)));
+    await this.patch(changes);
+    this.writeAutoConf(changes, keys);
+    await this.writeBackupManifest(changes);
+    if (changes.control) await this.writeWhole([this.planWhole(CONTROL_PATH, "readable")]);
+  }
+
+  /** A file before its sidecar: ciphertext without one must never exist. */
+  private remove(paths: readonly BytePath[]): void {
+    const steps = paths.flatMap((path): DueStep[] => {
+      const sidecar = sidecarName(path);
+      const removal: DueStep = { action: "remove", path };
+      return this.isRelation(path) ? [removal, { action: "remove", path: sidecar }] : [removal];
+    });
+    for (let i = 0; i < steps.length; i += STEPS_AT_ONCE) {
+      this.engine.signal?.throwIfAborted();
+      this.run.commit(steps.slice(i, i + STEPS_AT_ONCE));
+    }
+  }
+
+  private removeFolders(paths: readonly BytePath[]): void {
+    for (const path of paths.toReversed()) {
+      const folder = this.inCopy(path);
+      if (this.fs.stat(folder)?.kind === "link") this.fs.remove(folder);
+      else if (this.fs.readDirectory(folder).length === 0) this.fs.removeDirectory(folder);
+      else
+        this.engine.notice(
+          `"${path}" is not in the source any more, but holds something that is no part of a cluster`,
+        );
+      this.fs.syncDirectory(directoryOf(folder));
+    }
+  }
+
+  private makeFolders(paths: readonly BytePath[]): void {
+    for (const path of paths) {
+      const folder = this.inCopy(path);
+      const tablespace = this.places.tablespaces.get(path);
+      if (tablespace === undefined) {
+        this.fs.makeDirectory(folder, 0o700);
+      } else {
+        if (this.fs.statFollowing(tablespace) === undefined)
+          this.fs.makeDirectory(tablespace, 0o700);
+        this.fs.syncDirectory(directoryOf(tablespace));
+        this.fs.makeLink(tablespace, folder);
+      }
+      this.fs.syncDirectory(directoryOf(folder));
+    }
+  }
+
+  private makeLinks(paths: readonly BytePath[]): void {
+    for (const path of paths) {
+      const original = joinPath(this.places.source.root, path);
+      const link = this.inCopy(path);
+      const stat = this.fs.stat(original);
+      this.fs.makeLink(this.fs.readLink(original), link);
+      if (stat !== undefined) this.fs.setLinkOwner(link, stat.uid, stat.gid);
+      this.fs.syncDirectory(directoryOf(link));
+    }
+  }
+
+  private async writeWhole(planned: Iterable<Planned<WholeSteps>>): Promise<void> {
+    const { blockSizeBytes } = this.places.copy.control;
+    await runBatches(
+      this.runner,
+      planned,
+      {
+        blockSizeBytes,
+        splitLarge: true,
+        task: (items) => ({ kind: "seal", items }),
+        prepareLarge: (item) => prepareLarge(this.fs, item),
+        signal: this.engine.signal,
+      },
+      (done) => {
+        this.run.commit(done.flatMap(({ extra }) => extra.steps));
+        for (const { extra } of done) this.count(extra);
+      },
+    );
+  }
+
+  private planWhole(path: BytePath, how: WholeFile): Planned<WholeSteps> {
+    const { source, copy } = this.places;
+    const plain = joinPath(source.root, path);
+    const sizeBytes = this.fs.stat(plain)?.sizeBytes;
+    if (sizeBytes === undefined) throw sourceChanges(path);
+    const sealed = this.inCopy(workingName(path));
+    const rename = (to: BytePath): DueStep => ({ action: "rename", from: workingName(to), to });
+    if (how === "content") {
+      const item: Item = {
+        kind: "content",
+        path,
+        plain,
+        sealed,
+        context: fileContext(path),
+        sizeBytes,
+      };
+      return { item, extra: { steps: [rename(path)], container: path } };
+    }
+    const file = parseRelationPath(path, copy);
+    if (how === "readable" || file === undefined) {
+      const item: Item = { kind: "readable", path, from: plain, to: sealed, sizeBytes };
+      // An empty relation file has no sidecar.
+      const emptied: DueStep[] =
+        file === undefined ? [] : [{ action: "remove", path: sidecarName(path) }];
+      return { item, extra: { steps: [rename(path), ...emptied] } };
+    }
+    const sidecar = sidecarName(path);
+    const files = {
+      path,
+      plain,
+      sealed,
+      sidecar: this.inCopy(workingName(sidecar)),
+      identity: identityOf(copy, file),
+      sizeBytes,
+    };
+    // The sidecar first: ciphertext without one must never exist.
+    return { item: { kind: "relation", files }, extra: { steps: [rename(sidecar), rename(path)] } };
+  }
+
+  private async patch({ patched }: SyncChanges): Promise<void> {
+    const { blockSizeBytes } = this.places.copy.control;
+    const limit = Math.min(REDO_BYTES, this.runner.limits?.rangeBytes ?? REDO_BYTES);
+    let items: PatchItem[] = [];
+    let bytes = 0;
+    const flush = async (): Promise<void> => {
+      await this.patchAtOnce(items);
+      [items, bytes] = [[], 0];
+    };
+    for (const file of patched) {
+      for (const part of partsOf(file, blockSizeBytes, limit)) {
+        if (items.length >= PATCHES_AT_ONCE || (items.length > 0 && bytes + part.bytes > limit))
+          await flush();
+        items.push({
+          files: this.filesToPatch(file.path, part.sizeBeforeBytes),
+          plainSizeBytes: file.sourceBytes,
+          range: part.range,
+          sizeAfterBytes: part.sizeAfterBytes,
+          changed: part.changed,
+        });
+        bytes += part.bytes;
+        // The next part begins at the size that this one leaves.
+        if (part.sizeAfterBytes !== part.sizeBeforeBytes) await flush();
+      }
+    }
+    await flush();
+  }
+
+  private filesToPatch(path: BytePath, sizeBytes: number): PatchItem["files"] {
+    const { source, copy } = this.places;
+    const file = parseRelationPath(path, copy);
+    if (file === undefined) throw sourceChanges(path);
+    return {
+      path,
+      plain: joinPath(source.root, path),
+      sealed: this.inCopy(path),
+      sidecar: this.inCopy(sidecarName(path)),
+      identity: identityOf(copy, file),
+      sizeBytes,
+    };
+  }
+
+  private async patchAtOnce(items: readonly PatchItem[]): Promise<void> {
+    if (items.length === 0) return;
+    this.engine.signal?.throwIfAborted();
+    const results = await this.runner.run({ kind: "patch", items });
+    const patches = results.flatMap((result) => result.patches ?? []);
+    await this.run.redo(patches);
+    for (const { parts } of patches) {
+      for (const { bytes } of parts) this.bytesWritten += 2 * bytes.length;
+    }
+  }
+
+  private writeAutoConf({ autoConf }: SyncChanges, keys: DataKeys): void {
+    if (!autoConf) return;
+    const { source, copy } = this.places;
+    const original = readAutoConf(this.fs, source.root);
+    const like = original !== "guard" && original.kind === "file" ? AUTO_CONF : "PG_VERSION";
+    const attributes = this.fs.stat(joinPath(source.root, like));
+    if (original === "guard" || attributes === undefined) throw sourceChanges(AUTO_CONF);
+    const { systemIdentifier } = copy.control;
+    const guardKeys = { keys, systemIdentifier };
+    const steps = stageGuard(this.fs, copy.root, original, guardKeys, attributes);
+    this.run.commit(steps);
+    this.count({ steps, container: SEALED_AUTO_CONF });
+  }
+
+  /** The sealed original alone: what stands under its name is made from it at the end. */
+  private async writeBackupManifest({ backupManifest }: SyncChanges): Promise<void> {
+    const sealed = OWN_FILES["backup-manifest"];
+    if (backupManifest === "gone") this.remove([BACKUP_MANIFEST, sealed]);
+    if (backupManifest !== "changed") return;
+    const { item } = this.planWhole(BACKUP_MANIFEST, "content");
+    if (item?.kind !== "content") return;
+    const step: DueStep = { action: "rename", from: workingName(sealed), to: sealed };
+    const renamed = { ...item, path: sealed, sealed: this.inCopy(workingName(sealed)) };
+    await this.writeWhole([{ item: renamed, extra: { steps: [step], container: sealed } }]);
+  }
+
+  private isRelation(path: BytePath): boolean {
+    return parseRelationPath(path, this.places.copy) !== undefined;
+  }
+
+  private count({ steps, container }: WholeSteps): void {
+    const sizeOf = (path: BytePath): number => this.fs.stat(this.inCopy(path))?.sizeBytes ?? 0;
+    for (const step of steps) if (step.action === "rename") this.bytesWritten += sizeOf(step.to);
+    if (container === undefined) return;
+    this.containers.pages++;
+    this.containers.bytes += sizeOf(container);
+  }
+
+  private inCopy(path: BytePath): BytePath {
+    return joinPath(this.places.copy.root, path);
+  }
+}
+
+function sourceChanges(path: BytePath): StateError {
+  return new StateError(`"${path}" of the source is changing while tde works on it`, {
+    hint: "Stop whatever writes to the source, and run the same command again.",
+  });
+}

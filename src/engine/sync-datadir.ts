@@ -1,0 +1,401 @@
+/**
+ * Brings an encrypted copy of a cluster up to date with a newer plain one: first all of both is read and compared, so
+ * that a copy which fails verification is refused as it is; then only what differs is written. Pages that are sealed
+ * anew are under the current key; all others keep key and nonce.
+ */
+import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
+import { randomBytes } from "../crypto/primitives.ts";
+import { classify, OWN_FILES } from "../datadir/classify.ts";
+import { type Datadir, openDatadir } from "../datadir/datadir.ts";
+import { assertNotInUse } from "../datadir/in-use.ts";
+import { IntegrityError, StateError, StorageError } from "../errors.ts";
+import type { Manifest } from "../format/manifest.ts";
+import { parseControlFile } from "../postgres/control-file.ts";
+import type { FileSystem } from "../storage/file-system.ts";
+import {
+  type JournalContent,
+  type JournalHeader,
+  removeUnbornJournal,
+} from "../storage/journal.ts";
+import type { TaskRunner } from "../workers/runner.ts";
+import type { EngineContext, KeyContext } from "./context.ts";
+import { lockDatadir, unfinishedRun } from "./datadir-lock.ts";
+import { DirectoryRun } from "./directory-run.ts";
+import { runContextOf } from "./encrypt-datadir.ts";
+import { openOriginalAutoConf, readAutoConf, sameOriginal, settingsAddedToGuard } from "./guard.ts";
+import {
+  type JudgeOptions,
+  manifestIsMissing,
+  nextEpoch,
+  openJudgedManifest,
+  openManifestOfRun,
+  rememberManifest,
+} from "./open-manifest.ts";
+import { assertFreePlace, placesOfTablespaces } from "./output-directory.ts";
+import { Proof, type ProofReport } from "./proof.ts";
+import { SyncWriter } from "./sync-apply.ts";
+import { copyAttributes } from "./sync-attributes.ts";
+import type { SyncChanges, SyncFigures } from "./sync-changes.ts";
+import {
+  assertApart,
+  assertEncryptedCopy,
+  assertNotOlder,
+  assertPlainSource,
+  assertSameCluster,
+  assertStillSame,
+} from "./sync-checks.ts";
+import { compareTrees, isNewBackupManifest, type SyncPair } from "./sync-compare.ts";
+import { removeWorkingFiles } from "./working-files.ts";
+import { writeManifests } from "./write-manifests.ts";
+
+export interface SyncOptions {
+  readonly source: BytePath;
+  /** The encrypted copy. */
+  readonly root: BytePath;
+  /** Where tablespaces go that the copy does not have yet. */
+  readonly tablespaceMapping: ReadonlyMap<BytePath, BytePath>;
+  /** No server uses the source, whatever its control file says. */
+  readonly assumeStopped: boolean;
+  readonly acceptOlder: boolean;
+  readonly dryRun: boolean;
+}
+
+export interface SyncReport {
+  readonly outcome: "synced" | "up-to-date" | "dry-run";
+  readonly figures: SyncFigures;
+  /** Into the copy, its journal included. */
+  readonly bytesWritten: number;
+  /** Absent when nothing was written. */
+  readonly epoch?: bigint | undefined;
+  readonly keyId?: number | undefined;
+  readonly proof?: ProofReport | undefined;
+}
+
+/** What the journal keeps: the state that the copy is brought to, pg_control's first 512 bytes in base64. */
+interface SyncPlan {
+  readonly control: string;
+}
+
+/**
+ * @throws {StateError} {IntegrityError} {KeyError} {UsageError} when it is refused; then nothing is changed.
+ * @throws {StorageError} {StateError} also in the middle: then the run is unfinished, and the same call goes on.
+ */
+export async function syncDatadir(
+  engine: EngineContext,
+  keyContext: KeyContext,
+  options: SyncOptions,
+): Promise<SyncReport> {
+  const { fs } = engine;
+  const header = unfinishedRun(fs, options.root, options.dryRun ? undefined : "sync");
+  const { source, copy } = openBoth(fs, options);
+  if (header === undefined) assertEncryptedCopy(fs, copy);
+  if (options.dryRun) return await begin(engine, keyContext, options, source, copy);
+  const lock = lockDatadir(fs, options.root, engine.command);
+  try {
+    const unfinished = unfinishedRun(fs, options.root, "sync");
+    if (unfinished !== undefined) {
+      const report = await goOn(engine, keyContext, options, unfinished);
+      if (report !== undefined) return report;
+    }
+    const both = openBoth(fs, options);
+    return await begin(engine, keyContext, options, both.source, both.copy);
+  } finally {
+    lock.release();
+  }
+}
+
+function openBoth(fs: FileSystem, options: SyncOptions): { source: Datadir; copy: Datadir } {
+  const source = openDatadir(fs, options.source);
+  const copy = openDatadir(fs, options.root);
+  assertApart(fs, source, copy);
+  unfinishedRun(fs, source.root, undefined);
+  assertPlainSource(fs, source);
+  assertNotInUse(fs, source, options);
+  assertNotInUse(fs, copy, { assumeStopped: true });
+  assertSameCluster(source, copy);
+  return { source, copy };
+}
+
+async function begin(
+  engine: EngineContext,
+  keyContext: KeyContext,
+  options: SyncOptions,
+  source: Datadir,
+  copy: Datadir,
+): Promise<SyncReport> {
+  const { fs } = engine;
+  const { keys, memory } = keyContext;
+  const manifest = openJudgedManifest(fs, copy.root, keyContext, options);
+  const recorded = parseControlFile(manifest.header.control, OWN_FILES.manifest);
+  assertNotOlder(source.control, recorded);
+  if (settingsAddedToGuard(fs, copy.root).length > 0) {
+    throw new StateError(`settings were added beside the guard of "${displayPath(copy.root)}"`, {
+      hint: "A restore tool prepared the copy to be started. Take them out of postgresql.auto.conf first.",
+    });
+  }
+  const tablespaces = newTablespaces(fs, source, copy, options);
+  if (!options.dryRun) removeUnbornJournal(fs, copy.root);
+  const epoch = nextEpoch(manifest, memory);
+  const session = await Session.open(engine, keyContext, { source, copy, manifest, epoch }, false);
+  try {
+    const changes = await session.compare();
+    const { figures } = changes;
+    if (options.dryRun) return { outcome: "dry-run", figures, bytesWritten: 0 };
+    if (changes.isEmpty) {
+      await copyAttributes(fs, source, copy);
+      return { outcome: "up-to-date", figures, bytesWritten: 0 };
+    }
+    assertRoom(fs, copy, changes);
+    const run = DirectoryRun.begin(
+      fs,
+      copy.root,
+      keys,
+      {
+        runId: randomBytes(16),
+        directoryId: manifest.header.directoryId,
+        keyringId: keys.keyringId,
+        keyId: keys.currentKeyId,
+        operation: "sync",
+        epoch,
+      },
+      { control: source.controlBytes.toString("base64") } satisfies SyncPlan,
+    );
+    return await session.write(run, changes, tablespaces, options);
+  } finally {
+    await session.close();
+  }
+}
+
+/**
+ * Takes up an interrupted run: its newest entry is done again, and then all is compared once more, with a source that
+ * may be newer than it was then.
+ * @returns undefined when the run was as good as over: then another one may begin.
+ */
+async function goOn(
+  engine: EngineContext,
+  keyContext: KeyContext,
+  options: SyncOptions,
+  unproved: JournalHeader,
+): Promise<SyncReport | undefined> {
+  const { fs } = engine;
+  const before = openBoth(fs, options);
+  const { run, content, manifest } = resumeSync(fs, keyContext, before.copy, unproved, options);
+  try {
+    removeWorkingFiles(fs, before.copy);
+    if (content.committed) {
+      endSync(fs, keyContext, before.copy, run);
+      return undefined;
+    }
+    const plan = JSON.parse(content.plan) as SyncPlan;
+    const { source, copy } = openBoth(fs, options);
+    assertNotOlder(source.control, parseControlFile(manifest.header.control, OWN_FILES.manifest));
+    assertNotOlder(source.control, parseControlFile(Buffer.from(plan.control, "base64")));
+    const tablespaces = newTablespaces(fs, source, copy, options);
+    const { epoch } = run.header;
+    const session = await Session.open(engine, keyContext, { source, copy, manifest, epoch }, true);
+    try {
+      const changes = await session.compare();
+      assertRoom(fs, copy, changes);
+      return await session.write(run, changes, tablespaces, options);
+    } finally {
+      await session.close();
+    }
+  } finally {
+    run.leave();
+  }
+}
+
+/**
+ * Proves the journal of an interrupted run, and does what its newest entry says.
+ * @throws {IntegrityError} when the journal is not of this state of the directory: an older one, brought back.
+ */
+export function resumeSync(
+  fs: FileSystem,
+  { keys, memory }: KeyContext,
+  copy: Datadir,
+  unproved: JournalHeader,
+  { acceptOlder }: JudgeOptions,
+): { run: DirectoryRun; content: JournalContent; manifest: Manifest } {
+  const manifest = openManifestOfRun(fs, copy.root, keys, unproved);
+  if (manifest === undefined) throw manifestIsMissing(copy.root);
+  const { directoryId, epoch } = unproved;
+  const isOver = manifest.header.epoch === epoch;
+  const { lastEpoch } = memory.judge(directoryId, epoch, manifest.root.toString("hex"));
+  const judge = ({ committed }: JournalContent): void => {
+    // The manifest takes its place by the last entry, and the memory is raised after it.
+    const isOlder = lastEpoch >= epoch && !acceptOlder;
+    if (committed || (!isOver && !isOlder)) return;
+    throw new IntegrityError(
+      `"${OWN_FILES.journal}" in "${displayPath(copy.root)}" is of a run that had come to its end`,
+      {
+        hint: "Nothing was changed. If you restored the unfinished state on purpose, give --accept-older.",
+      },
+    );
+  };
+  return { ...DirectoryRun.resume(fs, copy.root, keys, unproved, judge), manifest };
+}
+
+/** All is in its place, the manifest, too: what is left is to end the run. */
+export function endSync(
+  fs: FileSystem,
+  keyContext: KeyContext,
+  copy: Datadir,
+  run: DirectoryRun,
+): void {
+  const manifest = openManifestOfRun(fs, copy.root, keyContext.keys, run.header);
+  if (manifest === undefined) throw manifestIsMissing(copy.root);
+  // Before the journal goes: afterwards no recovery would tell the state what was written.
+  rememberManifest(keyContext, copy, manifest);
+  run.end();
+}
+
+/** One comparison, and what is written after it: they share their workers. */
+class Session {
+  private readonly engine: EngineContext;
+  private readonly keyContext: KeyContext;
+  private readonly pair: SyncPair;
+  private readonly runner: TaskRunner;
+
+  private constructor(
+    engine: EngineContext,
+    keyContext: KeyContext,
+    pair: SyncPair,
+    runner: TaskRunner,
+  ) {
+    this.engine = engine;
+    this.keyContext = keyContext;
+    this.pair = pair;
+    this.runner = runner;
+  }
+
+  static async open(
+    engine: EngineContext,
+    keyContext: KeyContext,
+    pair: Omit<SyncPair, "sealConfig" | "resumed">,
+    resumed: boolean,
+  ): Promise<Session> {
+    let sealConfig = false;
+    let bytes = 0;
+    for (const { path, class: kind, sizeBytes } of pair.manifest.entries()) {
+      bytes += sizeBytes;
+      sealConfig ||= kind === "S" && classify(path, "file", pair.copy).class === "readable";
+    }
+    engine.progress.begin("comparing", bytes);
+    const context = runContextOf(pair.source, keyContext, pair.epoch);
+    const runner = engine.startRunner(context, (done) => engine.progress.advance(done));
+    return new Session(engine, keyContext, { ...pair, sealConfig, resumed }, runner);
+  }
+
+  async compare(): Promise<SyncChanges> {
+    const { engine, pair, keyContext } = this;
+    const { source, copy } = pair;
+    const changes = await compareTrees(engine, this.runner, pair);
+    if (isNewBackupManifest(engine, pair)) changes.backupManifest = "changed";
+    const { systemIdentifier } = copy.control;
+    const kept = openOriginalAutoConf(engine.fs, copy.root, {
+      keys: keyContext.keys,
+      systemIdentifier,
+    });
+    const original = readAutoConf(engine.fs, source.root);
+    changes.autoConf = original === "guard" || !sameOriginal(original, kept);
+    engine.progress.end();
+    return changes;
+  }
+
+  async write(
+    run: DirectoryRun,
+    changes: SyncChanges,
+    tablespaces: ReadonlyMap<BytePath, BytePath>,
+    options: SyncOptions,
+  ): Promise<SyncReport> {
+    const { engine, pair, keyContext } = this;
+    const { fs } = engine;
+    const { source } = pair;
+    const { keys, memory } = keyContext;
+    try {
+      const { copy } = pair;
+      engine.progress.begin("writing", changes.figures.bytesToWrite);
+      const writer = new SyncWriter(engine, this.runner, run, { source, copy, tablespaces });
+      await writer.write(changes, keys);
+      await copyAttributes(fs, source, copy);
+      const after = openBoth(fs, options);
+      assertStillSame(source, after.source);
+
+      engine.progress.end();
+      engine.progress.begin("proving", 0);
+      const { directoryId, epoch } = run.header;
+      const header = {
+        ...pair.manifest.header,
+        directoryId,
+        keyId: keys.currentKeyId,
+        epoch,
+        control: after.copy.controlBytes,
+      };
+      const { signal } = engine;
+      const { proof, root, steps } = await writeManifests(
+        engine,
+        this.runner,
+        after.copy,
+        { header, keys },
+        new Proof(fs, after.copy, { header, keys, sinceEpoch: epoch, signal }),
+      );
+      run.commitLast(steps);
+      const { load, newestPages } = proof;
+      const pages = newestPages + writer.containers.pages;
+      const bytes = newestPages * copy.control.blockSizeBytes + writer.containers.bytes;
+      const written = new Map([[keys.currentKeyId, { pages, bytes }]]);
+      // Before the journal goes: afterwards no recovery would tell the state what was written.
+      memory.remember({ directoryId, epoch, root, path: copy.realRoot, load, written });
+      run.end();
+      const manifestBytes = fs.stat(joinPath(copy.root, OWN_FILES.manifest))?.sizeBytes ?? 0;
+      return {
+        outcome: "synced",
+        figures: changes.figures,
+        bytesWritten: writer.bytesWritten + manifestBytes,
+        epoch,
+        keyId: keys.currentKeyId,
+        proof: { ...proof, root },
+      };
+    } catch (error) {
+      run.abandon(() => removeWorkingFiles(fs, pair.copy));
+      throw error;
+    }
+  }
+
+  async close(): Promise<void> {
+    this.engine.progress.end();
+    await this.runner.close();
+  }
+}
+
+/** Where tablespaces go that the copy does not have. @throws {UsageError} {StateError}. */
+function newTablespaces(
+  fs: FileSystem,
+  source: Datadir,
+  copy: Datadir,
+  { tablespaceMapping }: SyncOptions,
+): Map<BytePath, BytePath> {
+  const known = new Set(copy.tablespaces.map(({ path }) => path));
+  const places = placesOfTablespaces(source, tablespaceMapping, (path) => !known.has(path));
+  const taken = [source, copy].flatMap(({ realRoot, tablespaces, walTarget }) => [
+    realRoot,
+    ...tablespaces.map(({ realPath }) => realPath),
+    ...(walTarget === undefined ? [] : [walTarget]),
+  ]);
+  for (const place of places.values()) {
+    assertFreePlace(fs, place, taken);
+    taken.push(place);
+  }
+  return places;
+}
+
+/** New files stand beside the old ones for a moment, and the journal holds what is written in place. */
+function assertRoom(fs: FileSystem, { root }: Datadir, { figures }: SyncChanges): void {
+  const needed = figures.growthBytes + figures.largestFileBytes;
+  const free = fs.freeBytes(root);
+  if (free >= needed) return;
+  throw new StorageError(
+    `not enough space in "${displayPath(root)}": ${needed} bytes are needed, ${free} are free`,
+    { errno: "ENOSPC", hint: "Free some space, and run the same command again." },
+  );
+}

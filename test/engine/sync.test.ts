@@ -1,0 +1,416 @@
+/**
+ * An encrypted copy that is brought up to date with its plain original: it becomes what a new encryption of the
+ * original would be, only what differs is written, and nothing is written that a snapshot shares. Crashes everywhere
+ * are in crash.test.ts; sizes and pages of every kind in sync-patches.test.ts.
+ */
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  renameSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  unlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { before, beforeEach, test } from "node:test";
+import { bytePath } from "../../src/bytes/byte-path.ts";
+import { NOTHING_SELECTED } from "../../src/engine/select-scope.ts";
+import { IntegrityError, StateError, UsageError } from "../../src/errors.ts";
+import { readSlotFields } from "../../src/format/slot.ts";
+import { crc32c } from "../../src/postgres/crc32c.ts";
+import { temporaryPath } from "../support/cluster.ts";
+import { edit, flipBit, sidecarOf, slotAt } from "../support/forger.ts";
+import { testKeys } from "../support/keys.ts";
+import {
+  BLOCK_SIZE,
+  copyOf,
+  LARGE,
+  makeSmallCluster,
+  ODD,
+  ORDINARY,
+  OTHER,
+  SmallEngine,
+  WAL_FILE,
+} from "../support/small-cluster.ts";
+import { Stopped, StoppingFileSystem } from "../support/stopping-file-system.ts";
+import { assertSameTree, treeOf } from "../support/tree.ts";
+
+/** A new one for each test: all copies here are of one directory, and it would know older ones from newer. */
+let small = new SmallEngine();
+beforeEach(() => {
+  small = new SmallEngine();
+});
+/** Large enough to be patched. */
+const BIG = "base/1/90003";
+const BIG_PAGES = 2000;
+/** The plain cluster as it was encrypted, and its encrypted copy. */
+let original = "";
+let encrypted = "";
+
+before(async () => {
+  original = makeSmallCluster();
+  const pages = readFileSync(join(original, LARGE));
+  const big = Buffer.alloc(BIG_PAGES * BLOCK_SIZE);
+  for (let at = 0; at < big.length; at += pages.length) pages.copy(big, at);
+  writeFileSync(join(original, BIG), big, { mode: 0o600 });
+  encrypted = copyOf(original);
+  await small.encrypt(encrypted);
+});
+
+/** A source that went on, and its copy of before. */
+function behind(change: (source: string) => void): { source: string; copy: string } {
+  const source = copyOf(original);
+  change(source);
+  return { source, copy: copyOf(encrypted) };
+}
+
+/** The copy verifies, and decrypts to what the source is. */
+async function assertCopyOf(
+  source: string,
+  copy: string,
+  engine: SmallEngine = small,
+): Promise<void> {
+  const { problems, ok } = await engine.verify(copy);
+  assert.deepEqual(problems, []);
+  assert.ok(ok);
+  const opened = copyOf(copy);
+  await engine.decrypt(opened);
+  assertSameTree(treeOf(opened), treeOf(source));
+}
+
+function changePages(path: string, blocks: readonly number[]): void {
+  edit(path, (bytes) => {
+    for (const block of blocks)
+      bytes.fill(0x21, block * BLOCK_SIZE + 4000, block * BLOCK_SIZE + 4100);
+  });
+}
+
+function scattered(count: number): number[] {
+  return Array.from({ length: count }, (_, i) => Math.floor((i * BIG_PAGES) / count) + 3);
+}
+
+test("a copy becomes what its source is, whatever has changed", async () => {
+  const { source, copy } = behind((datadir) => {
+    const at = (path: string): string => join(datadir, path);
+    changePages(at(BIG), [0, 1, 62, 63, 1999]);
+    edit(at(ORDINARY), (bytes) => Buffer.concat([bytes, bytes.subarray(0, BLOCK_SIZE)]));
+    truncateSync(at(LARGE), 64 * BLOCK_SIZE);
+    edit(at(ODD), (bytes) => Buffer.concat([bytes.subarray(0, -3), Buffer.from("other tail")]));
+    unlinkSync(at(OTHER));
+    truncateSync(at("base/1/2619"), 0);
+    writeFileSync(at("base/1/90002"), Buffer.alloc(2 * BLOCK_SIZE), { mode: 0o600 });
+    mkdirSync(at("base/77"), { mode: 0o700 });
+    copyFileSync(at(ORDINARY), at("base/77/1259"));
+    edit(at(WAL_FILE), (bytes) => void bytes.fill(3, 70_000, 70_010));
+    copyFileSync(at(WAL_FILE), at("pg_wal/000000010000000000000002"));
+    writeFileSync(at("postgresql.conf"), "max_connections = 30\n");
+    chmodSync(at("pg_hba.conf"), 0o640);
+    edit(at("postgresql.auto.conf"), () => Buffer.from("work_mem = '8MB'\n"));
+    symlinkSync("/etc/hostname", at("server.log"));
+    rmSync(at("pg_notify"), { recursive: true });
+    writeFileSync(at("pg_replslot/slot"), "a slot", { mode: 0o600 });
+    laterCheckpoint(datadir);
+  });
+  const before = treeOf(source);
+  const { outcome, figures, epoch } = await small.sync(source, copy);
+  assert.deepEqual([outcome, epoch], ["synced", 2n]);
+  assert.equal(figures.removedFiles > 0, true);
+  assertSameTree(treeOf(source), before, { directoryTimes: true });
+  await assertCopyOf(source, copy);
+  const again = await small.sync(source, copy);
+  assert.deepEqual([again.outcome, again.bytesWritten], ["up-to-date", 0]);
+});
+
+test("folders become files and links, and the other way round", async () => {
+  const { source, copy } = behind((datadir) => {
+    rmSync(join(datadir, "pg_replslot"), { recursive: true });
+    writeFileSync(join(datadir, "pg_replslot"), "a file now", { mode: 0o600 });
+    rmSync(join(datadir, "pg_stat"), { recursive: true });
+    symlinkSync("elsewhere", join(datadir, "pg_stat"));
+    unlinkSync(join(datadir, "postgresql.conf"));
+    mkdirSync(join(datadir, "postgresql.conf"), { mode: 0o700 });
+    writeFileSync(join(datadir, "postgresql.conf/x"), "x", { mode: 0o600 });
+    unlinkSync(join(datadir, "postgresql.auto.conf"));
+  });
+  await small.sync(source, copy);
+  await assertCopyOf(source, copy);
+  const back = copyOf(original);
+  await small.sync(back, copy);
+  await assertCopyOf(back, copy);
+});
+
+test("a page is unchanged only if all its bytes are, and keeps its key; a changed one gets the current key", async () => {
+  const { source, copy } = behind((datadir) =>
+    // A hint bit: no new LSN.
+    edit(
+      join(datadir, BIG),
+      (bytes) =>
+        void bytes.writeUInt8((bytes[9 * BLOCK_SIZE + 8100] ?? 0) ^ 1, 9 * BLOCK_SIZE + 8100),
+    ),
+  );
+  const later = new SmallEngine({ keys: testKeys(2) });
+  const old = readFileSync(sidecarOf(join(copy, BIG)));
+  const { figures, keyId } = await later.sync(source, copy);
+  assert.deepEqual([figures.changedPages, figures.patchedFiles, keyId], [1, 1, 2]);
+  const sidecar = readFileSync(sidecarOf(join(copy, BIG)));
+  for (let block = 0; block < BIG_PAGES; block++) {
+    const slot = (bytes: Buffer): Buffer => bytes.subarray(slotAt(block), slotAt(block) + 128);
+    const { keyId: of } = readSlotFields(sidecar, slotAt(block));
+    assert.equal(of, block === 9 ? 2 : 1);
+    assert.equal(slot(sidecar).equals(slot(old)), block !== 9);
+  }
+  await assertCopyOf(source, copy, later);
+  // The pages under either key go on changing.
+  changePages(join(source, BIG), [9, 10]);
+  await later.sync(source, copy);
+  await assertCopyOf(source, copy, later);
+  const { keys } = await later.verify(copy);
+  assert.deepEqual(
+    keys.map(({ keyId: id }) => id),
+    [1, 2],
+  );
+});
+
+test("a copy whose keys were rotated is synced like any other", async () => {
+  const { source, copy } = behind((datadir) => changePages(join(datadir, BIG), [4, 5]));
+  const later = new SmallEngine({ keys: testKeys(2) });
+  await later.rotate(copy, { kind: "key", keyId: 1 });
+  const { figures, epoch } = await later.sync(source, copy);
+  assert.deepEqual([figures.changedPages, figures.wholeFiles, epoch], [2, 0, 3n]);
+  await assertCopyOf(source, copy, later);
+});
+
+test("a copy of which a part is encrypted stays so", async () => {
+  const source = copyOf(original);
+  const copy = copyOf(original);
+  const scope = { ...NOTHING_SELECTED, relations: [BIG, ORDINARY].map(bytePath) };
+  await small.encrypt(copy, { scope });
+  changePages(join(source, BIG), [7]);
+  changePages(join(source, LARGE), [7]);
+  copyFileSync(join(source, OTHER), join(source, "base/1/90020"));
+  unlinkSync(join(source, OTHER));
+  const { proof } = await small.sync(source, copy);
+  assert.ok((proof?.outOfScope.files ?? 0) > 5);
+  assert.deepEqual(readFileSync(join(copy, LARGE)), readFileSync(join(source, LARGE)));
+  await assertCopyOf(source, copy);
+  // Under another number it would be plain from now on.
+  renameSync(join(source, ORDINARY), join(source, "base/1/90021"));
+  const before = treeOf(copy);
+  await assert.rejects(
+    small.sync(source, copy),
+    /no relation 1663\/1\/1259, which the copy's scope names/,
+  );
+  assertSameTree(treeOf(copy), before);
+});
+
+test("where one page in a hundred changed, about two in a hundred are written", async () => {
+  const changed = scattered(BIG_PAGES / 100);
+  const { source, copy } = behind((datadir) => changePages(join(datadir, BIG), changed));
+  const fs = new StoppingFileSystem();
+  const report = await new SmallEngine({ fs }).sync(source, copy);
+  assert.equal(report.figures.changedPages, changed.length);
+  const size = BIG_PAGES * BLOCK_SIZE;
+  assert.ok(fs.bytesWritten > 0.02 * size, "the journal counts");
+  assert.ok(fs.bytesWritten < 0.025 * size, `${fs.bytesWritten} bytes`);
+  // What is reported leaves out the journal's own lines.
+  assert.ok(Math.abs(report.bytesWritten - fs.bytesWritten) < 0.02 * fs.bytesWritten);
+});
+
+test("a dry run says what would be written, and writes nothing", async () => {
+  const { source, copy } = behind((datadir) => changePages(join(datadir, BIG), [5, 6]));
+  const before = treeOf(copy);
+  const { outcome, figures } = await small.sync(source, copy, { dryRun: true });
+  assert.deepEqual([outcome, figures.changedPages], ["dry-run", 2]);
+  assertSameTree(treeOf(copy), before, { directoryTimes: true });
+});
+
+test("data checksums that were switched on or off have all pages sealed anew", async () => {
+  const { source, copy } = behind((datadir) =>
+    edit(join(datadir, "global/pg_control"), (bytes) => {
+      bytes.writeUInt32LE(0, 252);
+      bytes.writeUInt32LE(crc32c(bytes, 0, 288), 288);
+    }),
+  );
+  const { wrongChecksums } = await small.verify(copy);
+  assert.ok(wrongChecksums > 0);
+  await small.sync(source, copy);
+  assert.equal((await small.verify(copy)).wrongChecksums, 0);
+  await assertCopyOf(source, copy);
+});
+
+/** Each is done to the copy; sync must refuse it and leave every byte as it is. */
+const DAMAGES: Readonly<Record<string, (copy: string) => void>> = {
+  "a flipped bit in a page": (copy) => flipBit(join(copy, BIG), 8 * 500_000),
+  "a flipped bit in a page of a file that the source has no more": (copy) =>
+    flipBit(join(copy, OTHER), 8 * 10_000),
+  "a flipped bit in a sidecar": (copy) => flipBit(sidecarOf(join(copy, BIG)), 8 * 4000),
+  "a sealed file that was cut": (copy) => truncateSync(join(copy, WAL_FILE), 100_000),
+  "a readable file that was changed": (copy) =>
+    writeFileSync(join(copy, "pg_hba.conf"), "host all all all trust\n"),
+  "a file that is missing": (copy) => unlinkSync(join(copy, "pg_hba.conf")),
+  "a file that no line names": (copy) => writeFileSync(join(copy, "added.conf"), ""),
+  "a manifest that is missing": (copy) => unlinkSync(join(copy, "tde.manifest")),
+  "an older file with its sidecar": (copy) => {
+    for (const of of [(path: string) => path, sidecarOf])
+      copyFileSync(of(join(otherEncryption, ORDINARY)), of(join(copy, ORDINARY)));
+  },
+};
+let otherEncryption = "";
+before(async () => {
+  otherEncryption = copyOf(original);
+  await small.encrypt(otherEncryption);
+});
+
+for (const [what, damage] of Object.entries(DAMAGES)) {
+  test(`a copy with ${what} is refused as it is`, async () => {
+    const { source, copy } = behind((datadir) => {
+      changePages(join(datadir, BIG), [1, 700]);
+      unlinkSync(join(datadir, OTHER));
+    });
+    damage(copy);
+    const before = treeOf(copy);
+    await assert.rejects(small.sync(source, copy), IntegrityError);
+    assertSameTree(treeOf(copy), before);
+  });
+}
+
+test("an older copy is refused, unless it is wanted", async () => {
+  const engine = new SmallEngine();
+  const { source, copy } = behind((datadir) => changePages(join(datadir, BIG), [1]));
+  const older = copyOf(copy);
+  await engine.sync(source, copy);
+  await assert.rejects(engine.sync(source, older), /older than epoch 2/);
+  const { epoch } = await engine.sync(source, older, { acceptOlder: true });
+  assert.equal(epoch, 3n);
+  await assertCopyOf(source, older, engine);
+});
+
+test("nothing is written through a hard link into a snapshot of the copy", async () => {
+  const { source, copy } = behind((datadir) => {
+    changePages(join(datadir, BIG), [1, 700]);
+    changePages(join(datadir, ORDINARY), [0]);
+    writeFileSync(join(datadir, "postgresql.conf"), "max_connections = 30\n");
+  });
+  const snapshot = `${copy}.snapshot`;
+  execFileSync("cp", ["-al", copy, snapshot]);
+  const before = treeOf(snapshot);
+  await small.sync(source, copy);
+  assertSameTree(treeOf(snapshot), before);
+  await assertCopyOf(source, copy);
+});
+
+/** A sync of some pages of BIG, stopped when the journal has them, and nothing is in place yet. */
+async function stoppedAtRedo(): Promise<{ source: string; copy: string }> {
+  const change = (datadir: string): void => changePages(join(datadir, BIG), [1, 700, 1500]);
+  const rehearsal = new StoppingFileSystem();
+  const trial = behind(change);
+  await new SmallEngine({ fs: rehearsal }).sync(trial.source, trial.copy);
+  const inPlace = rehearsal.paths.findIndex(
+    (path, i) => path === join(trial.copy, BIG) && rehearsal.log[i] === "write",
+  );
+  assert.ok(inPlace > 0);
+  const pair = behind(change);
+  const fs = new StoppingFileSystem(inPlace + 1);
+  await assert.rejects(new SmallEngine({ fs }).sync(pair.source, pair.copy), Stopped);
+  rmSync(join(pair.copy, "tde.lock"), { force: true });
+  return pair;
+}
+
+test("what is done again after a crash is not written through a hard link either", async () => {
+  const { source, copy } = await stoppedAtRedo();
+  const snapshot = `${copy}.snapshot`;
+  execFileSync("cp", ["-al", copy, snapshot]);
+  const before = treeOf(snapshot);
+  await assert.rejects(small.recover(copy), /between two states/);
+  assertSameTree(treeOf(snapshot), before);
+  await small.sync(source, copy);
+  await assertCopyOf(source, copy);
+});
+
+test("an interrupted sync keeps other commands away, and the same one goes on, also with a newer source", async () => {
+  const { source, copy } = await stoppedAtRedo();
+  for (const command of [small.verify(copy), small.decrypt(copy), small.encrypt(copy)])
+    await assert.rejects(command, /unfinished run of tde sync/);
+  await assert.rejects(small.recover(copy), StateError);
+  assert.ok(existsSync(join(copy, "tde.journal")));
+  changePages(join(source, BIG), [3, 701]);
+  laterCheckpoint(source);
+  const newer = copyOf(source);
+  await small.sync(newer, copy);
+  await assertCopyOf(newer, copy);
+});
+
+test("an interrupted sync does not go on with a source that is older than it was", async () => {
+  const rehearsal = new StoppingFileSystem();
+  const older = behind((datadir) => changePages(join(datadir, BIG), [1]));
+  const newer = copyOf(older.source);
+  laterCheckpoint(newer);
+  await new SmallEngine({ fs: rehearsal }).sync(newer, copyOf(older.copy));
+  const fs = new StoppingFileSystem(Math.floor(rehearsal.operations * 0.7));
+  await assert.rejects(new SmallEngine({ fs }).sync(newer, older.copy), Stopped);
+  rmSync(join(older.copy, "tde.lock"), { force: true });
+  await assert.rejects(small.sync(older.source, older.copy), /older than its encrypted copy/);
+  await small.sync(newer, older.copy);
+  await assertCopyOf(newer, older.copy);
+});
+
+test("the journal of a sync that came to its end is not taken up again", async () => {
+  const { source, copy } = await stoppedAtRedo();
+  const journal = readFileSync(join(copy, "tde.journal"));
+  const unfinished = copyOf(copy);
+  const engine = new SmallEngine();
+  await engine.sync(source, copy);
+  writeFileSync(join(copy, "tde.journal"), journal);
+  const before = treeOf(copy);
+  await assert.rejects(engine.recover(copy), IntegrityError);
+  await assert.rejects(engine.sync(source, copy), IntegrityError);
+  // It is written once more, as it is, before it is judged.
+  assertSameTree(treeOf(copy), before, { except: (path) => path === "./tde.journal" });
+  assert.deepEqual(readFileSync(join(copy, "tde.journal")), journal);
+  unlinkSync(join(copy, "tde.journal"));
+  await assertCopyOf(source, copy, engine);
+  // Nor is the whole of the unfinished state, brought back, unless it is wanted.
+  await assert.rejects(engine.sync(source, unfinished), IntegrityError);
+  await engine.sync(source, unfinished, { acceptOlder: true });
+  await assertCopyOf(source, unfinished, engine);
+});
+
+test("a new tablespace needs a place, and one that is gone leaves its folder empty", async () => {
+  const folder = temporaryPath("tablespaces");
+  const { source, copy } = behind((datadir) => {
+    const inside = join(folder, "old/PG_17_202406281/1");
+    mkdirSync(inside, { recursive: true, mode: 0o700 });
+    copyFileSync(join(datadir, ORDINARY), join(inside, "90010"));
+    symlinkSync(join(folder, "old"), join(datadir, "pg_tblspc/90009"));
+  });
+  await assert.rejects(small.sync(source, copy), UsageError);
+  const mapping = { [join(folder, "old")]: join(folder, "new") };
+  await small.sync(source, copy, { mapping });
+  assert.deepEqual((await small.verify(copy)).problems, []);
+  assert.ok(existsSync(join(folder, "new/PG_17_202406281/1/90010_tde")));
+  // The next night the same options are given again.
+  assert.equal((await small.sync(source, copy, { mapping })).outcome, "up-to-date");
+
+  unlinkSync(join(source, "pg_tblspc/90009"));
+  await small.sync(source, copy);
+  await assertCopyOf(source, copy);
+  assert.deepEqual(statSync(join(folder, "new")).isDirectory(), true);
+  assert.ok(!existsSync(join(folder, "new/PG_17_202406281")));
+});
+
+/** As a server leaves pg_control of 17 behind: a later checkpoint, at a later time. */
+function laterCheckpoint(datadir: string): void {
+  edit(join(datadir, "global/pg_control"), (bytes) => {
+    bytes.writeBigUInt64LE(bytes.readBigUInt64LE(32) + 8192n, 32);
+    bytes.writeBigInt64LE(bytes.readBigInt64LE(24) + 60n, 24);
+    bytes.writeUInt32LE(crc32c(bytes, 0, 288), 288);
+  });
+}
