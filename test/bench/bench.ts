@@ -3,10 +3,11 @@
  *
  *   npm run bench -- [--size-mb 2048] [--table-mb 700] [--runs 5] [--relations 0] [--only rotate] [--json]
  *
- * Prints ratios, and with --json one document. Needs Debian's postgresql-15 for pg_checksums.
+ * Prints ratios, and with --json one document. With --relations it says how many files there are.
+ * As root it also compares verify with pg_checksums where nothing is in the page cache. Needs Debian's postgresql-15 for pg_checksums.
  */
 import { spawnSync } from "node:child_process";
-import { existsSync, rmSync } from "node:fs";
+import { existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { availableParallelism, cpus, totalmem } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -106,6 +107,10 @@ async function bench(path: string): Promise<Comparison[]> {
     say(table(results.slice(-1)));
   };
 
+  if (relations > 0) {
+    const files = readdirSync(plain, { recursive: true, withFileTypes: true });
+    say(`${files.filter((entry) => entry.isFile()).length} files`);
+  }
   await add(
     compare(
       "encrypt-datadir in place",
@@ -155,6 +160,20 @@ async function bench(path: string): Promise<Comparison[]> {
         runs,
       ),
     );
+    if (canDropCaches()) {
+      await add(
+        compare(
+          "verify, nothing cached",
+          {
+            name: "tde verify",
+            prepare: dropCaches,
+            run: { command: tde("verify", "-D", encrypted, ...keys) },
+          },
+          { ...checksums, prepare: dropCaches },
+          runs,
+        ),
+      );
+    }
   } else {
     say(`no ${PG_CHECKSUMS}: verify is not compared`);
   }
@@ -170,7 +189,6 @@ async function bench(path: string): Promise<Comparison[]> {
       runs,
     ),
   );
-  await add(compareSync({ source: plain, copy: encrypted, tde, keys, runs }));
   await add(
     compare(
       "start-up",
@@ -180,6 +198,8 @@ async function bench(path: string): Promise<Comparison[]> {
     ),
   );
   results.push(...(await rotate()));
+  // Last: it changes the pages of the plain cluster.
+  await add(compareSync({ source: plain, copy: encrypted, tde, keys, runs }));
   return results;
 }
 
@@ -212,6 +232,24 @@ async function build(home: ServerHome, datadir: string): Promise<void> {
   } finally {
     await server.stop();
   }
+}
+
+const DROP_CACHES = "/proc/sys/vm/drop_caches";
+
+function canDropCaches(): boolean {
+  try {
+    dropCaches();
+    return true;
+  } catch {
+    say("not root: verify is not compared where nothing is cached");
+    return false;
+  }
+}
+
+/** Linux, Documentation/admin-guide/sysctl/vm.rst: 3 frees pages, directory entries and inodes that are clean. */
+function dropCaches(): void {
+  run(["sync"]);
+  writeFileSync(DROP_CACHES, "3");
 }
 
 function run(command: readonly string[]): void {

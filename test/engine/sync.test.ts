@@ -1,7 +1,7 @@
 /**
  * An encrypted copy that is brought up to date with its plain original: it becomes what a new encryption of the
  * original would be, only what differs is written, and nothing is written that a snapshot shares. Crashes everywhere
- * are in crash.test.ts; sizes and pages of every kind in sync-patches.test.ts.
+ * are in crash-cuts.test.ts and crash-errors.test.ts; sizes and pages of every kind in sync-patches.test.ts.
  */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
