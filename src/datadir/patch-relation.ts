@@ -6,12 +6,10 @@ import { displayPath } from "../bytes/byte-path.ts";
 import { runsOf } from "../bytes/runs.ts";
 import { FormatError, KeyError } from "../errors.ts";
 import type { Chunk } from "../format/chunk.ts";
-import { derivePageKey, deriveSidecarMacKey } from "../format/file-keys.ts";
 import { ChunkOpener } from "../format/open-chunk.ts";
 import type { Problem } from "../format/problem.ts";
-import { ChunkSealer } from "../format/seal-chunk.ts";
+import type { ChunkSealer } from "../format/seal-chunk.ts";
 import { slotOffset, SPECIAL_BYTES } from "../format/sidecar-page.ts";
-import { dekFor } from "../keyring/data-keys.ts";
 import { PAGE_HEADER_BYTES } from "../postgres/page.ts";
 import { readExactly } from "../storage/file-io.ts";
 import type { OpenFile } from "../storage/file-system.ts";
@@ -19,6 +17,7 @@ import type { PatchPart } from "../storage/journal.ts";
 import { type ChangedSlots, isSlotChanged } from "./compare-relation.ts";
 import { DerivedFileKeys, readHead } from "./open-relation.ts";
 import { type RelationFiles, type RunFacts, type SlotRange, slotCountOf } from "./relation-job.ts";
+import { sealerOf } from "./seal-relation.ts";
 
 export interface PatchSource {
   /** The plain file that the pages come from. */
@@ -130,17 +129,16 @@ function workersOf(
   slotCount: number,
   report: (problem: Problem) => never,
 ): { opener: ChunkOpener; sealer: ChunkSealer } {
-  const { keys, keyringId, blockSizeBytes, epoch, dataChecksums } = facts;
+  const { keys, keyringId, blockSizeBytes, epoch } = facts;
   if (keys === undefined) throw new KeyError("sealing needs an opened keyring");
   const path = displayPath(files.path);
-  const head = readHead(sidecar, blockSizeBytes);
-  if (typeof head === "string") throw new FormatError(`${path}: sidecar page 0: ${head}`);
-  const { fileSalt } = head;
-  const { identity } = files;
-  const fileKeys = new DerivedFileKeys(keys, { identity, keyringId, fileSalt }, path);
+  const found = readHead(sidecar, blockSizeBytes);
+  if (typeof found === "string") throw new FormatError(`${path}: sidecar page 0: ${found}`);
+  const { fileSalt } = found;
+  const head = { identity: files.identity, keyringId, fileSalt };
   const opener = new ChunkOpener(chunk, {
-    head: { identity, keyringId, fileSalt },
-    keys: fileKeys,
+    head,
+    keys: new DerivedFileKeys(keys, head, path),
     pageTags: false,
     slotCount,
     maxEpoch: epoch,
@@ -149,18 +147,7 @@ function workersOf(
     path,
     report,
   });
-  const keyId = keys.currentKeyId;
-  const dek = dekFor(keys, keyringId, keyId, path);
-  const sealer = new ChunkSealer(chunk, {
-    head: { identity, keyringId, fileSalt },
-    keyId,
-    pageKey: derivePageKey(dek, fileSalt, keyId, identity),
-    macKey: deriveSidecarMacKey(dek, fileSalt, identity),
-    epoch,
-    dataChecksums,
-    describe: () => path,
-  });
-  return { opener, sealer };
+  return { opener, sealer: sealerOf(chunk, facts, files, fileSalt) };
 }
 
 /** What of a sidecar page that was there differs after some of its slots were made anew: header, slots, special space. */

@@ -19,6 +19,27 @@ export interface SealTarget {
   readonly fileSalt: Buffer;
 }
 
+/** What seals the pages of one file under the current key. @throws {KeyError} when the keyring lacks it. */
+export function sealerOf(
+  chunk: Chunk,
+  { keys, keyringId, epoch, dataChecksums }: RunFacts,
+  { path, identity }: RelationFiles,
+  fileSalt: Buffer,
+): ChunkSealer {
+  if (keys === undefined) throw new KeyError("sealing needs an opened keyring");
+  const keyId = keys.currentKeyId;
+  const dek = dekFor(keys, keyringId, keyId, displayPath(path));
+  return new ChunkSealer(chunk, {
+    head: { identity, keyringId, fileSalt },
+    keyId,
+    pageKey: derivePageKey(dek, fileSalt, keyId, identity),
+    macKey: deriveSidecarMacKey(dek, fileSalt, identity),
+    epoch,
+    dataChecksums,
+    describe: () => displayPath(path),
+  });
+}
+
 /** Seals what a chunk holds and writes it to new files, under the current key and the target's salt. */
 export class ChunkWriter {
   private readonly chunk: Chunk;
@@ -27,24 +48,10 @@ export class ChunkWriter {
   private readonly sealer: ChunkSealer;
 
   constructor(chunk: Chunk, facts: RunFacts, files: RelationFiles, target: SealTarget) {
-    const { keys, keyringId, blockSizeBytes, epoch, dataChecksums } = facts;
-    if (keys === undefined) throw new KeyError("sealing needs an opened keyring");
-    const keyId = keys.currentKeyId;
-    const dek = dekFor(keys, keyringId, keyId, displayPath(files.path));
-    const { identity } = files;
-    const { fileSalt } = target;
     this.chunk = chunk;
     this.target = target;
-    this.fileSlots = slotCountOf(files.sizeBytes, blockSizeBytes);
-    this.sealer = new ChunkSealer(chunk, {
-      head: { identity, keyringId, fileSalt },
-      keyId,
-      pageKey: derivePageKey(dek, fileSalt, keyId, identity),
-      macKey: deriveSidecarMacKey(dek, fileSalt, identity),
-      epoch,
-      dataChecksums,
-      describe: () => displayPath(files.path),
-    });
+    this.fileSlots = slotCountOf(files.sizeBytes, facts.blockSizeBytes);
+    this.sealer = sealerOf(chunk, facts, files, target.fileSalt);
   }
 
   get counts(): SealCounts {
