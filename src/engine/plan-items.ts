@@ -3,6 +3,7 @@
  * what identifies it. The one place where the layout of an encrypted directory is put together.
  */
 import { type BytePath, joinPath } from "../bytes/byte-path.ts";
+import { sha256 } from "../crypto/primitives.ts";
 import type { Datadir } from "../datadir/datadir.ts";
 import type { RelationFiles } from "../datadir/relation-job.ts";
 import { type RelationFile, sidecarName, workingName } from "../datadir/relation-path.ts";
@@ -102,4 +103,12 @@ export function readableItem(places: Places, path: BytePath, sizeBytes: number):
   const from = joinPath(places.source, path);
   const to = places.output === undefined ? from : joinPath(places.output, path);
   return { kind: "readable", path, from, to, sizeBytes };
+}
+
+/**
+ * The copy of a relation file that has no pages, and so no sidecar: what has come into it since it was looked at must
+ * not be copied as it is.
+ */
+export function emptyRelation(item: ReadableItem): ReadableItem {
+  return { ...item, digest: sha256().toString("hex") };
 }

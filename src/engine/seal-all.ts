@@ -15,6 +15,7 @@ import type { EngineContext } from "./context.ts";
 import type { InventoryEntry } from "./inventory.ts";
 import {
   contentItem,
+  emptyRelation,
   identityOf,
   type Places,
   readableItem,
@@ -63,7 +64,9 @@ function* planned(
     } else if (action.do === "seal-content") {
       yield { item: contentItem("seal", places, path, sizeBytes), extra: stepsFor(places, path) };
     } else if (places.output !== undefined && action.do === "keep" && entry.kind === "file") {
-      yield { item: readableItem(places, path, sizeBytes), extra: [] };
+      const item = readableItem(places, path, sizeBytes);
+      const isEmpty = entry.classification.class === "relation" && sizeBytes === 0;
+      yield { item: isEmpty ? emptyRelation(item) : item, extra: [] };
     }
   }
 }

@@ -4,6 +4,7 @@
  * postgresql.auto.conf, and pg_control last of all. A crash leaves a copy between two states, which its journal says;
  * the same run compares again and does the rest.
  */
+import assert from "node:assert/strict";
 import { type BytePath, directoryOf, joinPath } from "../bytes/byte-path.ts";
 import { BACKUP_MANIFEST, OWN_FILES } from "../datadir/classify.ts";
 import type { Datadir } from "../datadir/datadir.ts";
@@ -14,12 +15,12 @@ import type { DataKeys } from "../keyring/data-keys.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import type { DueStep } from "../storage/journal.ts";
 import type { TaskRunner } from "../workers/runner.ts";
-import type { Item, PatchItem } from "../workers/tasks.ts";
+import type { Item, PatchItem, ReadableItem } from "../workers/tasks.ts";
 import { type Planned, runBatches } from "./batches.ts";
 import type { EngineContext } from "./context.ts";
 import type { DirectoryRun } from "./directory-run.ts";
 import { AUTO_CONF, readAutoConf, SEALED_AUTO_CONF, stageGuard } from "./guard.ts";
-import { identityOf } from "./plan-items.ts";
+import { emptyRelation, identityOf } from "./plan-items.ts";
 import { prepareLarge } from "./seal-all.ts";
 import type { SyncChanges, WholeFile } from "./sync-changes.ts";
 import { partsOf } from "./sync-patches.ts";
@@ -170,14 +171,14 @@ export class SyncWriter {
       };
       return { item, extra: { steps: [rename(path)], container: path } };
     }
-    const file = parseRelationPath(path, copy);
-    if (how === "readable" || file === undefined) {
-      const item: Item = { kind: "readable", path, from: plain, to: sealed, sizeBytes };
-      // An empty relation file has no sidecar.
-      const emptied: DueStep[] =
-        file === undefined ? [] : [{ action: "remove", path: sidecarName(path) }];
-      return { item, extra: { steps: [rename(path), ...emptied] } };
+    const asItIs: ReadableItem = { kind: "readable", path, from: plain, to: sealed, sizeBytes };
+    if (how === "readable") return { item: asItIs, extra: { steps: [rename(path)] } };
+    if (how === "empty-relation") {
+      const emptied: DueStep = { action: "remove", path: sidecarName(path) };
+      return { item: emptyRelation(asItIs), extra: { steps: [rename(path), emptied] } };
     }
+    const file = parseRelationPath(path, copy);
+    assert(file !== undefined, `"${path}" is no relation file`);
     const sidecar = sidecarName(path);
     const files = {
       path,

@@ -7,7 +7,12 @@ import type { BytePath } from "../bytes/byte-path.ts";
 import type { ChangedSlots } from "../datadir/compare-relation.ts";
 
 /** How a file of the source gets into the copy. */
-export type WholeFile = "relation" | "content" | "readable";
+export type WholeFile =
+  | "relation"
+  /** A relation file without pages, which has no sidecar. */
+  | "empty-relation"
+  | "content"
+  | "readable";
 
 export interface PatchedFile {
   readonly path: BytePath;

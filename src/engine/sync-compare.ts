@@ -339,12 +339,7 @@ class TreeComparison {
 
   private replace(path: BytePath, wanted: InventoryEntry, found: WalkEntry | undefined): void {
     const { figures, whole } = this.changes;
-    const how: WholeFile =
-      wanted.action.do === "seal-relation"
-        ? "relation"
-        : wanted.action.do === "seal-content" || (found?.kind === "file" && this.isContainer(found))
-          ? "content"
-          : "readable";
+    const how = this.howToWrite(wanted, found);
     if (path === CONTROL_PATH) this.changes.control = true;
     else whole.push({ path, how });
     if (found === undefined && how === "relation") {
@@ -355,6 +350,14 @@ class TreeComparison {
     figures.largestFileBytes = Math.max(figures.largestFileBytes, wanted.sizeBytes);
     const before = this.engine.fs.stat(joinPath(this.pair.copy.root, path))?.sizeBytes ?? 0;
     figures.growthBytes += Math.max(0, wanted.sizeBytes - before);
+  }
+
+  private howToWrite({ entry, action, sizeBytes }: InventoryEntry, found?: WalkEntry): WholeFile {
+    if (action.do === "seal-relation") return "relation";
+    const isContent = found?.kind === "file" && this.isContainer(found);
+    if (action.do === "seal-content" || isContent) return "content";
+    const isEmpty = entry.classification.class === "relation" && sizeBytes === 0;
+    return isEmpty ? "empty-relation" : "readable";
   }
 
   private takeBackupManifest(found: WalkEntry | undefined, result: ItemResult | undefined): void {

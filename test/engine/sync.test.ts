@@ -22,6 +22,7 @@ import {
 import { join } from "node:path";
 import { before, beforeEach, test } from "node:test";
 import { bytePath } from "../../src/bytes/byte-path.ts";
+import { silentProgress } from "../../src/engine/progress-sink.ts";
 import { NOTHING_SELECTED } from "../../src/engine/select-scope.ts";
 import { IntegrityError, StateError, UsageError } from "../../src/errors.ts";
 import { readSlotFields } from "../../src/format/slot.ts";
@@ -127,6 +128,24 @@ test("a copy becomes what its source is, whatever has changed", async () => {
   await assertCopyOf(source, copy);
   const again = await small.sync(source, copy);
   assert.deepEqual([again.outcome, again.bytesWritten], ["up-to-date", 0]);
+});
+
+test("what comes into an empty relation while it is synced is never written as it is", async () => {
+  const { source, copy } = behind((datadir) => truncateSync(join(datadir, OTHER), 0));
+  const progress = {
+    ...silentProgress,
+    begin(label: string): void {
+      if (label === "writing") copyFileSync(join(original, OTHER), join(source, OTHER));
+    },
+  };
+  const engine = new SmallEngine({ progress });
+  await assert.rejects(engine.sync(source, copy), IntegrityError);
+  const plain = readFileSync(join(original, OTHER)).subarray(0, BLOCK_SIZE);
+  for (const [path, { kind }] of treeOf(copy)) {
+    if (kind === "file") assert.ok(!readFileSync(join(copy, path)).includes(plain), path);
+  }
+  await engine.sync(source, copy);
+  await assertCopyOf(source, copy, engine);
 });
 
 test("folders become files and links, and the other way round", async () => {

@@ -13,7 +13,7 @@ import {
 } from "../../src/engine/decrypt-datadir.ts";
 import { encryptDatadir } from "../../src/engine/encrypt-datadir.ts";
 import type { EncryptOptions, EncryptReport } from "../../src/engine/encrypt-report.ts";
-import { silentProgress } from "../../src/engine/progress-sink.ts";
+import { type ProgressSink, silentProgress } from "../../src/engine/progress-sink.ts";
 import { recoverDatadir, type RecoveryOutcome } from "../../src/engine/recover.ts";
 import { rotateDatadir, type RotateReport } from "../../src/engine/rotate-datadir.ts";
 import type { RotationRequest } from "../../src/engine/rotation-selection.ts";
@@ -130,12 +130,13 @@ export class SmallEngine {
   constructor({
     keys = testKeys(),
     fs = new NodeFileSystem(),
-  }: { keys?: KeyContext["keys"]; fs?: FileSystem } = {}) {
+    progress = silentProgress,
+  }: { keys?: KeyContext["keys"]; fs?: FileSystem; progress?: ProgressSink } = {}) {
     this.keyContext = { keys, memory: new TestMemory() };
     this.engine = {
       fs,
       startRunner: (context, onBytes) => new InlineRunner(fs, context, onBytes),
-      progress: silentProgress,
+      progress,
       notice: (message) => void this.notices.push(message),
       signal: undefined,
       command: "a test",
