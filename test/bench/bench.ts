@@ -20,7 +20,7 @@ import {
 } from "../../src/demo/postgres-server.ts";
 import { serverUser } from "../../src/demo/server-user.ts";
 import { makeTemporaryFolder } from "../../src/demo/temporary-folder.ts";
-import { compare, type Comparison } from "./measure.ts";
+import { compare, type Comparison, type Side } from "./measure.ts";
 import { benchRotate } from "./rotate.ts";
 import { compareSync } from "./sync.ts";
 
@@ -94,13 +94,23 @@ async function bench(path: string): Promise<Comparison[]> {
     "-c",
     `cp -a '${source}' '${copy}' && sync -f '${copy}'`,
   ];
-  const cp = (
-    source: string,
-  ): { name: string; prepare: () => void; run: { command: readonly string[] } } => ({
+  const cp = (source: string, before: () => void = () => {}): Side => ({
     name: "cp -a, sync -f",
-    prepare: remove(copy),
+    prepare(): void {
+      before();
+      remove(copy)();
+    },
     run: { command: cpAndSync(source) },
   });
+  // A disk that has just written a whole cluster is slower than one that rested: both sides come after that.
+  const inPlace = (command: string, source: string, ...more: string[]): [Side, Side] => [
+    {
+      name: `tde ${command}`,
+      prepare: renew(source, work),
+      run: { command: tde(command, "-D", work, ...keys, ...more) },
+    },
+    cp(source, renew(source, work)),
+  ];
   const results: Comparison[] = [];
   const add = async (comparison: Promise<Comparison>): Promise<void> => {
     results.push(await comparison);
@@ -111,18 +121,7 @@ async function bench(path: string): Promise<Comparison[]> {
     const files = readdirSync(plain, { recursive: true, withFileTypes: true });
     say(`${files.filter((entry) => entry.isFile()).length} files`);
   }
-  await add(
-    compare(
-      "encrypt-datadir in place",
-      {
-        name: "tde encrypt-datadir",
-        prepare: renew(plain, work),
-        run: { command: tde("encrypt-datadir", "-D", work, ...keys) },
-      },
-      cp(plain),
-      runs,
-    ),
-  );
+  await add(compare("encrypt-datadir in place", ...inPlace("encrypt-datadir", plain), runs));
   await add(
     compare(
       "encrypt-datadir --output",
@@ -180,12 +179,7 @@ async function bench(path: string): Promise<Comparison[]> {
   await add(
     compare(
       "decrypt-datadir in place",
-      {
-        name: "tde decrypt-datadir",
-        prepare: renew(encrypted, work),
-        run: { command: tde("decrypt-datadir", "-D", work, ...keys, "--accept-older") },
-      },
-      cp(encrypted),
+      ...inPlace("decrypt-datadir", encrypted, "--accept-older"),
       runs,
     ),
   );
