@@ -135,6 +135,20 @@ export function gcmDecrypt(
   return plaintext;
 }
 
+/** ES2024, which the types of the oldest supported Node do not know. */
+const transfer = Reflect.get(ArrayBuffer.prototype, "transfer") as
+  ((this: ArrayBufferLike, byteLength: number) => ArrayBuffer) | undefined;
+
+/**
+ * Gives back the memory of a text that `gcmEncrypt` or `gcmDecrypt` returned, as soon as nobody needs it: the collector
+ * would come when megabytes of such texts lie about, and the processor's cache has forgotten all of them.
+ * @param text - empty afterwards, and so is everything else that looks at its bytes.
+ */
+export function release(text: Buffer): void {
+  const { buffer } = text;
+  if (text.length > 0 && text.length === buffer.byteLength) transfer?.call(buffer, 0);
+}
+
 export function hmacSha256(key: KeyObject, ...parts: readonly Uint8Array[]): Buffer {
   const hmac = createHmac("sha256", key);
   for (const part of parts) hmac.update(part);

@@ -5,7 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { runsOf } from "../bytes/runs.ts";
-import { equalInConstantTime, gcmDecrypt, type KeyObject } from "../crypto/primitives.ts";
+import { equalInConstantTime, gcmDecrypt, type KeyObject, release } from "../crypto/primitives.ts";
 import { formatLsn } from "../postgres/lsn.ts";
 import { PAGE_HEADER, PAGE_HEADER_BYTES, readPageLsn } from "../postgres/page.ts";
 import type { Chunk, MessageViews } from "./chunk.ts";
@@ -223,6 +223,7 @@ export class ChunkOpener {
     );
     if (plaintext === undefined) return false;
     if (decrypt) this.putBack(plaintext, index, fields.kind, fields.flags);
+    release(plaintext);
     return true;
   }
 

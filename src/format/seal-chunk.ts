@@ -9,6 +9,7 @@ import { runsOf } from "../bytes/runs.ts";
 import {
   fillRandom,
   gcmEncrypt,
+  release,
   KEY_BYTES,
   type KeyObject,
   NONCE_BYTES,
@@ -175,6 +176,7 @@ export class ChunkSealer {
     const { ciphertext, tag } = gcmEncrypt(key, view.nonce, aad, view.text);
     sidecar.writeUInt16LE(ciphertext.readUInt16LE(0), slotAt + SLOT.sealedBytes);
     ciphertext.copy(data, pageAt + PAGE_HEADER_BYTES, 2);
+    release(ciphertext);
     this.aad.restoreHeaderEnd(data, pageAt);
     copyWords(tag, 0, sidecar, slotAt + SLOT.tag, TAG_BYTES);
   }

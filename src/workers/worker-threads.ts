@@ -3,6 +3,7 @@
  * a small cluster takes to check, and meanwhile the main thread opens keyring and manifest. One run after another has
  * them.
  */
+import { setFlagsFromString } from "node:v8";
 import { Worker } from "node:worker_threads";
 
 /**
@@ -10,6 +11,13 @@ import { Worker } from "node:worker_threads";
  * of it lie about.
  */
 const YOUNG_GENERATION_MIB = 8;
+
+/**
+ * With it a worker gives the memory of a page back as soon as it is done with it. Node 20 has it behind this flag, for
+ * threads that start afterwards; later ones have it anyway.
+ */
+const HAS_TRANSFER = "transfer" in ArrayBuffer.prototype;
+if (!HAS_TRANSFER) setFlagsFromString("--harmony-rab-gsab-transfer");
 
 export class WorkerThreads {
   private readonly count: number;
