@@ -35,8 +35,8 @@ export interface OpenResult {
   /** Slots of the newest epoch that there can be, `facts.epoch`. */
   readonly newestSlots: number;
   readonly wrongChecksums: number;
-  /** SHA-256 over the sidecar pages that were checked, where they were all of the file and none was missing. */
-  readonly fileRoot: Buffer | undefined;
+  /** SHA-256 over the sidecar pages that were checked, where none of the range was missing. */
+  readonly sidecarDigest: Buffer | undefined;
 }
 
 /** How far a check of pages goes. */
@@ -67,7 +67,7 @@ export function openRange(
   const path = displayPath(files.path);
   const sidecarProblem = (message: string): void => report({ kind: "sidecar", path, message });
   const fileSlots = slotCountOf(files.sizeBytes, blockSizeBytes);
-  const hash = range.slotCount === fileSlots ? runningSha256() : undefined;
+  const hash = runningSha256();
   const end = range.firstSlot + range.slotCount;
   let opener: ChunkOpener | undefined;
   let clean = true;
@@ -84,7 +84,7 @@ export function openRange(
       );
       return resultOf(opener, undefined);
     }
-    hash?.update(chunk.sidecar.subarray(0, sidecarBytes));
+    hash.update(chunk.sidecar.subarray(0, sidecarBytes));
     if (opener === undefined) {
       const head = headOf(chunk, source.sidecar, firstSlot);
       if (typeof head === "string") {
@@ -114,7 +114,7 @@ export function openRange(
     if (clean) take?.(firstSlot, dataBytes);
     onBytes(dataBytes);
   }
-  return resultOf(opener, hash?.digest());
+  return resultOf(opener, hash.digest());
 }
 
 /** Reads a chunk's pages, or, of a chunk whose sidecar pages have been read, those that were sealed since an epoch. */
@@ -136,13 +136,13 @@ function readPages(
   }
 }
 
-function resultOf(opener: ChunkOpener | undefined, fileRoot: Buffer | undefined): OpenResult {
+function resultOf(opener: ChunkOpener | undefined, sidecarDigest: Buffer | undefined): OpenResult {
   return {
     pagesByKey: opener?.pagesByKey ?? new Map(),
     macKeyIds: opener?.macKeyIds ?? new Set(),
     newestSlots: opener?.newestSlots ?? 0,
     wrongChecksums: opener?.wrongChecksums ?? 0,
-    fileRoot,
+    sidecarDigest,
   };
 }
 
@@ -214,18 +214,30 @@ function remember<T>(cache: Map<number, T | string>, keyId: number, derive: () =
 /**
  * The file root: SHA-256 over all bytes of the sidecar, and how many there are.
  * @param buffer - what to read into.
+ * @param rangeBytes - of the sidecar of each range that the file is checked in.
+ * @returns also the digests of the ranges, so that each can be held against the one of the bytes that were checked.
  */
 export function digestSidecar(
   sidecar: OpenFile,
   buffer: Buffer,
-): { root: Buffer; sizeBytes: number } {
+  rangeBytes: number = Number.POSITIVE_INFINITY,
+): { root: Buffer; ranges: Buffer[]; sizeBytes: number } {
   const hash = runningSha256();
+  const ranges: Buffer[] = [];
+  let range = runningSha256();
+  let left = rangeBytes;
   let position = 0;
   for (;;) {
-    const count = sidecar.read(buffer, 0, buffer.length, position);
-    if (count === 0) break;
-    hash.update(buffer.subarray(0, count));
+    const count = sidecar.read(buffer, 0, Math.min(buffer.length, left), position);
+    const bytes = buffer.subarray(0, count);
+    hash.update(bytes);
+    range.update(bytes);
     position += count;
+    left -= count;
+    if (count > 0 && left > 0) continue;
+    if (left < rangeBytes) ranges.push(range.digest());
+    if (count === 0) break;
+    [range, left] = [runningSha256(), rangeBytes];
   }
-  return { root: hash.digest(), sizeBytes: position };
+  return { root: hash.digest(), ranges, sizeBytes: position };
 }

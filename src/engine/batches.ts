@@ -2,6 +2,7 @@
  * Cuts a stream of files into tasks: many small files in one, a large file in several ranges. Results come back
  * in the order of the files, each file's ranges joined.
  */
+import { displayPath } from "../bytes/byte-path.ts";
 import { splitRange, wholeRange } from "../datadir/relation-job.ts";
 import { slotsPerChunk } from "../format/chunk.ts";
 import type { Problem } from "../format/problem.ts";
@@ -35,7 +36,7 @@ export interface Done<E> {
 export interface BatchOptions {
   readonly blockSizeBytes: number;
   readonly task: (items: readonly Item[]) => Task;
-  /** Whether large files are spread over the workers; a digest is of the whole file. */
+  /** Whether large files are spread over the workers; a digest without a check reads too little for that. */
   readonly splitLarge: boolean;
   /** Called before the ranges of a large file; returns the item that they share. */
   readonly prepareLarge?: ((item: RelationItem) => RelationItem) | undefined;
@@ -76,7 +77,7 @@ export async function runBatches<E>(
         const joined =
           unfinished === undefined || result === undefined ? result : join(unfinished, result);
         unfinished = partial ? joined : undefined;
-        if (!partial) done.push({ extra, result: joined });
+        if (!partial) done.push({ extra, result: joined && whole(joined) });
       }
       take(done);
     },
@@ -144,6 +145,8 @@ function join(a: ItemResult, b: ItemResult): ItemResult {
     path: a.path,
     keys,
     digest: a.digest ?? b.digest,
+    rangeDigests: [...(a.rangeDigests ?? []), ...(b.rangeDigests ?? [])],
+    digestedRanges: a.digestedRanges ?? b.digestedRanges,
     sizeBytes: a.sizeBytes ?? b.sizeBytes,
     pages: sum("pages"),
     zeroPages: sum("zeroPages"),
@@ -153,4 +156,20 @@ function join(a: ItemResult, b: ItemResult): ItemResult {
     problems: problems.slice(0, MAX_PROBLEMS_PER_FILE),
     problemCount: sum("problemCount"),
   };
+}
+
+/**
+ * The digest of a file that was checked in ranges comes of another read of its sidecar: it stands for what was checked
+ * only where both reads had the same bytes. Ranges that were not read to their end have a problem already.
+ */
+function whole(result: ItemResult): ItemResult {
+  const { digestedRanges, rangeDigests = [], problems = [], problemCount = 0 } = result;
+  const sameBytes =
+    digestedRanges === undefined ||
+    rangeDigests.length < digestedRanges.length ||
+    rangeDigests.every((digest, i) => digest === digestedRanges[i]);
+  if (sameBytes) return result;
+  const message = "the sidecar was not the same in two reads";
+  const problem: Problem = { kind: "sidecar", path: displayPath(result.path), message };
+  return { ...result, problems: [...problems, problem], problemCount: problemCount + 1 };
 }

@@ -86,8 +86,7 @@ export class RotationProof implements ManifestProof<RotationProofReport> {
         planned(rotationFiles(fs, datadir, before, selection)),
         {
           blockSizeBytes,
-          // The digest of a file that is not split comes of the very bytes whose MACs held.
-          splitLarge: false,
+          splitLarge: true,
           task: (items) => ({ kind: "check", depth: "macs", wholeFiles: "tags", items }),
           signal,
         },

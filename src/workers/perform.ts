@@ -207,7 +207,7 @@ export class TaskPerformer {
     const { chunk, context, onBytes } = this;
     return withFile(this.fs, files.sidecar, (sidecar) => {
       let result: ItemResult = { path: files.path, sizeBytes: files.sizeBytes };
-      let fileRoot: Buffer | undefined;
+      let checked: Buffer | undefined;
       // A digest reads no page, but what cannot be opened must show before a run begins.
       if (depth === undefined) this.fs.open(files.sealed).close();
       else {
@@ -233,27 +233,49 @@ export class TaskPerformer {
             );
             const keys = new Map(opened.pagesByKey);
             for (const keyId of opened.macKeyIds) keys.set(keyId, keys.get(keyId) ?? 0);
-            fileRoot = opened.fileRoot;
+            checked = opened.sidecarDigest;
             const { newestSlots: newestPages, wrongChecksums } = opened;
             const changed = comparison?.changed && [comparison.changed];
             return { ...result, keys, pages: part.slotCount, newestPages, wrongChecksums, changed };
           }),
         );
       }
+      if (range !== undefined && checked !== undefined) {
+        result = { ...result, rangeDigests: [checked.toString("hex")] };
+      }
       // The file root is of the whole sidecar: the first range takes it.
       if (range !== undefined && range.firstSlot > 0) return result;
-      const slotCount = this.whole(files).slotCount;
-      const expected = Math.ceil(slotCount / chunk.slotsPerPage) * context.blockSizeBytes;
-      let { sizeBytes } = sidecar.stat();
-      if (fileRoot === undefined || sizeBytes !== expected) {
-        ({ root: fileRoot, sizeBytes } = digestSidecar(sidecar, chunk.data));
-      }
-      if (sizeBytes !== expected) {
-        const message = `the sidecar has ${sizeBytes} bytes where the file needs ${expected}`;
-        report({ kind: "sidecar", path: displayPath(files.path), message });
-      }
-      return { ...result, digest: fileRoot.toString("hex") };
+      return { ...result, ...this.fileRoot(files, range, sidecar, checked, report) };
     });
+  }
+
+  /** @param checked - of the sidecar pages that have been checked: all of them where there is no range. */
+  private fileRoot(
+    files: RelationFiles,
+    range: SlotRange | undefined,
+    sidecar: OpenFile,
+    checked: Buffer | undefined,
+    report: (problem: Problem) => void,
+  ): Pick<ItemResult, "digest" | "digestedRanges"> {
+    const { chunk, context } = this;
+    const sidecarBytes = (slots: number): number =>
+      Math.ceil(slots / chunk.slotsPerPage) * context.blockSizeBytes;
+    const expected = sidecarBytes(this.whole(files).slotCount);
+    let { sizeBytes } = sidecar.stat();
+    let found: Pick<ItemResult, "digest" | "digestedRanges">;
+    if (range === undefined && checked !== undefined && sizeBytes === expected) {
+      found = { digest: checked.toString("hex") };
+    } else {
+      const digested = digestSidecar(sidecar, chunk.data, range && sidecarBytes(range.slotCount));
+      sizeBytes = digested.sizeBytes;
+      const digestedRanges = range && digested.ranges.map((digest) => digest.toString("hex"));
+      found = { digest: digested.root.toString("hex"), digestedRanges };
+    }
+    if (sizeBytes !== expected) {
+      const message = `the sidecar has ${sizeBytes} bytes where the file needs ${expected}`;
+      report({ kind: "sidecar", path: displayPath(files.path), message });
+    }
+    return found;
   }
 
   private withComparison<T>(

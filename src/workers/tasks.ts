@@ -81,7 +81,6 @@ export type Task =
   /** sealed -> plain; readable files are copied. */
   | { readonly kind: "open"; readonly items: readonly Item[] }
   /** sealed -> sealed under the current key; no readable files. */
-  /** sealed -> sealed under the current key; no readable files. */
   | { readonly kind: "reseal"; readonly items: readonly Item[] }
   /**
    * With `sinceEpoch` the tags of those pages only that were sealed since, beside the MACs of all sidecar pages. Items
@@ -114,6 +113,10 @@ export interface ItemResult {
   readonly digest?: string | undefined;
   /** As backup_manifest writes it. */
   readonly backupChecksum?: string | undefined;
+  /** Of a range: SHA-256 of those sidecar pages of it that were checked. */
+  readonly rangeDigests?: readonly string[] | undefined;
+  /** What `digest` was made of: SHA-256 of the sidecar pages of each range. */
+  readonly digestedRanges?: readonly string[] | undefined;
   /** Size of the stored file. */
   readonly sizeBytes?: number | undefined;
   readonly pages?: number | undefined;
