@@ -1,0 +1,126 @@
+/**
+ * Runs `tde waldump`. It stands in for pg_waldump: options, words and exit codes are that program's, so it takes its
+ * arguments apart itself and reports its errors itself.
+ */
+import fs from "node:fs";
+import { TdeError } from "../errors.ts";
+import type { Dialect } from "../engine/waldump/dialect.ts";
+import type { DumpOutput } from "../engine/waldump/dump.ts";
+import { openWaldump } from "../engine/waldump/waldump.ts";
+import { usageProblem, WaldumpError } from "../engine/waldump/waldump-error.ts";
+import { NodeFileSystem } from "../storage/node-file-system.ts";
+import { getopt, type GetoptEvent } from "./getopt.ts";
+import { packageVersion } from "./package-version.ts";
+import { pathArgument, rawEnvironment } from "./raw-arguments.ts";
+import { GetoptError, parseWaldumpOptions, WALDUMP_OPTIONS } from "./waldump-options.ts";
+import { WALDUMP_HELP } from "./waldump-help.ts";
+
+const NAME = "tde waldump";
+const HELP_POINTER = `Try "${NAME} --help" for more information.`;
+const FAILURE = 1;
+
+/** @param args - what follows `waldump`. @returns the exit code. */
+export async function runWaldump(args: readonly string[]): Promise<number> {
+  const [first] = args;
+  if (first === "--help" || first === "-?") {
+    process.stdout.write(WALDUMP_HELP);
+    return 0;
+  }
+  if (first === "--version" || first === "-V") {
+    process.stdout.write(`${NAME} ${packageVersion()}\n`);
+    return 0;
+  }
+  const { events, positionals } = getopt(args, WALDUMP_OPTIONS);
+  const pgdata = rawEnvironment("PGDATA");
+  const opened = await openWaldump(new NodeFileSystem(), {
+    path: lastPath(events),
+    segments: positionals.map(pathArgument),
+    pgdata: pgdata === undefined ? undefined : pathArgument(pgdata),
+    standardInput: () => process.stdin,
+  });
+  const interrupt = listenForInterrupt();
+  try {
+    if (args.length === 0) throw usageProblem("no arguments specified");
+    const request = parseWaldumpOptions(events, positionals, opened);
+    if ("rmgrs" in request) {
+      process.stdout.write(request.rmgrs.map((name) => `${name}\n`).join(""));
+      return 0;
+    }
+    await opened.run(request, standardOutput(interrupt.stopped));
+    return 0;
+  } catch (error) {
+    report(error, opened.dialect);
+    return FAILURE;
+  } finally {
+    interrupt.end();
+    await opened.close();
+  }
+}
+
+function lastPath(events: readonly GetoptEvent[]): ReturnType<typeof pathArgument> | undefined {
+  const values = events.flatMap((event) =>
+    event.kind === "option" && event.name === "path" ? [event.value ?? ""] : [],
+  );
+  const last = values.at(-1);
+  return last === undefined ? undefined : pathArgument(last);
+}
+
+/** As common/logging.c of the major prints it. @throws what is no expected error. */
+function report(error: unknown, dialect: Dialect): void {
+  if (error instanceof GetoptError) {
+    if (error.complaint !== undefined) say(error.complaint);
+    sayHint(dialect);
+    return;
+  }
+  if (error instanceof WaldumpError) {
+    say(`${error.tryHelp ? "error" : dialect.fatalLabel}: ${error.message}`);
+    if (error.detail !== undefined) say(`detail: ${error.detail}`);
+    if (error.tryHelp) sayHint(dialect);
+    return;
+  }
+  if (!(error instanceof TdeError)) throw error;
+  say(`error: ${error.message}`);
+  if (error.hint !== undefined) say(`hint: ${error.hint}`);
+}
+
+function say(message: string): void {
+  process.stderr.write(`${NAME}: ${message}\n`);
+}
+
+function sayHint({ labelsHint }: Dialect): void {
+  process.stderr.write(labelsHint ? `${NAME}: hint: ${HELP_POINTER}\n` : `${HELP_POINTER}\n`);
+}
+
+const STDOUT = 1;
+const RETRY_WAIT_MS = 5;
+
+/** Writes at once, so that memory does not fill with what a slow reader has yet to take. */
+function standardOutput(stopped: () => boolean): DumpOutput {
+  const pause = new Int32Array(new SharedArrayBuffer(4));
+  return {
+    stopped,
+    note: say,
+    write: (bytes) => {
+      for (let done = 0; done < bytes.length;) {
+        try {
+          done += fs.writeSync(STDOUT, bytes, done);
+        } catch (error) {
+          const { code } = error as NodeJS.ErrnoException;
+          if (code === "EPIPE") return false;
+          // Another process has made the pipe non-blocking.
+          if (code !== "EAGAIN") throw error;
+          Atomics.wait(pause, 0, 0, RETRY_WAIT_MS);
+        }
+      }
+      return true;
+    },
+  };
+}
+
+/** The first interrupt ends the reading; statistics of what was read so far are printed. */
+function listenForInterrupt(): { stopped: () => boolean; end: () => void } {
+  let interrupted = false;
+  const listener = (): void => void (interrupted = true);
+  process.once("SIGINT", listener);
+  return { stopped: () => interrupted, end: () => process.off("SIGINT", listener) };
+}

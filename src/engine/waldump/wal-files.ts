@@ -1,0 +1,100 @@
+/**
+ * WAL segments as files of a directory: plain, `.partial`, or compressed as archives keep them. A compressed one is
+ * held in memory whole, so of each kind there is one at a time.
+ */
+import { type BytePath, displayPath, joinPath } from "../../bytes/byte-path.ts";
+import { StorageError } from "../../errors.ts";
+import type { FileSystem, OpenFile } from "../../storage/file-system.ts";
+import type { SegmentBytes } from "../../wal/segment-source.ts";
+import { decompressed, type Suffix, suffixes } from "./decompress.ts";
+import { isMissing, systemText } from "./system-text.ts";
+import { WaldumpError } from "./waldump-error.ts";
+
+/** A segment that is open, and closed by whoever opened it. */
+export interface OpenSegment extends SegmentBytes {
+  close(): void;
+}
+
+/**
+ * Opens a file of a directory for its WAL.
+ * @param fileName - as it stands in the directory, or without the suffix of a compressed one.
+ * @returns undefined where there is none.
+ * @throws {WaldumpError} when the system refuses it.
+ */
+export async function openSegmentFile(
+  fs: FileSystem,
+  directory: BytePath,
+  fileName: BytePath,
+): Promise<OpenSegment | undefined> {
+  const plain = openIfThere(fs, directory, fileName);
+  if (plain !== undefined) {
+    const suffix = suffixes.find((known) => fileName.endsWith(known));
+    return suffix === undefined ? plain : inMemory(await decompressFile(plain, fileName, suffix));
+  }
+  for (const suffix of suffixes) {
+    const name = `${fileName}${suffix}` as BytePath;
+    const file = openIfThere(fs, directory, name);
+    if (file !== undefined) return inMemory(await decompressFile(file, name, suffix));
+  }
+  return undefined;
+}
+
+/** As open_file_in_directory of pg_waldump: only a file that is not there is no error. */
+export function openIfThere(
+  fs: FileSystem,
+  directory: BytePath,
+  fileName: BytePath,
+): OpenFile | undefined {
+  try {
+    return fs.open(joinPath(directory, fileName));
+  } catch (error) {
+    if (isMissing(error)) return undefined;
+    throw new WaldumpError(`could not open file "${displayPath(fileName)}": ${systemText(error)}`);
+  }
+}
+
+export function inMemory(bytes: Buffer): OpenSegment {
+  return {
+    read: (buffer, offset, length, position) => {
+      const part = bytes.subarray(position, position + length);
+      buffer.set(part, offset);
+      return part.length;
+    },
+    close: () => undefined,
+  };
+}
+
+/** No WAL segment is larger. */
+const LARGEST_SEGMENT_BYTES = 2 ** 30;
+
+async function decompressFile(file: OpenFile, fileName: BytePath, suffix: Suffix): Promise<Buffer> {
+  const pieces: Buffer[] = [];
+  let length = 0;
+  try {
+    for await (const piece of decompressed(partsOf(file), suffix)) {
+      length += piece.length;
+      if (length > LARGEST_SEGMENT_BYTES) throw new Error("it holds more than a WAL segment can");
+      pieces.push(Buffer.from(piece));
+    }
+  } catch (error) {
+    if (error instanceof StorageError) throw error;
+    const why = error instanceof Error ? error.message : String(error);
+    throw new WaldumpError(`could not decompress file "${displayPath(fileName)}": ${why}`);
+  } finally {
+    file.close();
+  }
+  return Buffer.concat(pieces);
+}
+
+const PART_BYTES = 2 ** 17;
+
+/** An open file from its beginning; each part is the caller's own. */
+export function* partsOf(file: OpenFile): Generator<Uint8Array> {
+  for (let position = 0; ;) {
+    const part = Buffer.allocUnsafe(PART_BYTES);
+    const count = file.read(part, 0, part.length, position);
+    if (count === 0) return;
+    yield part.subarray(0, count);
+    position += count;
+  }
+}

@@ -1,0 +1,146 @@
+/**
+ * A record as pg_waldump prints it: one line, or with details one line more for each block. Source:
+ * bin/pg_waldump/pg_waldump.c, XLogDumpDisplayRecord; access/rmgrdesc/xlogdesc.c, XLogRecGetBlockRefInfo.
+ */
+import { blockAt } from "./decode-record.ts";
+import { imageBytesOf } from "./record-lengths.ts";
+import { BLOCK_BYTES, INFO_MASK } from "./record-header.ts";
+import type { BlockReference, WalRecord } from "./record.ts";
+import { resourceManagersOf } from "./rmgr/index.ts";
+import type { ResourceManager } from "./rmgr/rmgr.ts";
+import type { TextBuffer } from "./text-buffer.ts";
+import type { ImageBits, WalFormat } from "./wal-format.ts";
+
+export const FORK_NAMES = ["main", "fsm", "vm", "init"] as const;
+
+const NEWLINE = 0x0a;
+const NAME_COLUMNS = 11;
+
+export class RecordText {
+  readonly #format: WalFormat;
+  readonly #details: boolean;
+  readonly #rmgrs: readonly (ResourceManager | undefined)[];
+  /** `rmgr: Heap        len (rec/tot): ` by rmgr id. */
+  readonly #beginnings: readonly string[];
+
+  /** @param details - a line for each block, as --bkp-details asks for. */
+  constructor(format: WalFormat, details: boolean) {
+    this.#format = format;
+    this.#details = details;
+    this.#rmgrs = resourceManagersOf(format.major);
+    this.#beginnings = Array.from(
+      this.#rmgrs,
+      (rmgr) => `rmgr: ${(rmgr?.name ?? "").padEnd(NAME_COLUMNS)} len (rec/tot): `,
+    );
+  }
+
+  /** Adds the record's text to `out`. Its rmgr is one that the major has: the reader has seen to that. */
+  write(out: TextBuffer, record: WalRecord): void {
+    const { rmid, totalLength } = record;
+    out.text(this.#beginnings[rmid] ?? "");
+    out.unsignedRight(totalLength - imageBytesOf(record), 6);
+    out.text("/");
+    out.unsignedRight(totalLength, 6);
+    out.text(", tx: ");
+    out.unsignedRight(record.xid, 10);
+    out.text(", lsn: ");
+    out.lsnPadded(record.lsnHigh, record.lsnLow);
+    out.text(", prev ");
+    out.lsnPadded(record.prevHigh, record.prevLow);
+    out.text(", desc: ");
+    const rmgr = this.#rmgrs[rmid];
+    const name = rmgr?.identify(record.info);
+    if (name === undefined) {
+      out.text("UNKNOWN (");
+      out.hexLower(record.info & ~INFO_MASK);
+      out.text(") ");
+    } else {
+      out.text(name);
+      out.text(" ");
+    }
+    rmgr?.describe(out, record, this.#format);
+    if (this.#details) this.#writeDetails(out, record);
+    else writeBlocks(out, record);
+  }
+
+  #writeDetails(out: TextBuffer, record: WalRecord): void {
+    out.byte(NEWLINE);
+    for (let i = 0; i <= record.maxBlockId; i++) {
+      const block = blockAt(record, i);
+      if (!block.present) continue;
+      out.text("\tblkref #");
+      out.unsigned(i);
+      out.text(": rel ");
+      writeRelation(out, block);
+      out.text(" fork ");
+      writeFork(out, block.fork);
+      out.text(" blk ");
+      out.unsigned(block.blockNumber);
+      if (block.hasImage) this.#writeImage(out, block);
+      out.byte(NEWLINE);
+    }
+  }
+
+  #writeImage(out: TextBuffer, block: BlockReference): void {
+    out.text(
+      block.applyImage ? " (FPW); hole: offset: " : " (FPW for WAL verification); hole: offset: ",
+    );
+    out.unsigned(block.holeOffset);
+    out.text(", length: ");
+    out.unsigned(block.holeLength);
+    const { image, namesCompression } = this.#format;
+    const method = compressionOf(block.imageInfo, image);
+    if (method === undefined) return;
+    out.text(", compression saved: ");
+    // As an unsigned difference of 32 bits: what compression made longer shows as a very large number.
+    out.unsigned((BLOCK_BYTES - block.holeLength - block.imageLength) >>> 0);
+    if (!namesCompression) return;
+    out.text(", method: ");
+    out.text(method);
+  }
+}
+
+/** How an image is compressed; undefined where it is not. */
+export function compressionOf(
+  imageInfo: number,
+  image: ImageBits,
+): "pglz" | "lz4" | "zstd" | undefined {
+  if ((imageInfo & image.pglz) !== 0) return "pglz";
+  if ((imageInfo & image.lz4) !== 0) return "lz4";
+  if ((imageInfo & image.zstd) !== 0) return "zstd";
+  return undefined;
+}
+
+function writeBlocks(out: TextBuffer, record: WalRecord): void {
+  for (let i = 0; i <= record.maxBlockId; i++) {
+    const block = blockAt(record, i);
+    if (!block.present) continue;
+    out.text(", blkref #");
+    out.unsigned(i);
+    out.text(": rel ");
+    writeRelation(out, block);
+    if (block.fork !== 0) {
+      out.text(" fork ");
+      writeFork(out, block.fork);
+    }
+    out.text(" blk ");
+    out.unsigned(block.blockNumber);
+    if (block.hasImage) out.text(block.applyImage ? " FPW" : " FPW for WAL verification");
+  }
+  out.byte(NEWLINE);
+}
+
+function writeRelation(out: TextBuffer, block: BlockReference): void {
+  out.unsigned(block.tablespaceOid);
+  out.text("/");
+  out.unsigned(block.databaseOid);
+  out.text("/");
+  out.unsigned(block.relfilenumber);
+}
+
+/** By name; a number that no fork has, which only damaged WAL holds, as that number. */
+function writeFork(out: TextBuffer, fork: number): void {
+  const name = FORK_NAMES[fork];
+  if (name === undefined) out.unsigned(fork);
+  else out.text(name);
+}
