@@ -27,6 +27,8 @@ const LAYOUT_1300 = {
   checkpointPrevTimeline: 52, //  u32
   checkpointNextXid: 64, //       u64  epoch in the high half
   checkpointNextOid: 72, //       u32
+  checkpointNextMulti: 76, //     u32  the next multixact id
+  checkpointNextMultiOffset: 80, // u32, from 1905 on u64
   checkpointTime: 104, //         i64
   minRecoveryPoint: 136, //       u64
   minRecoveryTimeline: 144, //    u32
@@ -53,6 +55,8 @@ const LAYOUT_1905: Layout = {
   ...LAYOUT_1300,
   checkpointNextXid: 72,
   checkpointNextOid: 80,
+  checkpointNextMulti: 84,
+  checkpointNextMultiOffset: 88,
   checkpointTime: 112,
   minRecoveryPoint: 144,
   minRecoveryTimeline: 152,
@@ -106,6 +110,9 @@ export interface ControlFile {
     readonly nextXidEpoch: number;
     readonly nextXid: number;
     readonly nextOid: number;
+    readonly nextMulti: number;
+    /** Where the members of the next multixact will stand. */
+    readonly nextMultiOffset: number;
     /** Seconds since 1970. */
     readonly time: bigint;
   };
@@ -171,6 +178,8 @@ export function parseControlFile(bytes: Buffer, where = "global/pg_control"): Co
       nextXid: u32(layout.checkpointNextXid),
       nextXidEpoch: u32(layout.checkpointNextXid + 4),
       nextOid: u32(layout.checkpointNextOid),
+      nextMulti: u32(layout.checkpointNextMulti),
+      nextMultiOffset: multiOffset(bytes, layout),
       time: bytes.readBigInt64LE(layout.checkpointTime),
     },
     minRecoveryPoint: position(layout.minRecoveryPoint),
@@ -212,6 +221,11 @@ export function sameButForChecksums(a: Buffer, b: Buffer): boolean {
       .fill(0, layout.crc, layout.crc + 4),
   );
   return masked[0]?.equals(masked[1] ?? Buffer.alloc(0)) === true;
+}
+
+function multiOffset(bytes: Buffer, layout: Layout): number {
+  const at = layout.checkpointNextMultiOffset;
+  return layout === LAYOUT_1905 ? Number(bytes.readBigUInt64LE(at)) : bytes.readUInt32LE(at);
 }
 
 const DAMAGED = {

@@ -152,6 +152,8 @@ function asPrinted(control: ControlFile, major: Major): Record<string, string> {
     "Latest checkpoint's PrevTimeLineID": String(checkpoint.prevTimeline),
     "Latest checkpoint's NextXID": `${checkpoint.nextXidEpoch}:${checkpoint.nextXid}`,
     "Latest checkpoint's NextOID": String(checkpoint.nextOid),
+    "Latest checkpoint's NextMultiXactId": String(checkpoint.nextMulti),
+    "Latest checkpoint's NextMultiOffset": String(checkpoint.nextMultiOffset),
     "Time of latest checkpoint": formatTime(checkpoint.time),
     "Minimum recovery ending location": formatLsn(control.minRecoveryPoint, digits),
     "Min recovery ending loc's timeline": String(control.minRecoveryTimeline),
