@@ -12,12 +12,14 @@ import { fileURLToPath } from "node:url";
 const LAYERS: readonly (readonly string[])[] = [
   ["errors.ts"],
   ["bytes"],
+  ["compression"],
   ["crypto", "postgres"],
+  ["wal"],
   ["storage"], // its journal is authenticated
   ["keyring"],
   ["format"],
   ["datadir"],
-  ["workers"],
+  ["catalog", "workers"],
   ["engine"],
   ["demo"],
   ["cli"],
@@ -36,10 +38,10 @@ const RESTRICTIONS: readonly Restriction[] = [
     found: /from "[^"]*\/storage\//,
     except: Object.fromEntries(
       LAYERS.flat()
-        .filter((folder) => folder !== "postgres" && folder !== "format")
+        .filter((folder) => !["compression", "postgres", "wal", "format"].includes(folder))
         .map((folder) => [
           folder,
-          "not a format: postgres/ and format/ take bytes and give values",
+          "not a format: compression/, postgres/, wal/ and format/ take bytes and give values",
         ]),
     ),
   },

@@ -4,7 +4,7 @@
 import type { BytePath } from "../bytes/byte-path.ts";
 import { decryptDatadir, type DecryptReport } from "../engine/decrypt-datadir.ts";
 import { decryptIntoOutput } from "../engine/decrypt-output.ts";
-import { type ScopeSelection, selectsEverything } from "../engine/select-scope.ts";
+import { type ScopeSelection, selectsEverything } from "../engine/scope-request.ts";
 import { UsageError } from "../errors.ts";
 import { engineContext, keyContext } from "./engine-context.ts";
 import { openKeyringFromOptions } from "./open-keyring.ts";

@@ -1,106 +1,27 @@
 /**
- * tde's command line: builds the program, runs one command, and turns whatever goes wrong into a message and an
- * exit code. Nothing else in tde ends the process.
+ * tde's command line. Each of the two ways to take arguments apart is loaded only where it is needed, since a look at
+ * a few WAL records should take no longer than they do. Nothing else in tde ends the process.
  */
-import { readFileSync } from "node:fs";
-import { Command, CommanderError } from "commander";
-import { TdeError, UsageError } from "../errors.ts";
-import { decryptDatadirCommand } from "./commands/decrypt-datadir.ts";
-import { demoCommand } from "./commands/demo.ts";
-import { encryptDatadirCommand } from "./commands/encrypt-datadir.ts";
-import { keyringCommand } from "./commands/keyring.ts";
-import { recoverCommand } from "./commands/recover.ts";
-import { rotateCommand } from "./commands/rotate.ts";
-import { syncCommand } from "./commands/sync.ts";
-import { verifyCommand } from "./commands/verify.ts";
 import { ExitCode } from "./exit-codes.ts";
-import { Interrupted } from "./interrupt.ts";
-import { printBug, printError, tolerateClosedPipe } from "./output.ts";
+import { printBug, tolerateClosedPipe } from "./output.ts";
 import { rawArguments } from "./raw-arguments.ts";
-
-/** One line for each command; each of these files only declares options and loads its work when it runs. */
-const commands: readonly (() => Command)[] = [
-  encryptDatadirCommand,
-  decryptDatadirCommand,
-  syncCommand,
-  verifyCommand,
-  rotateCommand,
-  recoverCommand,
-  keyringCommand,
-  demoCommand,
-];
 
 /** @param argv - process.argv. Sets process.exitCode and returns when the command has ended. */
 export async function main(argv: readonly string[]): Promise<void> {
   tolerateClosedPipe();
+  const [command, ...args] = rawArguments(argv);
+  if (command === "waldump") return await waldump(args);
+  const { runProgram } = await import("./program.ts");
+  await runProgram(rawArguments(argv));
+}
+
+/** It stands in for a C program, whose options commander would read otherwise. */
+async function waldump(args: readonly string[]): Promise<void> {
   try {
-    await buildProgram().parseAsync(rawArguments(argv), { from: "user" });
+    const { runWaldump } = await import("./waldump-action.ts");
+    process.exitCode = await runWaldump(args);
   } catch (error) {
-    process.exitCode = await reportError(error);
+    printBug(error);
+    process.exitCode = ExitCode.bug;
   }
-}
-
-/** The whole program, for tests that compare documents with its options. */
-export function buildProgram(): Command {
-  const program = new Command("tde")
-    .description("Offline encryption toolkit for PostgreSQL data directories, backups and WAL.")
-    .version(packageVersion(), "-V, --version", "print the version")
-    .addHelpText(
-      "after",
-      `
-Exit codes: 0 done, 2 wrong usage, 3 data is not authentic, 4 keys, 5 refused because of the state,
-6 unreadable format, 7 the operating system refused, 70 a bug in tde, 130 interrupted.`,
-    );
-  for (const command of commands) program.addCommand(command());
-  configure(program);
-  return program;
-}
-
-/** What commander does not hand down to commands that were built by themselves. */
-function configure(command: Command): void {
-  command
-    .helpOption("-?, --help", "print this help")
-    .exitOverride()
-    .configureOutput({ outputError: () => undefined });
-  if (command.commands.length > 0)
-    command.helpCommand("help [command]", "print help for a command");
-  for (const child of command.commands) configure(child);
-}
-
-async function reportError(error: unknown): Promise<number> {
-  if (error instanceof CommanderError) return await reportUsage(error);
-  if (error instanceof Interrupted) {
-    process.stderr.write("tde: interrupted\n");
-    return ExitCode.interrupted;
-  }
-  if (error instanceof TdeError) {
-    await printError(error);
-    return ExitCode[error.code];
-  }
-  printBug(error);
-  return ExitCode.bug;
-}
-
-/** Commander ends by an exception in any case: after printing help or the version, too. */
-async function reportUsage(error: CommanderError): Promise<number> {
-  if (error.exitCode === 0) return ExitCode.ok;
-  // A command that has only subcommands was called alone: its help has been printed to standard error.
-  if (error.code === "commander.help") return ExitCode.usage;
-  const message = error.message.replace(/^error: /, "").replace(/\.$/, "");
-  await printError(new UsageError(message, { hint: 'Try "tde --help" for more information.' }));
-  return ExitCode.usage;
-}
-
-/** package.json stands three levels above the compiled file, two above the bundle and the source. */
-function packageVersion(): string {
-  for (const path of ["../../../package.json", "../../package.json"]) {
-    try {
-      const text = readFileSync(new URL(path, import.meta.url), "utf8");
-      const { version } = JSON.parse(text) as { readonly version?: unknown };
-      if (typeof version === "string") return version;
-    } catch {
-      // Not here.
-    }
-  }
-  return "unknown";
 }

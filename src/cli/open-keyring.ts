@@ -13,6 +13,7 @@ import { NodeFileSystem } from "../storage/node-file-system.ts";
 import {
   type KeyringFlags,
   keyringPathFrom,
+  namesKeyring,
   type SecretFlags,
   secretsFrom,
   statePathFrom,
@@ -45,8 +46,18 @@ export async function openKeyringFromOptions(
   return await withOpenKeyring(flags, command, output, fs, () => undefined, action);
 }
 
+/** As above, for commands that do without: undefined where neither options nor environment name a keyring. */
+export async function openKeyringIfNamed(
+  flags: OpenKeyringFlags,
+  command: string,
+  output: Output,
+  fs: FileSystem,
+): Promise<OpenedKeyring | undefined> {
+  return namesKeyring(flags) ? await openKeyringFromOptions(flags, command, output, fs) : undefined;
+}
+
 /**
- * As above, for operations that wrap for recipients and so need the secrets themselves, which are wiped at the end.
+ * As openKeyringFromOptions, for operations that wrap for recipients and so need the secrets themselves, which are wiped at the end.
  * @param needed - the recipients whose secrets are all needed; undefined: any one that opens the keyring.
  */
 export async function withOpenKeyring<T>(

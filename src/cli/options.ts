@@ -6,7 +6,7 @@ import { availableParallelism } from "node:os";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import type { BytePath } from "../bytes/byte-path.ts";
 import type { OutputOptions } from "../engine/output-directory.ts";
-import type { ScopeSelection } from "../engine/select-scope.ts";
+import type { ScopeSelection } from "../engine/scope-request.ts";
 import { UsageError } from "../errors.ts";
 import { pathArgument, rawEnvironment } from "./raw-arguments.ts";
 
@@ -125,6 +125,14 @@ export function keyringPathFrom(flags: KeyringFlags): BytePath {
   throw new UsageError("no keyring is named", { hint: "Give --keyring or set TDE_KEYRING." });
 }
 
+/** Whether anything on the command line or in the environment says that a keyring is to be opened. */
+export function namesKeyring(flags: KeyringFlags & SecretFlags): boolean {
+  const { keyFile, passphrase, passphraseFile, passphraseFd, wrapCommand, unwrapCommand } = flags;
+  const keyring = flags.keyring ?? pathFromEnvironment("TDE_KEYRING");
+  const secrets = [keyFile, passphrase, passphraseFile, passphraseFd, wrapCommand, unwrapCommand];
+  return [keyring, ...secrets].some((value) => value !== undefined);
+}
+
 export function statePathFrom(flags: KeyringFlags): BytePath {
   return (
     flags.state ??
@@ -203,6 +211,7 @@ export interface ScopeFlags {
   readonly database?: readonly BytePath[] | undefined;
   readonly relation?: readonly BytePath[] | undefined;
   readonly exclude?: readonly BytePath[] | undefined;
+  readonly withPartitions?: boolean | undefined;
 }
 
 /** @param options - hidden: a command takes them to say why it does not. */
@@ -211,27 +220,32 @@ export function addScopeOptions(
   { hidden = false }: { readonly hidden?: boolean } = {},
 ): Command {
   const options = [
-    ["--tablespace <oid>", "only relations of this tablespace: its OID or location"],
-    ["--database <oid>", "only relations of this database: its OID"],
+    ["--tablespace <name>", "only relations of this tablespace: its name, OID or location"],
+    ["--database <name>", "only relations of this database: its name or OID"],
     [
-      "--relation <path>",
-      "only this relation, all its forks and segments: base/16384/16397, 16384/16397 or 16397",
+      "--relation <name>",
+      "only this relation with its indexes and TOAST table: [database.][schema.]name; or one file's path: base/16384/16397",
     ],
     [
       "--exclude <part>",
-      "but not this: a path, tablespace:OID, database:OID or relation:16384/16397",
+      "but not this: a relation's name or path, tablespace:NAME, database:NAME, relation:NAME",
     ],
   ] as const;
   for (const [flags, description] of options) {
     command.addOption(new Option(flags, description).argParser(collectPaths).hideHelp(hidden));
   }
+  command.addOption(
+    new Option("--with-partitions", "a partitioned table means its partitions, too").hideHelp(
+      hidden,
+    ),
+  );
   if (hidden) return command;
   return command.addHelpText(
     "after",
     `
-What is named adds up; the four options may be repeated. Indexes and TOAST tables are relations of
-their own. Names come with reading the catalog, which tde does not do yet:
-"SELECT pg_relation_filepath('orders')" tells a relation's path.`,
+What is named adds up; the options may be repeated. Names are as in psql's \\d: * is any text, ?
+any character, what is not in double quotes is folded to lower case. They are read from the catalog
+in the directory, so an encrypted one takes its keyring; numbers and paths do without.`,
   );
 }
 
@@ -241,6 +255,7 @@ export function scopeFrom(flags: ScopeFlags): ScopeSelection {
     databases: flags.database ?? [],
     relations: flags.relation ?? [],
     exclude: flags.exclude ?? [],
+    withPartitions: flags.withPartitions === true,
   };
 }
 

@@ -4,7 +4,7 @@
 import type { BytePath } from "../bytes/byte-path.ts";
 import { rotateDatadir, type RotateReport } from "../engine/rotate-datadir.ts";
 import type { RotationRequest } from "../engine/rotation-selection.ts";
-import { selectsEverything } from "../engine/select-scope.ts";
+import { selectsEverything } from "../engine/scope-request.ts";
 import { UsageError } from "../errors.ts";
 import { requireNewestKeyring } from "../keyring/state.ts";
 import { engineContext, keyContext } from "./engine-context.ts";

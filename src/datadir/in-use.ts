@@ -54,25 +54,44 @@ function assertLockIsStale(
   options: InUseOptions,
   isAlive: IsAlive,
 ): void {
-  // Only a regular file is opened: a pipe would wait for ever.
-  const isFile = fs.stat(lockPath)?.kind === "file";
-  const content = isFile
-    ? readWholeFile(fs, lockPath, LOCK_FILE_LIMIT_BYTES).toString("latin1")
-    : "";
-  const lines = content.split("\n");
-  // A server in single-user mode writes its process id as a negative number.
-  const pid = /^-?([1-9][0-9]{0,9})$/.exec((lines[0] ?? "").trim())?.[1];
-  const lockedPath = lines[1] as BytePath | undefined;
-  if (pid === undefined || lockedPath === undefined || lockedPath === "") {
+  const lock = readServerLock(fs, datadir.root);
+  if (lock === undefined) {
     if (options.assumeStopped) return;
     throw new StateError(`file "${displayPath(lockPath)}" names no server process`, {
       hint: "A server may be starting just now. If none is, remove the file or give --assume-stopped.",
     });
   }
-  if (!isAlive(Number(pid)) || !isSameDirectory(fs, lockedPath, datadir.root)) return;
-  throw new StateError(`a server is running on "${displayPath(datadir.root)}" (pid ${pid})`, {
+  if (!isAlive(lock.pid) || !isSameDirectory(fs, lock.directory, datadir.root)) return;
+  throw new StateError(`a server is running on "${displayPath(datadir.root)}" (pid ${lock.pid})`, {
     hint: "Stop the server first. If that process is no PostgreSQL server, remove postmaster.pid.",
   });
+}
+
+/** What a server wrote into its lock file. */
+interface ServerLock {
+  readonly pid: number;
+  readonly directory: BytePath;
+}
+
+/** Undefined where postmaster.pid is missing or names no server. */
+function readServerLock(fs: FileSystem, root: BytePath): ServerLock | undefined {
+  const path = joinPath(root, "postmaster.pid");
+  // Only a regular file is opened: a pipe would wait for ever.
+  if (fs.stat(path)?.kind !== "file") return undefined;
+  const lines = readWholeFile(fs, path, LOCK_FILE_LIMIT_BYTES).toString("latin1").split("\n");
+  // A server in single-user mode writes its process id as a negative number.
+  const pid = /^-?([1-9][0-9]{0,9})$/.exec((lines[0] ?? "").trim())?.[1];
+  const directory = lines[1] as BytePath | undefined;
+  if (pid === undefined || directory === undefined || directory === "") return undefined;
+  return { pid: Number(pid), directory };
+}
+
+/** The directory that a lock file in this one is of, where that is another one: then this one is a copy of it. */
+export function lockedAs(fs: FileSystem, { root }: Datadir): BytePath | undefined {
+  const lock = readServerLock(fs, root);
+  return lock === undefined || isSameDirectory(fs, lock.directory, root)
+    ? undefined
+    : lock.directory;
 }
 
 /** Another path in the lock file means that the directory is a copy of the one that the server uses. */

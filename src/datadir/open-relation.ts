@@ -159,7 +159,8 @@ export function readHead(sidecar: OpenFile, blockSizeBytes: number): SidecarHead
   return count < page.length ? "it is cut" : parseSidecarPage(page);
 }
 
-function identityMessage(head: SidecarHead, files: RelationFiles): string {
+/** That a file is sealed for another place than the one where it was found. */
+export function identityMessage(head: SidecarHead, files: RelationFiles): string {
   const { systemIdentifier } = head.identity;
   return systemIdentifier === files.identity.systemIdentifier
     ? `this is ${describeIdentity(head.identity)}, found at ${displayPath(files.path)}`

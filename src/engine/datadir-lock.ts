@@ -28,7 +28,8 @@ export function isLockName(name: string): boolean {
   return `${name}.`.startsWith(`${OWN_FILES.lock}.`);
 }
 
-const RUN_NAMES: Readonly<Record<JournalOperation, string>> = {
+/** The command that a run is of, without its "tde". */
+export const RUN_NAMES: Readonly<Record<JournalOperation, string>> = {
   encrypt: "encrypt-datadir",
   decrypt: "decrypt-datadir",
   encryptOutput: "encrypt-datadir --output",

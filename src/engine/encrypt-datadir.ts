@@ -10,8 +10,16 @@ import { type Datadir, openDatadir } from "../datadir/datadir.ts";
 import { assertNotInUse } from "../datadir/in-use.ts";
 import type { WalkEntry } from "../datadir/walk.ts";
 import { IntegrityError, StateError, UsageError } from "../errors.ts";
+import type { ManifestHeader } from "../format/manifest-header.ts";
 import type { Manifest } from "../format/manifest.ts";
-import { isSameScope, type Scope, scopeFilter, serializeScope } from "../format/scope.ts";
+import {
+  isSameScope,
+  type Scope,
+  SCOPE_LIMIT_BYTES,
+  scopeFilter,
+  serializeScope,
+} from "../format/scope.ts";
+import type { DataKeys } from "../keyring/data-keys.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { type DueStep, type JournalHeader, removeUnbornJournal } from "../storage/journal.ts";
 import type { RunContext } from "../workers/perform.ts";
@@ -22,19 +30,22 @@ import {
   Acceptance,
   acceptedFiles,
 } from "./accepted-changes.ts";
+import { catalogNames } from "./catalog-names.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
 import { lockDatadir, unfinishedRun } from "./datadir-lock.ts";
-import { DirectoryRun } from "./directory-run.ts";
+import { DirectoryRun, hasJournal } from "./directory-run.ts";
 import type { EncryptOptions, EncryptReport } from "./encrypt-report.ts";
 import { AUTO_CONF, installGuard, readAutoConf, takeBackGuard } from "./guard.ts";
 import { type InventoryOptions, takeInventory } from "./inventory.ts";
 import {
   hasManifest,
   nextEpoch,
+  openAuthenticManifest,
   openJudgedManifest,
   openManifestOfRun,
   rememberManifest,
 } from "./open-manifest.ts";
+import { hasNames, type ScopeSelection } from "./scope-request.ts";
 import { relationsOnDisk, selectScope } from "./select-scope.ts";
 import { awaitLateServers, withoutServers } from "./server-watch.ts";
 import { assertIntact } from "./structure-check.ts";
@@ -67,8 +78,10 @@ export async function encryptDatadir(
   const unfinished = unfinishedRun(fs, root, "encrypt");
   const assumeStopped = options.assumeStopped || unfinished !== undefined;
   assertNotInUse(fs, unlocked, { assumeStopped });
-  const scope = selectScope(relationsOnDisk(fs, unlocked), options.scope);
-  if (options.dryRun) {
+  // A name is looked up in a whole directory: after a run that has to be finished first.
+  const isLater = unfinished !== undefined && hasNames(options.scope, unlocked) && !options.dryRun;
+  const scope = isLater ? undefined : selectedScope(engine, keyContext, unlocked, options.scope);
+  if (options.dryRun && scope !== undefined) {
     inspectBackupManifest(fs, unlocked, hasManifest(fs, root) || unfinished !== undefined);
     const inventory = inventoryOptions({ ...options, scope }, keyContext);
     const todo = survey(fs, unlocked, inventory, "resumed");
@@ -82,19 +95,50 @@ export async function encryptDatadir(
     const header = unfinishedRun(fs, root, "encrypt");
     if (header !== undefined) {
       const report = await resumeEncryption(engine, keyContext, datadir, header);
-      if (!isSameScope(report.scope, scope)) {
+      const asked = scope ?? selectedScope(engine, keyContext, datadir, options.scope);
+      if (!isSameScope(report.scope, asked)) {
         engine.notice(
           `the interrupted run was finished with its own scope, ${serializeScope(report.scope)}; run the command again for another one`,
         );
       }
       return report;
     }
+    const chosen = scope ?? selectedScope(engine, keyContext, datadir, options.scope);
     return await withoutServers(fs, datadir, options, () =>
-      begin(engine, keyContext, datadir, options, scope, acceptance),
+      begin(engine, keyContext, datadir, options, chosen, acceptance),
     );
   } finally {
     lock.release();
   }
+}
+
+/** @throws {UsageError} for what is unknown, ambiguous, or too much for a manifest to name. */
+export function selectedScope(
+  engine: EngineContext,
+  { keys }: KeyContext,
+  datadir: Datadir,
+  selection: ScopeSelection,
+): Scope {
+  return selectScope(relationsOnDisk(engine.fs, datadir), selection, {
+    names: catalogNames(engine, datadir, {
+      keys,
+      manifest: hasNames(selection, datadir)
+        ? settledManifest(engine.fs, datadir, keys)
+        : undefined,
+      withPartitions: selection.withPartitions,
+    }),
+    limitBytes: SCOPE_LIMIT_BYTES,
+  });
+}
+
+/** What the manifest says of files that no interrupted run is changing. */
+function settledManifest(
+  fs: FileSystem,
+  { root }: Datadir,
+  keys: DataKeys,
+): ManifestHeader | undefined {
+  if (!hasManifest(fs, root) || hasJournal(fs, root)) return undefined;
+  return openAuthenticManifest(fs, root, keys).header;
 }
 
 /** Takes up an interrupted encryption of a locked directory and brings it to its end. */

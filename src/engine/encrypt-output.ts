@@ -18,6 +18,7 @@ import {
   installGuardFrom,
   inventoryOptions,
   runContextOf,
+  selectedScope,
 } from "./encrypt-datadir.ts";
 import type { EncryptOptions, EncryptReport } from "./encrypt-report.ts";
 import { takeInventory } from "./inventory.ts";
@@ -33,7 +34,6 @@ import {
 import { proveAndEnd } from "./prove-and-end.ts";
 import { undoUnfinishedOutput } from "./recover.ts";
 import { sealAll } from "./seal-all.ts";
-import { relationsOnDisk, selectScope } from "./select-scope.ts";
 import { assertNoServerSince, withoutServers } from "./server-watch.ts";
 import { survey } from "./survey.ts";
 
@@ -68,7 +68,7 @@ async function encryptFrom(
     });
   }
   assertNothingToAccept(options);
-  const scope = selectScope(relationsOnDisk(fs, source), options.scope);
+  const scope = selectedScope(engine, keyContext, source, options.scope);
   const inventory = inventoryOptions({ ...options, scope }, keyContext);
   const todo = survey(fs, source, inventory, "first");
   assertManifestFits(source, undefined, todo);

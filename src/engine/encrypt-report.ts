@@ -5,7 +5,7 @@ import type { BytePath } from "../bytes/byte-path.ts";
 import type { Scope } from "../format/scope.ts";
 import type { AcceptedFile } from "./accepted-changes.ts";
 import type { ProofReport } from "./proof.ts";
-import type { ScopeSelection } from "./select-scope.ts";
+import type { ScopeSelection } from "./scope-request.ts";
 import type { Survey } from "./survey.ts";
 
 export interface EncryptOptions {

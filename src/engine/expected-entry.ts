@@ -5,6 +5,7 @@
 import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { OWN_FILES } from "../datadir/classify.ts";
 import type { Datadir } from "../datadir/datadir.ts";
+import { identityOf } from "../datadir/relation-identity.ts";
 import { parseRelationPath, sidecarName } from "../datadir/relation-path.ts";
 import { containerHeaderOf } from "../datadir/sealed-file.ts";
 import type { WalkEntry } from "../datadir/walk.ts";
@@ -14,13 +15,7 @@ import type { Problem, ProblemKind } from "../format/problem.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import type { Item, ItemResult } from "../workers/tasks.ts";
 import { contexts as autoConfContexts } from "./guard.ts";
-import {
-  contentItem,
-  identityOf,
-  openRelationItem,
-  type Places,
-  readableItem,
-} from "./plan-items.ts";
+import { contentItem, openRelationItem, type Places, readableItem } from "./plan-items.ts";
 import { linkDigest } from "./proof.ts";
 
 export interface Expectation {

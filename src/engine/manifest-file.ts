@@ -35,7 +35,9 @@ export async function writeManifestFile(
     });
     await fill(writer);
     const summary = writer.finish();
-    file.setAttributes(like);
+    // Readable by whoever may read PG_VERSION; its time tells when this state of the directory was made.
+    const { accessTime, modifyTime } = file.stat();
+    file.setAttributes({ ...like, accessTime, modifyTime });
     file.sync();
     return summary.root.toString("hex");
   } finally {

@@ -4,6 +4,7 @@
 import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { AUTO_CONF, BACKUP_MANIFEST, OWN_FILES } from "../datadir/classify.ts";
 import type { Datadir } from "../datadir/datadir.ts";
+import { identityOf } from "../datadir/relation-identity.ts";
 import { parseRelationPath, sidecarName } from "../datadir/relation-path.ts";
 import { containerHeaderOf } from "../datadir/sealed-file.ts";
 import { IntegrityError } from "../errors.ts";
@@ -20,7 +21,6 @@ import type { EngineContext } from "./context.ts";
 import { assertNotSealed } from "./inventory.ts";
 import {
   contentItem,
-  identityOf,
   newPath,
   openRelationItem,
   type Places,

@@ -4,11 +4,10 @@
  */
 import { type BytePath, joinPath } from "../bytes/byte-path.ts";
 import { sha256 } from "../crypto/primitives.ts";
-import type { Datadir } from "../datadir/datadir.ts";
 import type { RelationFiles } from "../datadir/relation-job.ts";
-import { type RelationFile, sidecarName, workingName } from "../datadir/relation-path.ts";
+import { sidecarName, workingName } from "../datadir/relation-path.ts";
 import { fileContext } from "../format/container.ts";
-import { type FileIdentity, NO_BACKEND } from "../format/identity.ts";
+import type { FileIdentity } from "../format/identity.ts";
 import type { DueStep } from "../storage/journal.ts";
 import type { ContentItem, ReadableItem, RelationItem } from "../workers/tasks.ts";
 
@@ -17,20 +16,6 @@ export interface Places {
   readonly source: BytePath;
   /** Undefined: in place. */
   readonly output: BytePath | undefined;
-}
-
-export function identityOf(datadir: Datadir, file: RelationFile): FileIdentity {
-  const { systemIdentifier, blocksPerSegment } = datadir.control;
-  return {
-    systemIdentifier,
-    tablespaceOid: file.tablespaceOid,
-    databaseOid: file.databaseOid,
-    relfilenumber: BigInt(file.relfilenumber),
-    fork: file.fork,
-    relationSegment: file.relationSegment,
-    firstBlock: file.relationSegment * blocksPerSegment,
-    backend: file.backend ?? NO_BACKEND,
-  };
 }
 
 /** The path where a new file is written: its working name in place, its own name in a new directory. */

@@ -7,6 +7,7 @@ import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { sha256 } from "../crypto/primitives.ts";
 import { OWN_FILES } from "../datadir/classify.ts";
 import type { Datadir } from "../datadir/datadir.ts";
+import { identityOf } from "../datadir/relation-identity.ts";
 import { sidecarName } from "../datadir/relation-path.ts";
 import { containerHeaderOf } from "../datadir/sealed-file.ts";
 import { walkDatadir, type WalkEntry } from "../datadir/walk.ts";
@@ -30,24 +31,9 @@ import { addEntryLoad } from "./directory-load.ts";
 import { ABSENT_CONTEXT, contexts as autoConfContexts } from "./guard.ts";
 import { secretsIn } from "./inventory.ts";
 import { writeManifestFile } from "./manifest-file.ts";
-import {
-  contentItem,
-  identityOf,
-  openRelationItem,
-  type Places,
-  readableItem,
-} from "./plan-items.ts";
+import { contentItem, openRelationItem, type Places, readableItem } from "./plan-items.ts";
+import { type PlaintextGroup, PlaintextGroups } from "./plaintext-groups.ts";
 import type { BackupRewriting, ManifestProof } from "./write-manifests.ts";
-
-/** What stays readable for one reason. */
-export interface PlaintextGroup {
-  readonly why: string;
-  /** By the user's choice, or because tde must not touch it, and not because nothing in it is secret. */
-  readonly exposed: boolean;
-  files: number;
-  bytes: number;
-  readonly example: string;
-}
 
 export interface SecretFinding {
   readonly path: string;
@@ -93,7 +79,7 @@ export class Proof implements ManifestProof<ProofReport> {
   private readonly options: ProofOptions;
   private readonly places: Places;
   private readonly isInScope: ScopeFilter;
-  private readonly groups: Map<string, PlaintextGroup> = new Map();
+  private readonly plaintext: PlaintextGroups = new PlaintextGroups();
   private readonly secrets: SecretFinding[] = [];
   private readonly load: Map<number, KeyLoad> = new Map();
   private sealedFiles = 0;
@@ -154,7 +140,7 @@ export class Proof implements ManifestProof<ProofReport> {
       newestPages: this.newestPages,
       wrongChecksums: this.wrongChecksums,
       outOfScope: this.outOfScope,
-      plaintext: [...this.groups.values()],
+      plaintext: this.plaintext.list(),
       secrets: this.secrets,
     };
   }
@@ -177,7 +163,7 @@ export class Proof implements ManifestProof<ProofReport> {
       extra: { entry, class: manifestClass, sizeBytes, added: false },
     });
     const readable = (manifestClass: ManifestClass, why: string): Planned<Fact> => {
-      this.addPlaintext(why, manifestClass === "O", path, sizeBytes);
+      this.plaintext.add(why, manifestClass === "O", path, sizeBytes);
       for (const { name, line } of secretsIn(this.fs, this.datadir, path, sizeBytes)) {
         this.secrets.push({ path: displayPath(path), setting: name, line });
       }
@@ -217,12 +203,12 @@ export class Proof implements ManifestProof<ProofReport> {
       case "link":
         if (!classification.followed) {
           const why = `symbolic link: ${classification.why}`;
-          this.addPlaintext(why, classification.leadsToContent, path, 0);
+          this.plaintext.add(why, classification.leadsToContent, path, 0);
         }
         return fact("L");
       case "excluded":
       case "foreign":
-        this.addPlaintext(classification.why, true, path, sizeBytes);
+        this.plaintext.add(classification.why, true, path, sizeBytes);
         return undefined;
       case "sidecar":
       case "working":
@@ -292,19 +278,6 @@ export class Proof implements ManifestProof<ProofReport> {
     };
     addEntryLoad(this.load, manifestEntry, this.datadir.control.blockSizeBytes);
     return manifestEntry;
-  }
-
-  private addPlaintext(why: string, exposed: boolean, path: BytePath, sizeBytes: number): void {
-    const group = this.groups.get(why) ?? {
-      why,
-      exposed,
-      files: 0,
-      bytes: 0,
-      example: displayPath(path),
-    };
-    group.files++;
-    group.bytes += sizeBytes;
-    this.groups.set(why, group);
   }
 }
 

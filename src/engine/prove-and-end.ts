@@ -14,8 +14,10 @@ import type { EngineContext, KeyContext } from "./context.ts";
 import { directoryLoad } from "./directory-load.ts";
 import type { DirectoryRun } from "./directory-run.ts";
 import type { EncryptReport } from "./encrypt-report.ts";
+import { REWRITTEN_LIST } from "./manifest-facts.ts";
 import { hasManifest, openAuthenticManifest } from "./open-manifest.ts";
-import { type PlaintextGroup, Proof } from "./proof.ts";
+import type { PlaintextGroup } from "./plaintext-groups.ts";
+import { Proof } from "./proof.ts";
 import type { Survey } from "./survey.ts";
 import { writeManifests } from "./write-manifests.ts";
 
@@ -87,7 +89,7 @@ function listed(backupManifestBytes: number | undefined): PlaintextGroup[] {
   if (backupManifestBytes === undefined) return [];
   return [
     {
-      why: "list of the backup's files, rewritten for pg_verifybackup",
+      why: REWRITTEN_LIST,
       exposed: false,
       files: 1,
       bytes: backupManifestBytes,

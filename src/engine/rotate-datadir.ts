@@ -108,7 +108,7 @@ export async function rotateDatadir(
     if (header !== undefined) {
       const resumed = await resumeRotation(engine, keyContext, datadir, header);
       const now = openAuthenticManifest(fs, root, keyContext.keys);
-      const asked = selectionOf(fs, datadir, now, options.request);
+      const asked = selectionOf(engine, keyContext, datadir, now, options.request);
       if (sameSelection(resumed.selection, asked)) return resumed.report;
       engine.notice("the interrupted rotation of this directory was finished first");
     }
@@ -169,7 +169,7 @@ async function begin(
   const manifest = openJudgedManifest(fs, datadir.root, keyContext, options);
   assertManifestFits(datadir, manifest, undefined);
   assertGuard(fs, datadir);
-  const selection = selectionOf(fs, datadir, manifest, options.request);
+  const selection = selectionOf(engine, keyContext, datadir, manifest, options.request);
   const todo = countSelected(fs, datadir, manifest, selection, keys.currentKeyId);
   if (todo.files === 0) assertSealed(datadir, manifest, selection);
   const { keyId } = manifest.header;

@@ -6,14 +6,11 @@ import { parseRelationPath } from "../datadir/relation-path.ts";
 import type { ManifestEntry } from "../format/manifest-entry.ts";
 import type { Manifest } from "../format/manifest.ts";
 import { parseScope, scopeFilter, serializeScope } from "../format/scope.ts";
-import type { FileSystem } from "../storage/file-system.ts";
 import { JOURNAL_NAME } from "../storage/journal.ts";
-import {
-  relationsOfManifest,
-  relationsOnDisk,
-  type ScopeSelection,
-  selectScope,
-} from "./select-scope.ts";
+import { catalogNames } from "./catalog-names.ts";
+import type { EngineContext, KeyContext } from "./context.ts";
+import { relationsOfManifest, relationsOnDisk, selectScope } from "./select-scope.ts";
+import type { ScopeSelection } from "./scope-request.ts";
 
 /** As the command line asks. */
 export type RotationRequest =
@@ -33,15 +30,28 @@ export type RotationSelection =
 
 /** @throws {UsageError} for a relation that is not there. */
 export function selectionOf(
-  fs: FileSystem,
+  engine: EngineContext,
+  { keys }: KeyContext,
   datadir: Datadir,
   manifest: Manifest,
   request: RotationRequest,
 ): RotationSelection {
   if (request.kind !== "relations") return request;
-  const known = relationsOfManifest(relationsOnDisk(fs, datadir), manifest);
-  return { kind: "relations", scope: serializeScope(selectScope(known, request.named)) };
+  const { named } = request;
+  const known = relationsOfManifest(relationsOnDisk(engine.fs, datadir), manifest);
+  const scope = selectScope(known, named, {
+    names: catalogNames(engine, datadir, {
+      keys,
+      manifest: manifest.header,
+      withPartitions: named.withPartitions,
+    }),
+    limitBytes: SELECTION_LIMIT_BYTES,
+  });
+  return { kind: "relations", scope: serializeScope(scope) };
 }
+
+/** Half of what a record of the journal holds. */
+const SELECTION_LIMIT_BYTES = 2 ** 23;
 
 export function sameSelection(a: RotationSelection, b: RotationSelection): boolean {
   return JSON.stringify(a) === JSON.stringify(b);

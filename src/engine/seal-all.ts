@@ -5,6 +5,7 @@ import type { BytePath } from "../bytes/byte-path.ts";
 import { randomBytes } from "../crypto/primitives.ts";
 import type { Datadir } from "../datadir/datadir.ts";
 import { FILE_SALT_BYTES } from "../format/sidecar-page.ts";
+import { identityOf } from "../datadir/relation-identity.ts";
 import { sidecarName } from "../datadir/relation-path.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import type { DueStep } from "../storage/journal.ts";
@@ -16,7 +17,6 @@ import type { InventoryEntry } from "./inventory.ts";
 import {
   contentItem,
   emptyRelation,
-  identityOf,
   type Places,
   readableItem,
   sealRelationItem,

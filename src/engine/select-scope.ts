@@ -1,45 +1,32 @@
 /**
  * From the scope options of a command to the scope that they mean: OIDs, relfilenumbers and paths, each of which must
  * be there. A slip must not leave something plain that was meant to be encrypted, so what is unknown or ambiguous is
- * refused, with what it may have been. Names of databases, tablespaces and relations are turned into the same parts
- * by a reader of the catalog; nothing behind this module knows how a part was named.
+ * refused, with what it may have been. Names are turned into the same parts by whoever reads the catalog; nothing
+ * behind this module knows how a part was named.
  */
 import { type BytePath, displayPath } from "../bytes/byte-path.ts";
 import type { Datadir } from "../datadir/datadir.ts";
-import {
-  DEFAULT_TABLESPACE_OID,
-  formatRelationPath,
-  GLOBAL_TABLESPACE_OID,
-  parseOid,
-  parseRelationPath,
-} from "../datadir/relation-path.ts";
+import { formatRelationPath, parseRelationPath } from "../datadir/relation-path.ts";
 import { walkDatadir } from "../datadir/walk.ts";
 import { UsageError } from "../errors.ts";
 import type { Manifest } from "../format/manifest.ts";
 import {
   makeScope,
   type Scope,
-  SCOPE_LIMIT_BYTES,
   type ScopedRelation,
   type ScopePart,
   serializeScope,
 } from "../format/scope.ts";
 import type { FileSystem } from "../storage/file-system.ts";
-
-/** As the command line has them. Union of what is named, the whole cluster where nothing is, less `exclude`. */
-export interface ScopeSelection {
-  readonly tablespaces: readonly BytePath[];
-  readonly databases: readonly BytePath[];
-  readonly relations: readonly BytePath[];
-  readonly exclude: readonly BytePath[];
-}
-
-export const NOTHING_SELECTED: ScopeSelection = {
-  tablespaces: [],
-  databases: [],
-  relations: [],
-  exclude: [],
-};
+import {
+  BUILT_IN_TABLESPACES,
+  type NamedKind,
+  parseSelection,
+  type ScopeSelection,
+  type Wanted,
+  type WantedName,
+  type WantedRelation,
+} from "./scope-request.ts";
 
 /** The relations that a selection can mean. */
 export interface KnownRelations {
@@ -77,101 +64,42 @@ export function relationsOfManifest(
   };
 }
 
-export function selectsEverything(selection: ScopeSelection): boolean {
-  return Object.values(selection).every((named: readonly BytePath[]) => named.length === 0);
+/** What names stand for. */
+export interface ScopeNames {
+  /**
+   * @param text - as it was given; of a relation: all of its family, such as its indexes and its TOAST table.
+   * @throws {UsageError} for a name that is unknown or means several things. @throws {TdeError} when the catalog cannot be read.
+   */
+  partsOf(kind: NamedKind, text: BytePath): readonly ScopePart[];
 }
 
-/** @throws {UsageError} for what is malformed, unknown or ambiguous. */
-export function selectScope(known: KnownRelations, selection: ScopeSelection): Scope {
-  const { tablespaces, databases, relations, exclude } = selection;
-  const { datadir } = known;
-  const included: Wanted[] = [
-    ...tablespaces.map((text) => parseTablespace(text, datadir)),
-    ...databases.map((text) => parseDatabase(text)),
-    ...relations.map((text) => parseRelation(text, datadir)),
-  ];
-  const excluded = exclude.map((text) => parseExcluded(text, datadir));
+export interface SelectOptions {
+  /** Opened when the first name has to be looked up. */
+  readonly names: () => ScopeNames;
+  /** How long the scope's text may be, which is as long as what is to hold it; undefined: of any length. */
+  readonly limitBytes: number | undefined;
+}
+
+/** @throws {UsageError} for what is malformed, unknown or ambiguous; as `ScopeNames` for names. */
+export function selectScope(
+  known: KnownRelations,
+  selection: ScopeSelection,
+  { names, limitBytes }: SelectOptions,
+): Scope {
+  const { included, excluded } = parseSelection(selection, known.datadir);
   const found = findAll(known, [...included, ...excluded]);
   const parts = (wanted: readonly Wanted[]): ScopePart[] =>
-    wanted.map((one) => onlyPart(known, one, found.get(one) ?? new Map()));
+    wanted.flatMap((one) =>
+      one.kind === "name"
+        ? names().partsOf(one.of, one.text)
+        : [onlyPart(known, one, found.get(one) ?? new Map())],
+    );
   const scope = makeScope(included.length === 0 ? "all" : parts(included), parts(excluded));
-  if (serializeScope(scope).length <= SCOPE_LIMIT_BYTES) return scope;
-  throw new UsageError(
-    `${relations.length + exclude.length} relations are too many for the manifest to name`,
-    {
-      hint: "Name their databases or tablespaces, and what of them to leave out.",
-    },
-  );
-}
-
-/** What one option asks for, before it is known to exist. Numbers that it leaves open are undefined. */
-type Wanted = { readonly text: BytePath } & (
-  | { readonly kind: "tablespace"; readonly tablespaceOid: number }
-  | { readonly kind: "database"; readonly databaseOid: number }
-  | {
-      readonly kind: "relation";
-      readonly tablespaceOid?: number | undefined;
-      readonly databaseOid?: number | undefined;
-      readonly relfilenumber: number;
-    }
-);
-type WantedRelation = Extract<Wanted, { readonly kind: "relation" }>;
-
-const BUILT_IN_TABLESPACES: ReadonlyMap<string, number> = new Map([
-  ["base", DEFAULT_TABLESPACE_OID],
-  ["pg_default", DEFAULT_TABLESPACE_OID],
-  ["global", GLOBAL_TABLESPACE_OID],
-  ["pg_global", GLOBAL_TABLESPACE_OID],
-]);
-
-function parseTablespace(text: BytePath, datadir: Datadir): Wanted {
-  const path = text.replace(/(?<=.)\/+$/, "");
-  const place = datadir.tablespaces.find(({ path: link, linkTarget, realPath }) =>
-    [link, linkTarget, realPath].includes(path as BytePath),
-  );
-  const tablespaceOid = BUILT_IN_TABLESPACES.get(path) ?? place?.oid ?? parseOid(path);
-  if (tablespaceOid !== undefined) return { text, kind: "tablespace", tablespaceOid };
-  throw unknownTablespace(text, datadir);
-}
-
-function parseDatabase(text: BytePath): Wanted {
-  const databaseOid = parseOid(text.replace(/^base\//, ""));
-  if (databaseOid !== undefined) return { text, kind: "database", databaseOid };
-  throw new UsageError(`"${displayPath(text)}" is no OID of a database`, {
-    hint: 'Names come with reading the catalog, which tde does not do yet. "SELECT oid, datname FROM pg_database" tells the OIDs.',
+  if (limitBytes === undefined || serializeScope(scope).length <= limitBytes) return scope;
+  const count = (scope.included === "all" ? 0 : scope.included.length) + scope.excluded.length;
+  throw new UsageError(`${count} relations are too many for the manifest to name`, {
+    hint: "Name their databases or tablespaces, and what of them to leave out.",
   });
-}
-
-function parseRelation(text: BytePath, datadir: Datadir): Wanted {
-  const file = parseRelationPath(text, datadir);
-  if (file !== undefined) return { ...file, text, kind: "relation" };
-  const numbers = text.split("/").map((part) => (part === "0" ? 0 : parseOid(part)));
-  const relfilenumber = numbers.at(-1);
-  const isWellFormed = numbers.length <= 3 && !numbers.includes(undefined);
-  if (isWellFormed && relfilenumber !== undefined && relfilenumber > 0) {
-    const [databaseOid, tablespaceOid] = [numbers.at(-2), numbers.at(-3)];
-    return { text, kind: "relation", tablespaceOid, databaseOid, relfilenumber };
-  }
-  throw new UsageError(`"${displayPath(text)}" is no relation`, {
-    hint: `Give a path (base/16384/16397), DATABASE/RELFILENUMBER or a relfilenumber; names come with reading the catalog, which tde does not do yet. "SELECT pg_relation_filepath('orders')" tells the path.`,
-  });
-}
-
-/** Every form of the other options; a bare number could be any of three things. */
-function parseExcluded(text: BytePath, datadir: Datadir): Wanted {
-  const [, kind, rest] = /^(tablespace|database|relation):(.*)$/s.exec(text) ?? [];
-  const value = (rest ?? text) as BytePath;
-  if (kind === "tablespace") return parseTablespace(value, datadir);
-  if (kind === "database") return parseDatabase(value);
-  if (kind === "relation" || parseRelationPath(text, datadir) !== undefined)
-    return parseRelation(value, datadir);
-  if (/^base\/[0-9]+$/.test(text)) return parseDatabase(text);
-  if (/^[0-9/]+$/.test(text)) {
-    throw new UsageError(`--exclude ${displayPath(text)} does not say what it names`, {
-      hint: `Give tablespace:OID, database:OID or relation:DATABASE/RELFILENUMBER, or a path.`,
-    });
-  }
-  return parseTablespace(text, datadir);
 }
 
 /** The parts that each option can mean, by their text. */
@@ -184,10 +112,12 @@ function findAll({ datadir, list }: KnownRelations, wanted: readonly Wanted[]): 
   for (const [one, parts] of found) {
     if (one.kind === "tablespace") {
       const oids = [...BUILT_IN_TABLESPACES.values(), ...datadir.tablespaces.map(({ oid }) => oid)];
-      if (oids.includes(one.tablespaceOid)) parts.set(`tablespace:${one.tablespaceOid}`, undefined);
+      const { tablespaceOid } = one;
+      if (tablespaceOid !== undefined && oids.includes(tablespaceOid))
+        parts.set(`tablespace:${tablespaceOid}`, undefined);
     } else if (one.kind === "database") {
       databases.set(one.databaseOid, [...(databases.get(one.databaseOid) ?? []), parts]);
-    } else {
+    } else if (one.kind === "relation") {
       const same = relations.get(one.relfilenumber) ?? [];
       relations.set(one.relfilenumber, [...same, { wanted: one, parts }]);
     }
@@ -205,7 +135,11 @@ function findAll({ datadir, list }: KnownRelations, wanted: readonly Wanted[]): 
 }
 
 /** @throws {UsageError} when an option means nothing, or several things. */
-function onlyPart(known: KnownRelations, wanted: Wanted, parts: Found): ScopePart {
+function onlyPart(
+  known: KnownRelations,
+  wanted: Exclude<Wanted, WantedName>,
+  parts: Found,
+): ScopePart {
   const [part] = parts.keys();
   if (part !== undefined && parts.size === 1) return part;
   const { datadir } = known;

@@ -20,6 +20,7 @@ import { NEW_JOURNAL_NAME } from "../storage/journal.ts";
 import type { ItemResult } from "../workers/tasks.ts";
 import { type Planned, runBatches } from "./batches.ts";
 import { Acceptance, acceptedFiles, acceptOption } from "./accepted-changes.ts";
+import { catalogNames } from "./catalog-names.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
 import { unfinishedRun } from "./datadir-lock.ts";
 import { directoryLoad } from "./directory-load.ts";
@@ -34,13 +35,8 @@ import {
   whyNotCurrent,
 } from "./open-manifest.ts";
 import { readableItem } from "./plan-items.ts";
-import {
-  relationsOfManifest,
-  relationsOnDisk,
-  type ScopeSelection,
-  selectScope,
-  selectsEverything,
-} from "./select-scope.ts";
+import { relationsOfManifest, relationsOnDisk, selectScope } from "./select-scope.ts";
+import { type ScopeSelection, selectsEverything } from "./scope-request.ts";
 import { isFolderOf, RECOVERY_SIGNALS } from "./structure-check.ts";
 import { findStrippedFile, tracesOfTools } from "./tool-traces.ts";
 import { VerifyFindings, type VerifyReport } from "./verify-report.ts";
@@ -177,11 +173,21 @@ class Verification {
   }
 
   private select(): void {
-    const { fs, datadir, manifest, options } = this;
+    const { engine, fs, datadir, manifest, options, keyContext } = this;
     if (selectsEverything(options.scope)) return;
     const onDisk = relationsOnDisk(fs, datadir);
     const known = manifest === undefined ? onDisk : relationsOfManifest(onDisk, manifest);
-    this.selected = selectScope(known, options.scope);
+    const { withPartitions } = options.scope;
+    // Without keys the manifest is hearsay, and would only stand in the way.
+    const header = keyContext === undefined ? undefined : manifest?.header;
+    this.selected = selectScope(known, options.scope, {
+      names: catalogNames(engine, datadir, {
+        keys: keyContext?.keys,
+        manifest: header,
+        withPartitions,
+      }),
+      limitBytes: undefined,
+    });
     this.isSelected = scopeFilter(this.selected);
   }
 

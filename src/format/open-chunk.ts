@@ -33,6 +33,8 @@ export interface OpenContext {
   readonly maxEpoch: bigint;
   /** Pages sealed before this epoch are not looked at, only their slots; their bytes need not be in the buffer. */
   readonly sinceEpoch?: bigint | undefined;
+  /** The one page of the chunk that is looked at, by its place in it; of the others only slots, as above. */
+  readonly onlyPage?: number | undefined;
   readonly path: string;
   readonly report: (problem: Problem) => void;
 }
@@ -87,7 +89,8 @@ export class ChunkOpener {
 
   /** Whether the page itself is looked at, by its place in the chunk. */
   private isWanted(index: number): boolean {
-    const { sinceEpoch } = this.context;
+    const { sinceEpoch, onlyPage } = this.context;
+    if (onlyPage !== undefined) return index === onlyPage;
     if (sinceEpoch === undefined) return true;
     return readSlotFields(this.chunk.sidecar, this.chunk.slotAt(index)).epoch >= sinceEpoch;
   }

@@ -89,7 +89,9 @@ test("as JSON a scope is its text, with counts beside it", () => {
 });
 
 for (const [args, status, message] of [
-  [["encrypt-datadir", "--relation", "orders"], 2, /"orders" is no relation/],
+  [["encrypt-datadir", "--relation", "base/orders"], 2, /"base\/orders" is no relation/],
+  // This cut-down cluster lacks most of its catalogs.
+  [["encrypt-datadir", "--relation", "orders"], 7, /could not open.*\n.*paths still work/],
   [["encrypt-datadir", "--database", "99"], 2, /no database 99.*\n.*Its databases: 1\./],
   [["verify", "--tablespace", "99"], 2, /no tablespace "99"/],
   [["decrypt-datadir", "--relation", "base/1/1259"], 2, /gives the whole directory back/],

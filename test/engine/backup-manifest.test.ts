@@ -21,7 +21,7 @@ import { decryptDatadir } from "../../src/engine/decrypt-datadir.ts";
 import { encryptDatadir } from "../../src/engine/encrypt-datadir.ts";
 import type { EncryptReport } from "../../src/engine/encrypt-report.ts";
 import { silentProgress } from "../../src/engine/progress-sink.ts";
-import { NOTHING_SELECTED } from "../../src/engine/select-scope.ts";
+import { NOTHING_SELECTED } from "../../src/engine/scope-request.ts";
 import { verifyDatadir } from "../../src/engine/verify-datadir.ts";
 import type { VerifyReport } from "../../src/engine/verify-report.ts";
 import { IntegrityError, TdeError } from "../../src/errors.ts";

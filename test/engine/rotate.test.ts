@@ -15,7 +15,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { IntegrityError, KeyError, StateError, UsageError } from "../../src/errors.ts";
 import type { RotationRequest } from "../../src/engine/rotation-selection.ts";
-import { NOTHING_SELECTED } from "../../src/engine/select-scope.ts";
+import { NOTHING_SELECTED } from "../../src/engine/scope-request.ts";
 import { bytePath } from "../../src/bytes/byte-path.ts";
 import { keyIdsOnDisk, keysOf } from "../support/key-ids-on-disk.ts";
 import { testKeys } from "../support/keys.ts";

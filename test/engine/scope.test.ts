@@ -17,7 +17,7 @@ import { before, test } from "node:test";
 import { bytePath } from "../../src/bytes/byte-path.ts";
 import { decryptIntoOutput } from "../../src/engine/decrypt-output.ts";
 import { encryptIntoOutput } from "../../src/engine/encrypt-output.ts";
-import { NOTHING_SELECTED, type ScopeSelection } from "../../src/engine/select-scope.ts";
+import { NOTHING_SELECTED, type ScopeSelection } from "../../src/engine/scope-request.ts";
 import { IntegrityError, StateError } from "../../src/errors.ts";
 import type { ProblemKind } from "../../src/format/problem.ts";
 import { serializeScope } from "../../src/format/scope.ts";

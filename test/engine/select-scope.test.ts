@@ -8,11 +8,12 @@ import { openDatadir } from "../../src/datadir/datadir.ts";
 import {
   type KnownRelations,
   relationsOnDisk,
-  type ScopeSelection,
+  type ScopeNames,
   selectScope,
 } from "../../src/engine/select-scope.ts";
+import type { ScopeSelection } from "../../src/engine/scope-request.ts";
 import { UsageError } from "../../src/errors.ts";
-import { serializeScope } from "../../src/format/scope.ts";
+import { SCOPE_LIMIT_BYTES, serializeScope } from "../../src/format/scope.ts";
 import { NodeFileSystem } from "../../src/storage/node-file-system.ts";
 import { temporaryPath } from "../support/cluster.ts";
 import { makeSmallDatadir } from "../support/small-datadir.ts";
@@ -50,18 +51,31 @@ before(() => {
   known = relationsOnDisk(fs, openDatadir(fs, bytePath(root)));
 });
 
+/** Stand for the catalog: each name is one thing, and "orders" a table with its index. */
+const NAMES: ScopeNames = {
+  partsOf(kind) {
+    if (kind === "relation") return ["relation:1663/16384/16397", "relation:1663/16384/16390"];
+    return [kind === "database" ? "database:16384" : "tablespace:16400"];
+  },
+};
+const OPTIONS = { names: () => NAMES, limitBytes: SCOPE_LIMIT_BYTES };
+
 type Options = Partial<Record<keyof ScopeSelection, readonly string[]>>;
 
 function select(options: Options): string {
   const paths = (kind: keyof ScopeSelection): ReturnType<typeof bytePath>[] =>
     (options[kind] ?? []).map((text) => bytePath(text.replace("FOLDER", folder)));
   return serializeScope(
-    selectScope(known, {
-      tablespaces: paths("tablespaces"),
-      databases: paths("databases"),
-      relations: paths("relations"),
-      exclude: paths("exclude"),
-    }),
+    selectScope(
+      known,
+      {
+        tablespaces: paths("tablespaces"),
+        databases: paths("databases"),
+        relations: paths("relations"),
+        exclude: paths("exclude"),
+      },
+      OPTIONS,
+    ),
   );
 }
 
@@ -100,6 +114,19 @@ const MEANT: readonly (readonly [Options, string])[] = [
     { databases: ["16384"], exclude: ["global", "relation:16400/16384/16390"] },
     "database:16384 except relation:16400/16384/16390,tablespace:1664",
   ],
+  // Whatever looks like neither number nor path is a name, and so is what stands in quotes.
+  [{ databases: ["shop"] }, "database:16384"],
+  [{ databases: ["016384"] }, "database:16384"],
+  [{ databases: ['"5"'] }, "database:16384"],
+  [{ tablespaces: ["fast"] }, "tablespace:16400"],
+  [{ relations: ["public.orders"] }, "relation:1663/16384/16390,relation:1663/16384/16397"],
+  [{ relations: ['"a/b"'] }, "relation:1663/16384/16390,relation:1663/16384/16397"],
+  [
+    { databases: ["5"], relations: ["base/16384/1259", "o*"] },
+    "database:5,relation:1663/16384/1259,relation:1663/16384/16390,relation:1663/16384/16397",
+  ],
+  [{ exclude: ["orders"] }, "all except relation:1663/16384/16390,relation:1663/16384/16397"],
+  [{ exclude: ["database:shop", "tablespace:fast"] }, "all except database:16384,tablespace:16400"],
 ];
 
 for (const [options, scope] of MEANT) {
@@ -111,9 +138,7 @@ for (const [options, scope] of MEANT) {
 /** What the message says, and what the hint offers instead. */
 const REFUSED: readonly (readonly [Options, RegExp, RegExp])[] = [
   [{ databases: ["7"] }, /no database 7/, /Its databases: 1, 5, 16384\./],
-  [{ databases: ["shop"] }, /no OID of a database/, /pg_database/],
-  [{ databases: [""] }, /no OID/, /pg_database/],
-  [{ databases: ["016384"] }, /no OID/, /pg_database/],
+  [{ databases: [""] }, /empty name is no database/, /Give its name/],
   [
     { tablespaces: ["99"] },
     /no tablespace "99"/,
@@ -125,7 +150,7 @@ const REFUSED: readonly (readonly [Options, RegExp, RegExp])[] = [
   [{ relations: ["16384/16390"] }, /in 2 places/, /pg_tblspc\/16400/],
   [{ relations: ["base/5/16397"] }, /no relation base\/5\/16397/, /base\/16384\/16397/],
   [{ relations: ["5/1258"] }, /no relation 5\/1258/, /The nearest: base\/5\/1259, /],
-  [{ relations: ["orders"] }, /no relation/, /pg_relation_filepath/],
+  [{ exclude: ["tablespace:"] }, /empty name is no tablespace/, /Give its name/],
   [{ relations: ["base/5/PG_VERSION"] }, /no relation/, /pg_relation_filepath/],
   [{ relations: ["base/16384/16390_tde"] }, /no relation/, /pg_relation_filepath/],
   [{ relations: ["16384/0"] }, /no relation/, /pg_relation_filepath/],
@@ -145,6 +170,23 @@ for (const [options, message, hint] of REFUSED) {
   });
 }
 
+test("the catalog is read only when there is a name to look up", () => {
+  const selection = { tablespaces: [], databases: [], relations: [], exclude: [] };
+  const options = {
+    names: (): ScopeNames => {
+      throw new UsageError("the catalog was read");
+    },
+    limitBytes: undefined,
+  };
+  const numbers = { ...selection, databases: [bytePath("5")], relations: [bytePath("16397")] };
+  assert.equal(
+    serializeScope(selectScope(known, numbers, options)),
+    "database:5,relation:1663/16384/16397",
+  );
+  const named = { ...selection, databases: [bytePath("shop")] };
+  assert.throws(() => selectScope(known, named, options), /the catalog was read/);
+});
+
 test("more relations than the manifest's line holds are refused before anything is written", () => {
   const many: KnownRelations = {
     ...known,
@@ -155,7 +197,7 @@ test("more relations than the manifest's line holds are refused before anything 
   };
   const relations = Array.from({ length: 3000 }, (_, i) => bytePath(`16384/${20000 + i}`));
   const selection = { tablespaces: [], databases: [], relations, exclude: [] };
-  assert.throws(() => selectScope(many, selection), UsageError);
+  assert.throws(() => selectScope(many, selection, OPTIONS), UsageError);
   const fewer = { ...selection, relations: relations.slice(0, 2000) };
-  assert.equal(selectScope(many, fewer).included.length, 2000);
+  assert.equal(selectScope(many, fewer, OPTIONS).included.length, 2000);
 });

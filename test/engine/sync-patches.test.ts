@@ -12,7 +12,7 @@ import { type RunFacts, slotCountOf } from "../../src/datadir/relation-job.ts";
 import { sidecarName } from "../../src/datadir/relation-path.ts";
 import { openDatadir } from "../../src/datadir/datadir.ts";
 import { runContextOf } from "../../src/engine/encrypt-datadir.ts";
-import { identityOf } from "../../src/engine/plan-items.ts";
+import { identityOf } from "../../src/datadir/relation-identity.ts";
 import { partsOf } from "../../src/engine/sync-patches.ts";
 import { slotsPerChunk } from "../../src/format/chunk.ts";
 import { slotOffset, slotsPerPage } from "../../src/format/sidecar-page.ts";

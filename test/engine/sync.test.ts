@@ -23,7 +23,7 @@ import { join } from "node:path";
 import { before, beforeEach, test } from "node:test";
 import { bytePath } from "../../src/bytes/byte-path.ts";
 import { silentProgress } from "../../src/engine/progress-sink.ts";
-import { NOTHING_SELECTED } from "../../src/engine/select-scope.ts";
+import { NOTHING_SELECTED } from "../../src/engine/scope-request.ts";
 import { IntegrityError, StateError, UsageError } from "../../src/errors.ts";
 import { readSlotFields } from "../../src/format/slot.ts";
 import { crc32c } from "../../src/postgres/crc32c.ts";

@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { type BytePath, joinPath } from "../../src/bytes/byte-path.ts";
 import { readAutoConf } from "../../src/engine/guard.ts";
 import { SEALED_PAGE_MARK } from "../../src/format/page-message.ts";
-import { NOTHING_SELECTED, type ScopeSelection } from "../../src/engine/select-scope.ts";
+import { NOTHING_SELECTED, type ScopeSelection } from "../../src/engine/scope-request.ts";
 import { StateError, TdeError } from "../../src/errors.ts";
 import { scopeFilter, serializeScope, WHOLE_CLUSTER } from "../../src/format/scope.ts";
 import { PAGE_HEADER } from "../../src/postgres/page.ts";

@@ -16,7 +16,7 @@ import type { OutputOptions } from "../../src/engine/output-directory.ts";
 import { silentProgress } from "../../src/engine/progress-sink.ts";
 import { recoverDatadir, type RecoveryOutcome } from "../../src/engine/recover.ts";
 import { rotateDatadir, type RotateReport } from "../../src/engine/rotate-datadir.ts";
-import { NOTHING_SELECTED, type ScopeSelection } from "../../src/engine/select-scope.ts";
+import { NOTHING_SELECTED, type ScopeSelection } from "../../src/engine/scope-request.ts";
 import { syncDatadir, type SyncReport } from "../../src/engine/sync-datadir.ts";
 import { verifyDatadir } from "../../src/engine/verify-datadir.ts";
 import type { VerifyReport } from "../../src/engine/verify-report.ts";

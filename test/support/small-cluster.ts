@@ -17,7 +17,7 @@ import { type ProgressSink, silentProgress } from "../../src/engine/progress-sin
 import { recoverDatadir, type RecoveryOutcome } from "../../src/engine/recover.ts";
 import { rotateDatadir, type RotateReport } from "../../src/engine/rotate-datadir.ts";
 import type { RotationRequest } from "../../src/engine/rotation-selection.ts";
-import { NOTHING_SELECTED } from "../../src/engine/select-scope.ts";
+import { NOTHING_SELECTED } from "../../src/engine/scope-request.ts";
 import { syncDatadir, type SyncReport } from "../../src/engine/sync-datadir.ts";
 import { verifyDatadir, type VerifyOptions } from "../../src/engine/verify-datadir.ts";
 import type { VerifyReport } from "../../src/engine/verify-report.ts";
