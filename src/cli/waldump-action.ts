@@ -2,7 +2,7 @@
  * Runs `tde waldump`. It stands in for pg_waldump: options, words and exit codes are that program's, so it takes its
  * arguments apart itself and reports its errors itself.
  */
-import fs from "node:fs";
+import { writeSync } from "node:fs";
 import { TdeError } from "../errors.ts";
 import type { Dialect } from "../engine/waldump/dialect.ts";
 import type { DumpOutput } from "../engine/waldump/dump.ts";
@@ -103,7 +103,7 @@ function standardOutput(stopped: () => boolean): DumpOutput {
     write: (bytes) => {
       for (let done = 0; done < bytes.length;) {
         try {
-          done += fs.writeSync(STDOUT, bytes, done);
+          done += writeSync(STDOUT, bytes, done);
         } catch (error) {
           const { code } = error as NodeJS.ErrnoException;
           if (code === "EPIPE") return false;

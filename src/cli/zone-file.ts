@@ -1,10 +1,10 @@
 /** Files of the system's time zones, which are no user's data. */
-import fs from "node:fs";
+import { readFileSync } from "node:fs";
 
 /** @returns undefined where it cannot be read: the C library does without it then, too. */
 export function readZoneFile(path: string): Buffer | undefined {
   try {
-    return fs.readFileSync(path);
+    return readFileSync(path);
   } catch {
     return undefined;
   }

@@ -27,7 +27,7 @@ for (const major of SUPPORTED_MAJORS) {
     const control = parseControlFile(controlFile(major));
     const expected = Object.entries(asPrinted(control, major));
     for (const [label, value] of expected) assert.equal(value, printed.get(label), label);
-    assert.equal(expected.length, 24);
+    assert.equal(expected.length, 26);
     assert.deepEqual(
       control.majors.filter((other) => other === major),
       [major],

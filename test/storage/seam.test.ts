@@ -15,6 +15,8 @@ const SOURCE = fileURLToPath(
 const THE_REAL_DISK = "storage/node-file-system.ts";
 /** openSync opens /dev/tty, to ask for a passphrase. */
 const READING = ["readFileSync", "readlinkSync", "readSync", "fstatSync", "openSync"];
+/** Text by the megabyte, in order with messages: to a descriptor that is open already. */
+const TO_STDOUT = "cli/waldump-action.ts: writeSync";
 /** Whoever may make a file system of its own; all others are given one. */
 const MAKERS = /^(cli|demo)\/|^workers\/page-worker\.ts$|^storage\/node-file-system\.ts$/;
 
@@ -31,7 +33,8 @@ test("outside of the real file system, node:fs is imported by name, and only wha
     for (const [line, names] of text.matchAll(/^import ([^;]*?) from "(?:node:)?fs[^"]*";/gms)) {
       const listed = /^\{(.*)\}$/s.exec(names ?? "")?.[1]?.split(",") ?? [line];
       for (const name of listed.map((one) => one.trim()).filter((one) => one !== "")) {
-        if (!READING.includes(name)) offences.push(`${path}: ${name}`);
+        const offence = `${path}: ${name}`;
+        if (!READING.includes(name) && offence !== TO_STDOUT) offences.push(offence);
       }
     }
   }
