@@ -1,7 +1,8 @@
 /**
  * `npm run bench`: how long tde takes beside the tools that everybody knows, on a real cluster in the page cache.
  *
- *   npm run bench -- [--size-mb 2048] [--table-mb 700] [--runs 5] [--relations 0] [--only rotate] [--json]
+ *   npm run bench -- [--size-mb 2048] [--table-mb 700] [--runs 5] [--relations 0] [--only rotate|waldump]
+ *                    [--wal-mb 1024] [--json]
  *
  * Prints ratios, and with --json one document. With --relations it says how many files there are.
  * As root it also compares verify with pg_checksums where nothing is in the page cache. Needs Debian's postgresql-15 for pg_checksums.
@@ -23,6 +24,7 @@ import { makeTemporaryFolder } from "../../src/demo/temporary-folder.ts";
 import { compare, type Comparison, type Side } from "./measure.ts";
 import { benchRotate } from "./rotate.ts";
 import { compareSync } from "./sync.ts";
+import { benchWaldump } from "./waldump.ts";
 
 /** Stock pg_checksums fits its own major only. */
 const MAJOR = 15;
@@ -36,6 +38,7 @@ const { values: options } = parseArgs({
     runs: { type: "string", default: "5" },
     relations: { type: "string", default: "0" },
     "table-mb": { type: "string", default: "700" },
+    "wal-mb": { type: "string", default: "1024" },
     only: { type: "string", default: "" },
     json: { type: "boolean", default: false },
   },
@@ -64,11 +67,24 @@ try {
 async function bench(path: string): Promise<Comparison[]> {
   const user = serverUser();
   const home: ServerHome = { programs: findPostgres(MAJOR, { user, scratch: path }), user, folder };
+  const tde = (...args: string[]): readonly string[] => [process.execPath, TDE, ...args];
+  const waldump = async (): Promise<Comparison[]> => {
+    const results = await benchWaldump({
+      home,
+      path,
+      tde,
+      walMb: Number(options["wal-mb"]),
+      runs,
+      say,
+    });
+    say(table(results));
+    return results;
+  };
+  if (options.only === "waldump") return waldump();
   const plain = join(path, "plain");
   await build(home, plain);
   const at = (name: string): string => join(path, name);
   const keys = ["--keyring", at("app.keyring"), "--key-file", at("kek.key")];
-  const tde = (...args: string[]): readonly string[] => [process.execPath, TDE, ...args];
   run(tde("keyring", "create", ...keys, "--new-key-file"));
 
   const rotate = async (): Promise<Comparison[]> => {
@@ -191,7 +207,7 @@ async function bench(path: string): Promise<Comparison[]> {
       Math.max(runs, 9),
     ),
   );
-  results.push(...(await rotate()));
+  results.push(...(await rotate()), ...(await waldump()));
   // Last: it changes the pages of the plain cluster.
   await add(compareSync({ source: plain, copy: encrypted, tde, keys, runs }));
   return results;

@@ -27,10 +27,24 @@ export const TDE_PROGRAM: string = fileURLToPath(
 );
 
 export function runTde(args: readonly string[], options: TdeOptions = {}): TdeResult {
+  const { status, stdout, stderr } = runTdeBytes(args, options);
+  return { status, stdout: stdout.toString("utf8"), stderr: stderr.toString("utf8") };
+}
+
+export interface TdeBytes {
+  readonly status: number | null;
+  readonly stdout: Buffer;
+  readonly stderr: Buffer;
+}
+
+/** The same for output that need not be text. */
+export function runTdeBytes(
+  args: readonly string[],
+  options: Omit<TdeOptions, "input"> & { readonly input?: string | Buffer } = {},
+): TdeBytes {
   const kept = Object.entries(process.env).filter(([name]) => !/^(TDE_|PG)/.test(name));
   const { status, stdout, stderr } = spawnSync(process.execPath, [TDE_PROGRAM, ...args], {
     cwd: options.cwd,
-    encoding: "utf8",
     env: { ...Object.fromEntries(kept), ...options.env },
     input: options.input ?? "",
     maxBuffer: 1 << 26,
