@@ -38,13 +38,19 @@ export function catalogNames(
     }
     return opened;
   };
-  return () => ({
+  return () =>
+    namesIn(() => {
+      catalog ??= open();
+      return catalog;
+    }, withPartitions);
+}
+
+/** @param open - called for every name. */
+export function namesIn(open: () => Catalog, withPartitions: boolean): ScopeNames {
+  return {
     partsOf: (kind, text) =>
-      sayingThatPathsWork(() => {
-        catalog ??= open();
-        return PARTS_OF[kind](catalog, nameFrom(text), withPartitions);
-      }),
-  });
+      sayingThatPathsWork(() => PARTS_OF[kind](open(), nameFrom(text), withPartitions)),
+  };
 }
 
 /** The other errors of the catalog say so themselves. */
