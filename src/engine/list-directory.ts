@@ -133,7 +133,10 @@ export class Listing {
 
   private scopeOf(selection: ScopeSelection): Scope {
     if (selectsEverything(selection)) return WHOLE_CLUSTER;
-    const names = namesIn(() => this.readableCatalog(), selection.withPartitions === true);
+    const names = namesIn(
+      (question) => question(this.readableCatalog()),
+      selection.withPartitions === true,
+    );
     const known = relationsOnDisk(this.fs, this.datadir);
     return selectScope(known, selection, { names: () => names, limitBytes: undefined });
   }
