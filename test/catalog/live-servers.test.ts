@@ -268,7 +268,8 @@ function assertListing(datadir: string, truth: ListingTruth, ...options: string[
   );
 }
 
-type JsonRow = Readonly<Record<string, unknown>>;
+/** Of the lists in it, such as keys, none is looked at here. */
+type JsonRow = Readonly<Record<string, string | number | undefined>>;
 
 function listedRow(row: JsonRow): Row {
   const letter = Object.entries(RELATION_KINDS).find(([, kind]) => kind === row["kind"])?.[0];
