@@ -35,12 +35,21 @@ export function catalogNames(
   { withPartitions = false, ...facts }: CatalogNamesOptions,
 ): () => ScopeNames {
   let held: HeldCatalog | undefined;
-  return () => ({
-    partsOf: (kind, text) => {
-      held ??= new HeldCatalog(engine, datadir, facts);
-      return held.ask((catalog) => PARTS_OF[kind](catalog, nameFrom(text), withPartitions));
-    },
-  });
+  const ask: AskCatalog = (question) => {
+    held ??= new HeldCatalog(engine, datadir, facts);
+    return held.ask(question);
+  };
+  return () => namesIn(ask, withPartitions);
+}
+
+/** Opens the catalog when it is first asked. */
+type AskCatalog = <T>(question: (catalog: Catalog) => T) => T;
+
+export function namesIn(ask: AskCatalog, withPartitions: boolean): ScopeNames {
+  return {
+    partsOf: (kind, text) =>
+      ask((catalog) => PARTS_OF[kind](catalog, nameFrom(text), withPartitions)),
+  };
 }
 
 /** A catalog whose answers are given only after its files were held against the manifest, where there is one. */
