@@ -48,7 +48,9 @@ type AskCatalog = <T>(question: (catalog: Catalog) => T) => T;
 export function namesIn(ask: AskCatalog, withPartitions: boolean): ScopeNames {
   return {
     partsOf: (kind, text) =>
-      ask((catalog) => PARTS_OF[kind](catalog, nameFrom(text), withPartitions)),
+      sayingThatPathsWork(() =>
+        ask((catalog) => PARTS_OF[kind](catalog, nameFrom(text), withPartitions)),
+      ),
   };
 }
 
