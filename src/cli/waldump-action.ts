@@ -37,6 +37,10 @@ export async function runWaldump(args: readonly string[]): Promise<number> {
     segments: positionals.map(pathArgument),
     pgdata: pgdata === undefined ? undefined : pathArgument(pgdata),
     standardInput: () => process.stdin,
+    startThreads: async (count, context) => {
+      const { ChunkThreads } = await import("../engine/waldump/chunk-threads.ts");
+      return new ChunkThreads(count, context);
+    },
   });
   const interrupt = listenForInterrupt();
   try {
