@@ -14,17 +14,24 @@ import type { UnsealedFile, UnsealFileOptions } from "./sealed-file.ts";
 
 const READ_BYTES = 2 ** 20;
 
+export interface SealedContent {
+  /** Its commitment has held. */
+  readonly header: ContainerHeader;
+  /** Ends by returning what is known of a whole container. */
+  readonly parts: AsyncGenerator<Uint8Array, UnsealedFile>;
+}
+
 /**
  * @param file - stays open.
  * @param limitBytes - the most that such a content can have; more is refused before it is decompressed.
- * @throws {FormatError} {KeyError} {IntegrityError} as ContainerOpener, and for content that does not decompress to
- * exactly the size that the header names.
+ * @throws {FormatError} {KeyError} {IntegrityError} as ContainerOpener; the parts, too, and for content that does not
+ * decompress to exactly the size that the header names.
  */
-export async function* sealedContent(
+export function openSealedContent(
   file: OpenFile,
   limitBytes: number,
   options: UnsealFileOptions,
-): AsyncGenerator<Uint8Array, UnsealedFile> {
+): SealedContent {
   const where = `"${displayPath(file.path)}"`;
   const opener = new ContainerOpener({ ...options, where, decompresses: true });
   const opened = openedParts(file, opener);
@@ -33,21 +40,24 @@ export async function* sealedContent(
   const { header } = opener;
   assert(header !== undefined, "a part comes after the header");
   const bound = boundOf(header, limitBytes, where);
-  function* parts(): Generator<Uint8Array> {
+  function* stored(): Generator<Uint8Array> {
     if (first.done !== true) yield first.value;
     yield* opened;
   }
-  let sizeBytes = 0;
-  for await (const part of contentOf(header, parts(), where)) {
-    sizeBytes += part.length;
-    if (sizeBytes > bound) throw wrongSize(where, "more", bound);
-    yield part;
+  async function* parts(known: ContainerHeader): AsyncGenerator<Uint8Array, UnsealedFile> {
+    let sizeBytes = 0;
+    for await (const part of contentOf(known, stored(), where)) {
+      sizeBytes += part.length;
+      if (sizeBytes > bound) throw wrongSize(where, "more", bound);
+      yield part;
+    }
+    if (!opener.isFinished) {
+      throw new IntegrityError(`sealed file ${where} goes on after the end of its content`);
+    }
+    if (sizeBytes < (known.contentSizeBytes ?? 0)) throw wrongSize(where, "less", bound);
+    return { header: known, sizeBytes, digest: opener.digest };
   }
-  if (!opener.isFinished) {
-    throw new IntegrityError(`sealed file ${where} goes on after the end of its content`);
-  }
-  if (sizeBytes < (header.contentSizeBytes ?? 0)) throw wrongSize(where, "less", bound);
-  return { header, sizeBytes, digest: opener.digest };
+  return { header, parts: parts(header) };
 }
 
 /** Runs through the content to its end. @param take - is called with each part and its offset. */
@@ -57,10 +67,10 @@ export async function readSealedContent(
   options: UnsealFileOptions,
   take: (part: Uint8Array, offset: number) => void,
 ): Promise<UnsealedFile> {
-  const content = sealedContent(file, limitBytes, options);
+  const { parts } = openSealedContent(file, limitBytes, options);
   let offset = 0;
   for (;;) {
-    const next = await content.next();
+    const next = await parts.next();
     if (next.done === true) return next.value;
     take(next.value, offset);
     offset += next.value.length;

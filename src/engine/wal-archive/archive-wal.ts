@@ -21,12 +21,8 @@ import { readExactly, readUpTo } from "../../storage/file-io.ts";
 import type { FileSystem, OpenFile } from "../../storage/file-system.ts";
 import { createWhole, requireArchive } from "./archive-folder.ts";
 import { establishIdentity } from "./archive-identity.ts";
-import {
-  clusterOf,
-  inspectWalFile,
-  requireArchivedKind,
-  WAL_FILE_LIMIT_BYTES,
-} from "./wal-source.ts";
+import { WAL_FILE_LIMIT_BYTES } from "./sealed-wal.ts";
+import { clusterOf, inspectWalFile, requireArchivedKind } from "./wal-source.ts";
 
 export interface ArchiveRequest {
   /** %p */

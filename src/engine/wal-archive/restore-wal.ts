@@ -3,15 +3,16 @@
  * tag held: written beside it, synced, renamed, the directory synced.
  */
 import { type BytePath, directoryOf, displayPath, nameOf } from "../../bytes/byte-path.ts";
-import { sealedContent } from "../../datadir/sealed-content.ts";
+import { openSealedContent } from "../../datadir/sealed-content.ts";
 import { IntegrityError } from "../../errors.ts";
-import { CONTAINER_MAGIC, walContext } from "../../format/container.ts";
+import { walContext } from "../../format/container.ts";
 import type { DataKeys } from "../../keyring/data-keys.ts";
-import { fileParts, readUpTo, writeAll } from "../../storage/file-io.ts";
-import type { FileSystem, OpenFile } from "../../storage/file-system.ts";
+import { fileParts, writeAll } from "../../storage/file-io.ts";
+import type { FileSystem } from "../../storage/file-system.ts";
 import { archivedKind } from "../../wal/wal-file-name.ts";
 import { requireArchive } from "./archive-folder.ts";
-import { clusterOf, WAL_FILE_LIMIT_BYTES } from "./wal-source.ts";
+import { beginsAsContainer, WAL_FILE_LIMIT_BYTES } from "./sealed-wal.ts";
+import { clusterOf } from "./wal-source.ts";
 
 export interface RestoreRequest {
   /** The archive's path with %f at its end. */
@@ -47,11 +48,11 @@ export async function restoreWal(
     }
     const cluster = clusterOf(fs, target);
     const content = isSealed
-      ? sealedContent(file, WAL_FILE_LIMIT_BYTES, {
+      ? openSealedContent(file, WAL_FILE_LIMIT_BYTES, {
           keys,
           context: walContext(nameOf(source)),
           systemIdentifier: cluster,
-        })
+        }).parts
       : fileParts(fs, source)();
     await writeWhole(fs, target, file.stat().mode, content);
     return isSealed ? "restored" : "restored-plain";
@@ -86,13 +87,6 @@ async function writeWhole(
     throw error;
   }
   fs.syncDirectory(directoryOf(target));
-}
-
-function beginsAsContainer(file: OpenFile): boolean {
-  const start = Buffer.alloc(CONTAINER_MAGIC.length);
-  return (
-    readUpTo(file, start, 0, start.length, 0) === start.length && start.equals(CONTAINER_MAGIC)
-  );
 }
 
 /** What is decrypted already must not stay behind; the error matters more than whatever goes wrong here. */

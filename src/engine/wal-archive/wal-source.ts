@@ -15,8 +15,6 @@ import type { FileSystem, OpenFile } from "../../storage/file-system.ts";
 import { parseSegmentHead, SEGMENT_HEAD_BYTES } from "../../wal/segment-head.ts";
 import { archivedKind } from "../../wal/wal-file-name.ts";
 
-/** The largest segment; histories are much smaller. */
-export const WAL_FILE_LIMIT_BYTES: number = 2 ** 30;
 /** A timeline history has a line for each switch, a backup history about ten. */
 const HISTORY_LIMIT_BYTES: number = 2 ** 24;
 
