@@ -3,7 +3,12 @@
  * the work.
  */
 import { Command, Option } from "commander";
-import { addKeyringOptions, addUnattendedSecretOptions } from "../options.ts";
+import {
+  addKeyringOptions,
+  addOutputOptions,
+  addSecretOptions,
+  addUnattendedSecretOptions,
+} from "../options.ts";
 import { pathArgument } from "../raw-arguments.ts";
 
 export function walCommand(): Command {
@@ -14,7 +19,7 @@ Example, in postgresql.conf:
   archive_command = 'tde wal archive %p /archive/%f --keyring /etc/tde/app.keyring --key-file /etc/tde/kek.key'
   restore_command = 'tde wal restore /archive/%f %p --keyring /etc/tde/app.keyring --key-file /etc/tde/kek.key'`,
   );
-  for (const command of [archive(), restore()]) wal.addCommand(command);
+  for (const command of [archive(), restore(), verify()]) wal.addCommand(command);
   return wal;
 }
 
@@ -59,6 +64,29 @@ instead of taking the rest of its WAL for missing.`,
     )
     .action(async (...args: Parameters<typeof import("../wal-actions.ts").restore>) =>
       (await import("../wal-actions.ts")).restore(...args),
+    );
+}
+
+function verify(): Command {
+  const command = new Command("verify")
+    .description(
+      "check an archive: every tag, every record, and that nothing is missing in between",
+    )
+    .argument("<archive>", "the directory", pathArgument)
+    .option("--allow-plain", "files that are not encrypted are no problem");
+  addOutputOptions(addSecretOptions(addKeyringOptions(command)));
+  return command
+    .addHelpText(
+      "after",
+      `
+What no archive can tell: whether its newest files are missing. Compare the ends that are printed with
+pg_stat_archiver of the server.
+
+Example:
+  tde wal verify /archive --keyring app.keyring --key-file kek.key --format json`,
+    )
+    .action(async (...args: Parameters<typeof import("../wal-verify-action.ts").verifyWal>) =>
+      (await import("../wal-verify-action.ts")).verifyWal(...args),
     );
 }
 
