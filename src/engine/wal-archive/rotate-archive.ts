@@ -6,12 +6,18 @@
 import { type BytePath, displayPath, joinPath } from "../../bytes/byte-path.ts";
 import { containerHeaderOf, resealFile, unsealedParts } from "../../datadir/sealed-file.ts";
 import { IntegrityError } from "../../errors.ts";
-import { walContext } from "../../format/container.ts";
+import {
+  CONTAINER_HEADER_LIMIT_BYTES,
+  parseContainerHeader,
+  walContext,
+} from "../../format/container.ts";
 import type { DataKeys } from "../../keyring/data-keys.ts";
 import { addLoad, type KeyLoad, type KeyLoads } from "../../keyring/key-load.ts";
+import { readUpTo, withFile } from "../../storage/file-io.ts";
 import type { FileSystem, OpenFile } from "../../storage/file-system.ts";
 import { listArchive } from "./archive-files.ts";
-import { archiveFolder, replaceWhole, requireArchive } from "./archive-folder.ts";
+import { beginsAsContainer } from "./sealed-wal.ts";
+import { archiveFolder, removeAbandoned, replaceWhole, requireArchive } from "./archive-folder.ts";
 import { identityPath, readIdentity } from "./archive-identity.ts";
 
 export interface RotateArchiveRequest {
@@ -47,6 +53,7 @@ export async function rotateArchive(
   { archive, fromKey, dryRun }: RotateArchiveRequest,
 ): Promise<RotateArchiveReport> {
   requireArchive(fs, archive);
+  if (!dryRun) removeAbandoned(fs, archive);
   const identity = readIdentity(fs, archive, keys);
   const folder = archiveFolder(archive);
   const { names } = listArchive(fs, archive, folder);
@@ -57,7 +64,7 @@ export async function rotateArchive(
   for (const name of [...names.history, ...names.backup, ...names.segment, ...names.partial]) {
     signal?.throwIfAborted();
     const path = joinPath(archive, name);
-    const keyId = containerHeaderOf(fs, path)?.keyId;
+    const keyId = keyIdOf(fs, path);
     if (keyId === undefined) {
       plain++;
       continue;
@@ -79,6 +86,16 @@ export async function rotateArchive(
   const { currentKeyId: keyId } = keys;
   const outcome = dryRun ? "dry-run" : done;
   return { outcome, files, bytes, keyId, plain, load, archiveId: identity?.archiveId };
+}
+
+/** @returns undefined for what is no container. @throws {FormatError} for one that is damaged. */
+function keyIdOf(fs: FileSystem, path: BytePath): number | undefined {
+  return withFile(fs, path, (file) => {
+    if (!beginsAsContainer(file)) return undefined;
+    const start = Buffer.alloc(CONTAINER_HEADER_LIMIT_BYTES);
+    const count = readUpTo(file, start, 0, start.length, 0);
+    return parseContainerHeader(start.subarray(0, count), `"${displayPath(path)}"`).keyId;
+  });
 }
 
 /** Compressed content stays as it is: nothing but key, salt and tags is new. */
