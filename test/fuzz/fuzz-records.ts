@@ -6,7 +6,8 @@
 import assert from "node:assert/strict";
 import { createWalRecord, type WalRecord } from "../../src/wal/record.ts";
 import { decodeRecord, blockAt } from "../../src/wal/decode-record.ts";
-import { type DecodeZstd, restoreImage } from "../../src/wal/full-page-image.ts";
+import type { DecodeZstd } from "../../src/compression/zstd.ts";
+import { restoreImage } from "../../src/wal/full-page-image.ts";
 import { Outcome } from "../../src/wal/read-outcome.ts";
 import { WAL_PAGE_BYTES } from "../../src/wal/page-header.ts";
 import { WalReader } from "../../src/wal/reader.ts";
