@@ -232,7 +232,6 @@ test("a sidecar whose file is gone does not pass for the file", () => {
   assert.equal(listing.evidence, "sidecars");
   const row = rows.find(({ path }) => path === LARGE);
   assert.deepEqual([row?.remark, row?.mainBytes], ["no-file", 0]);
-  assertEachFileOnce(rows, datadir);
 });
 
 test("after an unclean stop names are listed, and said to be perhaps stale", () => {
