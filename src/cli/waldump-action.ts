@@ -53,6 +53,10 @@ export async function runWaldump(
     segments: positionals.map(pathArgument),
     pgdata: pgdata === undefined ? undefined : pathArgument(pgdata),
     standardInput: () => process.stdin,
+    startThreads: async (count, context) => {
+      const { ChunkThreads } = await import("../engine/waldump/chunk-threads.ts");
+      return new ChunkThreads(count, context);
+    },
   });
   const interrupt = listenForInterrupt();
   try {

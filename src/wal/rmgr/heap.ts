@@ -59,25 +59,31 @@ const UPDATE_BYTES = 14;
 
 function update(name: string): Versions {
   return {
-    13: { name, describe: describeUpdate(OLD_TUPLE_13, " ", " ", NEW_TUPLE_13) },
-    16: { name, describe: describeUpdate(OLD_TUPLE_16, ", ", "", NEW_TUPLE_16) },
+    13: {
+      name,
+      describe: (out, record) => describeUpdate(out, record, OLD_TUPLE_13, " ", " ", NEW_TUPLE_13),
+    },
+    16: {
+      name,
+      describe: (out, record) => describeUpdate(out, record, OLD_TUPLE_16, ", ", "", NEW_TUPLE_16),
+    },
   };
 }
 
 /** The two tuples, and between them the old one's infobits, as `writeInfobits` takes what stands around them. */
 function describeUpdate(
+  out: TextBuffer,
+  { bytes, mainStart, mainLength }: WalRecord,
   oldTuple: WriteFields,
   separator: string,
   after: string,
   newTuple: WriteFields,
-): (out: TextBuffer, record: WalRecord) => void {
-  return (out, { bytes, mainStart, mainLength }) => {
-    const end = mainStart + mainLength;
-    if (mainStart + UPDATE_BYTES > end) return markCutShort(out);
-    oldTuple(out, bytes, mainStart, end);
-    writeInfobits(out, bytes.readUInt8(mainStart + 6), separator, after);
-    newTuple(out, bytes, mainStart, end);
-  };
+): void {
+  const end = mainStart + mainLength;
+  if (mainStart + UPDATE_BYTES > end) return markCutShort(out);
+  oldTuple(out, bytes, mainStart, end);
+  writeInfobits(out, bytes.readUInt8(mainStart + 6), separator, after);
+  newTuple(out, bytes, mainStart, end);
 }
 
 /** xl_heap_truncate: database u32, nrelids u32, flags u8, then the relations from 12 on. */
