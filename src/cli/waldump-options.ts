@@ -4,7 +4,7 @@
  */
 import { availableParallelism } from "node:os";
 import type { Dialect } from "../engine/waldump/dialect.ts";
-import { timeZoneNamed } from "../wal/time-zone.ts";
+import { zoneSource } from "../wal/time-zone.ts";
 import { readZoneFile } from "./zone-file.ts";
 import type { LsnHalves, WaldumpRequest } from "../engine/waldump/request.ts";
 import { usageProblem } from "../engine/waldump/waldump-error.ts";
@@ -95,7 +95,7 @@ export function parseWaldumpOptions(
     json: false,
     saveImages: undefined,
     jobs: availableParallelism(),
-    timeZone: timeZoneNamed(rawEnvironment("TZ"), readZoneFile),
+    timeZone: zoneSource(rawEnvironment("TZ"), readZoneFile),
   };
   for (const event of events) {
     if (event.kind === "error") throw new GetoptError(event.message);
