@@ -1,7 +1,8 @@
 /**
  * `npm run bench`: how long tde takes beside the tools that everybody knows, on a real cluster in the page cache.
  *
- *   npm run bench -- [--size-mb 2048] [--table-mb 700] [--runs 5] [--relations 0] [--only rotate|waldump|ls]
+ *   npm run bench -- [--size-mb 2048] [--table-mb 700] [--runs 5] [--relations 0]
+ *                    [--only rotate|waldump|ls|archive]
  *                    [--wal-mb 1024] [--json]
  *
  * Prints ratios, and with --json one document. With --relations it says how many files there are.
@@ -26,6 +27,7 @@ import { benchLs } from "./ls.ts";
 import { benchRotate } from "./rotate.ts";
 import { compareSync } from "./sync.ts";
 import { benchWaldump } from "./waldump.ts";
+import { benchArchive } from "./archive.ts";
 
 /** Stock pg_checksums fits its own major only. */
 const MAJOR = 15;
@@ -84,6 +86,11 @@ async function bench(path: string): Promise<Comparison[]> {
     return results;
   };
   if (options.only === "waldump") return waldump();
+  if (options.only === "archive") {
+    const results = await benchArchive({ home, path, tde, run, runs, say });
+    say(table(results));
+    return results;
+  }
   const plain = join(path, "plain");
   await build(home, plain);
   const at = (name: string): string => join(path, name);

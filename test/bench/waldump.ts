@@ -55,8 +55,8 @@ export async function benchWaldump(bench: WaldumpBench): Promise<Comparison[]> {
 }
 
 /** @returns the first and the last whole segment. */
-async function writeWal(
-  { home, walMb, say }: WaldumpBench,
+export async function writeWal(
+  { home, walMb, say }: Pick<WaldumpBench, "home" | "walMb" | "say">,
   folder: string,
 ): Promise<readonly [string, string]> {
   say(`writing ${walMb} MB of WAL ...`);
