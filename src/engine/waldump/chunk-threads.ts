@@ -22,10 +22,13 @@ export type ThrownData =
 
 export type ThreadResult = Omit<ChunkResult, "error"> & { readonly error: ThrownData | undefined };
 
-export type StartThreads = (count: number, context: ThreadContext) => Promise<ChunkThreads>;
+export type StartThreads = (count: number, context: ThreadContext) => Promise<ChunkRunner>;
 
 /** Chunks that one thread has: it begins the next one while the text of the one before is written. */
 const CHUNKS_PER_THREAD = 2;
+
+/** Its text, in memory for each chunk under way, is about as much again. */
+const CHUNK_BYTES = 2 ** 22;
 
 interface Waiting {
   readonly resolve: (result: ChunkResult) => void;
@@ -40,6 +43,7 @@ interface Thread {
 
 export class ChunkThreads implements ChunkRunner {
   readonly width: number;
+  readonly chunkBytes: number = CHUNK_BYTES;
   readonly #threads: readonly Thread[];
   #failure: Error | undefined;
 
