@@ -27,8 +27,8 @@ export type StartThreads = (count: number, context: ThreadContext) => Promise<Ch
 /** Chunks that one thread has: it begins the next one while the text of the one before is written. */
 const CHUNKS_PER_THREAD = 2;
 
-/** Its text, in memory for each chunk under way, is about as much again. */
-const CHUNK_BYTES = 2 ** 22;
+/** Its text, in memory for each chunk under way, is two to four times as long. */
+const CHUNK_BYTES = 2 ** 21;
 
 interface Waiting {
   readonly resolve: (result: ChunkResult) => void;
