@@ -7,6 +7,7 @@ import { decryptIntoOutput } from "../engine/decrypt-output.ts";
 import { type ScopeSelection, selectsEverything } from "../engine/scope-request.ts";
 import { UsageError } from "../errors.ts";
 import { engineContext, keyContext } from "./engine-context.ts";
+import { namingRelations } from "./naming-relations.ts";
 import { openKeyringFromOptions } from "./open-keyring.ts";
 import {
   type AcceptFlags,
@@ -59,10 +60,11 @@ export async function decrypt(
   };
   const into = outputFrom(flags);
   const context = keyContext(opened, engine, output);
-  const report =
+  const report = await namingRelations(engine, opened.dataKeys, root, () =>
     into === undefined
-      ? await decryptDatadir(engine, context, options)
-      : await decryptIntoOutput(engine, context, options, into);
+      ? decryptDatadir(engine, context, options)
+      : decryptIntoOutput(engine, context, options, into),
+  );
   if (flags.format === "json") output.json(report);
   else output.result(decryptedText(report));
 }

@@ -15,6 +15,7 @@ import { recoverCommand } from "./commands/recover.ts";
 import { rotateCommand } from "./commands/rotate.ts";
 import { syncCommand } from "./commands/sync.ts";
 import { verifyCommand } from "./commands/verify.ts";
+import { walCommand } from "./commands/wal.ts";
 import { waldumpCommand } from "./commands/waldump.ts";
 import { ExitCode } from "./exit-codes.ts";
 import { Interrupted } from "./interrupt.ts";
@@ -33,6 +34,7 @@ const commands: readonly (() => Command)[] = [
   lsCommand,
   inspectCommand,
   keyringCommand,
+  walCommand,
   waldumpCommand,
   demoCommand,
 ];

@@ -110,6 +110,7 @@ function openRelation(
   if (fs.stat(joinPath(datadir.root, path)) === undefined) {
     if (expendable) return removeLeftSidecar(fs, datadir, places, sidecar);
     throw new IntegrityError(`"${displayPath(path)}" is missing`, {
+      file: displayPath(path),
       hint: "Restore it with its sidecar from a backup, then run the same command again.",
     });
   }

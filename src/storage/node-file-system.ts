@@ -83,6 +83,12 @@ export class NodeFileSystem implements FileSystem {
     );
   }
 
+  makeHardLink(file: BytePath, path: BytePath): void {
+    attempt(`could not link "${displayPath(file)}" to`, path, () =>
+      fs.linkSync(toNativePath(file), toNativePath(path)),
+    );
+  }
+
   rename(from: BytePath, to: BytePath): void {
     attempt(`could not rename "${displayPath(from)}" to`, to, () =>
       fs.renameSync(toNativePath(from), toNativePath(to)),
@@ -281,6 +287,7 @@ function storageError(what: string, path: BytePath, error: unknown): StorageErro
   return new StorageError(`${what} "${displayPath(path)}": ${reason}`, {
     cause: error,
     errno,
+    file: displayPath(path),
     hint: errno === undefined ? undefined : HINTS[errno],
   });
 }

@@ -3,7 +3,7 @@
  * alone, and the last message before it names the seed. Its standard output is WAL as text, for nobody.
  */
 import { rmSync } from "node:fs";
-import { loadZstd } from "../../src/engine/waldump/zstd.ts";
+import { loadZstd } from "../../src/compression/zstd.ts";
 import { FileFuzzer } from "./fuzz-files.ts";
 import { fuzzRecords } from "./fuzz-records.ts";
 import type { FuzzOrder, FuzzReport } from "./run-fuzz.ts";

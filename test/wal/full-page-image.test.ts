@@ -1,7 +1,7 @@
 /** Pages out of full-page images. Frames of zstd are put together after RFC 8878, as one raw block. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { loadZstd } from "../../src/engine/waldump/zstd.ts";
+import { loadZstd } from "../../src/compression/zstd.ts";
 import { restoreImage } from "../../src/wal/full-page-image.ts";
 import { blockAt } from "../../src/wal/decode-record.ts";
 import { createWalRecord } from "../../src/wal/record.ts";

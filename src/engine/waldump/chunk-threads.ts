@@ -3,10 +3,12 @@
  * less WAL than one thread reads in that time.
  */
 import { Worker } from "node:worker_threads";
+import type { DataKeys } from "../../keyring/data-keys.ts";
 import { deserializeError, type SerializedError } from "../../errors.ts";
 import type { ChunkContext, ChunkResult, ChunkTask } from "./chunk.ts";
 import type { Location } from "./locate.ts";
 import type { ChunkRunner } from "./print-chunks.ts";
+import type { WalKeys } from "./wal-files.ts";
 import { WaldumpError, type WaldumpErrorDetails } from "./waldump-error.ts";
 
 /** What a thread is started with. */
@@ -22,7 +24,16 @@ export type ThrownData =
 
 export type ThreadResult = Omit<ChunkResult, "error"> & { readonly error: ThrownData | undefined };
 
-export type StartThreads = (count: number, context: ThreadContext) => Promise<ChunkRunner>;
+/** What a thread says: that it met an encrypted file and has no keys yet, or what came of its oldest task. */
+export type FromThread = "needs-keys" | ThreadResult;
+/** What it is told. */
+export type ToThread = { readonly task: ChunkTask } | { readonly keys: DataKeys | undefined };
+
+export type StartThreads = (
+  count: number,
+  context: ThreadContext,
+  keys: WalKeys,
+) => Promise<ChunkRunner>;
 
 /** Chunks that one thread has: it begins the next one while the text of the one before is written. */
 const CHUNKS_PER_THREAD = 2;
@@ -45,9 +56,11 @@ export class ChunkThreads implements ChunkRunner {
   readonly width: number;
   readonly chunkBytes: number = CHUNK_BYTES;
   readonly #threads: readonly Thread[];
+  readonly #keys: WalKeys;
   #failure: Error | undefined;
 
-  constructor(count: number, context: ThreadContext) {
+  constructor(count: number, context: ThreadContext, keys: WalKeys) {
+    this.#keys = keys;
     this.width = count * CHUNKS_PER_THREAD;
     this.#threads = Array.from({ length: count }, () => this.#start(context));
   }
@@ -57,7 +70,7 @@ export class ChunkThreads implements ChunkRunner {
       const [thread] = this.#threads.toSorted((a, b) => a.waiting.length - b.waiting.length);
       if (thread === undefined || this.#failure !== undefined) return reject(this.#failure);
       thread.waiting.push({ resolve, reject });
-      thread.worker.postMessage(task, task.spare === undefined ? [] : [task.spare]);
+      tell(thread.worker, { task }, task.spare === undefined ? [] : [task.spare]);
     });
   }
 
@@ -71,9 +84,13 @@ export class ChunkThreads implements ChunkRunner {
   #start(context: ThreadContext): Thread {
     const worker = new Worker(workerEntry(), { workerData: context });
     const thread: Thread = { worker, waiting: [] };
-    worker.on("message", (result: ThreadResult) => {
-      const { error } = result;
-      thread.waiting.shift()?.resolve({ ...result, error: error && thrown(error) });
+    worker.on("message", (message: FromThread) => {
+      if (message === "needs-keys") {
+        void this.#giveKeys(worker);
+        return;
+      }
+      const { error } = message;
+      thread.waiting.shift()?.resolve({ ...message, error: error && thrown(error) });
     });
     worker.on("error", (error) =>
       this.#fail(error instanceof Error ? error : new Error(String(error))),
@@ -82,12 +99,24 @@ export class ChunkThreads implements ChunkRunner {
     return thread;
   }
 
+  async #giveKeys(worker: Worker): Promise<void> {
+    try {
+      tell(worker, { keys: await this.#keys() });
+    } catch (error) {
+      this.#fail(error instanceof Error ? error : new Error(String(error)));
+    }
+  }
+
   #fail(error: Error): void {
     this.#failure ??= error;
     for (const { waiting } of this.#threads) {
       for (const { reject } of waiting.splice(0)) reject(this.#failure);
     }
   }
+}
+
+function tell(worker: Worker, message: ToThread, transfer: readonly ArrayBuffer[] = []): void {
+  worker.postMessage(message, transfer);
 }
 
 function thrown(data: ThrownData): Error {

@@ -94,9 +94,9 @@ interface Manners {
 async function directoryPlace(
   fs: FileSystem,
   request: WaldumpRequest,
-  { format, dialect, pgdata, startThreads }: Manners & WaldumpPlaces,
+  { format, dialect, pgdata, keys, startThreads }: Manners & WaldumpPlaces,
 ): Promise<DumpPlace> {
-  const location = await locate(request, { fs, format, dialect, pgdata });
+  const location = await locate(request, { fs, format, dialect, pgdata, keys });
   const { segmentBytes, timeline, end } = location;
   const start =
     request.jobs > 1 && !request.follow && walBytes(fs, location) >= PARALLEL_BYTES
@@ -107,8 +107,8 @@ async function directoryPlace(
     format,
     dialect,
     ...location,
-    source: new DirectorySource(fs, location, request.follow),
-    startThreads: start && (() => start(request.jobs, { context, location })),
+    source: new DirectorySource(fs, location, request.follow, keys),
+    startThreads: start && (() => start(request.jobs, { context, location }, keys)),
   };
 }
 
