@@ -1,26 +1,12 @@
 /** Names and descriptions of records, held against what the real pg_waldump printed of them. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { brotliDecompressSync } from "node:zlib";
 import { resourceManagersOf } from "../../src/wal/rmgr/index.ts";
 import { walFormatOf } from "../../src/wal/wal-format.ts";
-import { readFixture } from "../support/fixtures.ts";
+import { goldenRecords, MAJORS } from "./golden-records.ts";
 import { recordOf, textOf } from "./record-text-of.ts";
 
 const MARK = "<record too short>";
-const MAJORS = [13, 15, 16, 17, 18, 19] as const;
-
-function goldenRecords(major: (typeof MAJORS)[number]): { bytes: Buffer; text: string }[] {
-  const lines = brotliDecompressSync(readFixture(`wal-records/${major}.txt.br`)).toString("latin1");
-  return lines
-    .slice(0, -1)
-    .split("\n")
-    .map((line) => {
-      const space = line.indexOf(" ");
-      return { bytes: Buffer.from(line.slice(0, space), "hex"), text: line.slice(space + 1) };
-    });
-}
-
 for (const major of MAJORS) {
   test(`records of ${major} print as its pg_waldump prints them`, () => {
     const format = walFormatOf(major);
