@@ -120,7 +120,7 @@ test("of an invalidation message stay its id and the OID that is printed, by the
 test("a count or a length that the record has no room for keeps nothing beyond the record", () => {
   for (const [rmid, info, main] of [
     [1, 0x80, `${"00".repeat(8)} 02000000 ffffff7f 01000000`],
-    [1, 0x10, `${"ff".repeat(80)}`],
+    [1, 0x10, "ff".repeat(80)],
     [1, 0x60, "ffffffff 07"],
     [8, 0x20, `${"00".repeat(12)} ffffffff 07000000`],
     [10, 0x70, `${"00".repeat(16)} ffffffff 07`],
