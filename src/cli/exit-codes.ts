@@ -16,3 +16,18 @@ export const ExitCode: Readonly<Record<ErrorCode | "ok" | "bug" | "interrupted",
   /** As a shell reports an end by SIGINT. */
   interrupted: 130,
 };
+
+/** `tde wal restore`: the archive has no such file. */
+export const NOT_IN_THE_ARCHIVE = 1;
+const RESTORE_TROUBLE = 200;
+const HIGHEST = 255;
+
+/**
+ * The exit code of `tde wal restore` for what another command ends with. Recovery takes every code up to 125 for "the
+ * archive has no such file", and ends, although WAL that is there is missing then. Above that the server stops
+ * (RestoreArchivedFile of access/transam/xlogarchive.c); 143 it would take for SIGTERM.
+ */
+export function restoreExitCode(code: number): number {
+  if (code === ExitCode.ok || code === NOT_IN_THE_ARCHIVE) return code;
+  return code === ExitCode.bug ? HIGHEST : Math.min(RESTORE_TROUBLE + code, HIGHEST);
+}

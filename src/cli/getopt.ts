@@ -7,6 +7,8 @@ export interface OptionShape {
   readonly name: string;
   readonly short?: string;
   readonly argument: "none" | "required" | "optional";
+  /** Not to be shortened: an option that the C program lacks must not make one of its own ambiguous. */
+  readonly wholeNameOnly?: boolean;
 }
 
 export type GetoptEvent =
@@ -50,7 +52,9 @@ function longOption(
 ): boolean {
   const [, name = "", value] = /^--([^=]*)(?:=(.*))?$/s.exec(argument) ?? [];
   const exact = shapes.find((shape) => shape.name === name);
-  const candidates = exact ? [exact] : shapes.filter((shape) => shape.name.startsWith(name));
+  const candidates = exact
+    ? [exact]
+    : shapes.filter((shape) => shape.wholeNameOnly !== true && shape.name.startsWith(name));
   const [shape] = candidates;
   if (shape === undefined) {
     events.push({ kind: "error", message: `unrecognized option '--${name}'` });

@@ -2,7 +2,7 @@
  * tde's command line. Each of the two ways to take arguments apart is loaded only where it is needed, since a look at
  * a few WAL records should take no longer than they do. Nothing else in tde ends the process.
  */
-import { ExitCode } from "./exit-codes.ts";
+import { ExitCode, restoreExitCode } from "./exit-codes.ts";
 import { printBug, tolerateClosedPipe } from "./output.ts";
 import { rawArguments } from "./raw-arguments.ts";
 
@@ -12,7 +12,16 @@ export async function main(argv: readonly string[]): Promise<void> {
   const [command, ...args] = rawArguments(argv);
   if (command === "waldump") return await waldump(args);
   const { runProgram } = await import("./program.ts");
+  const isRestore = command === "wal" && args[0] === "restore";
+  if (isRestore) process.on("uncaughtException", endRestoreByBug);
   await runProgram(rawArguments(argv));
+  if (isRestore) process.exitCode = restoreExitCode(Number(process.exitCode ?? ExitCode.ok));
+}
+
+/** Node itself would end with 1, which recovery takes for the end of the archive. */
+function endRestoreByBug(error: unknown): void {
+  printBug(error);
+  process.exit(restoreExitCode(ExitCode.bug));
 }
 
 /** It stands in for a C program, whose options commander would read otherwise. */

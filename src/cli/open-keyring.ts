@@ -46,6 +46,19 @@ export async function openKeyringFromOptions(
   return await withOpenKeyring(flags, command, output, fs, () => undefined, action);
 }
 
+/** As openKeyringFromOptions, for a command that a server calls: nobody is asked, whatever terminal there is. */
+export async function openKeyringUnattended(
+  flags: KeyringFlags & SecretFlags,
+  command: string,
+  output: Output,
+  fs: FileSystem,
+): Promise<OpenedKeyring> {
+  const action = async (opened: OpenedKeyring): Promise<OpenedKeyring> => opened;
+  const noSpinner = { ...flags, quiet: true };
+  const askedFor = (): readonly Recipient[] => [];
+  return await withOpenKeyring(noSpinner, command, output, fs, askedFor, action);
+}
+
 /** As above, for commands that do without: undefined where neither options nor environment name a keyring. */
 export async function openKeyringIfNamed(
   flags: OpenKeyringFlags,

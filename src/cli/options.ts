@@ -99,9 +99,15 @@ export function addKeyringOptions(command: Command): Command {
 }
 
 export function addSecretOptions(command: Command): Command {
+  return addUnattendedSecretOptions(
+    command.option("--passphrase", "ask for a passphrase at the terminal"),
+  );
+}
+
+/** The secrets that need no terminal. */
+export function addUnattendedSecretOptions(command: Command): Command {
   return command
     .option("--key-file <file>", "open with this key file (or TDE_KEY_FILE)", collectPaths)
-    .option("--passphrase", "ask for a passphrase at the terminal")
     .option(
       "--passphrase-file <file>",
       "read the passphrase from this file (or TDE_PASSPHRASE_FILE)",

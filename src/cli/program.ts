@@ -14,6 +14,7 @@ import { recoverCommand } from "./commands/recover.ts";
 import { rotateCommand } from "./commands/rotate.ts";
 import { syncCommand } from "./commands/sync.ts";
 import { verifyCommand } from "./commands/verify.ts";
+import { walCommand } from "./commands/wal.ts";
 import { waldumpCommand } from "./commands/waldump.ts";
 import { ExitCode } from "./exit-codes.ts";
 import { Interrupted } from "./interrupt.ts";
@@ -31,6 +32,7 @@ const commands: readonly (() => Command)[] = [
   infoCommand,
   inspectCommand,
   keyringCommand,
+  walCommand,
   waldumpCommand,
   demoCommand,
 ];

@@ -6,13 +6,22 @@ import { writeSync } from "node:fs";
 import { TdeError } from "../errors.ts";
 import type { Dialect } from "../engine/waldump/dialect.ts";
 import type { DumpOutput } from "../engine/waldump/dump.ts";
+import type { WalKeys } from "../engine/waldump/wal-files.ts";
 import { openWaldump } from "../engine/waldump/waldump.ts";
 import { usageProblem, WaldumpError } from "../engine/waldump/waldump-error.ts";
+import type { DataKeys } from "../keyring/data-keys.ts";
+import type { FileSystem } from "../storage/file-system.ts";
 import { NodeFileSystem } from "../storage/node-file-system.ts";
 import { getopt, type GetoptEvent } from "./getopt.ts";
+import { createOutput } from "./output.ts";
 import { packageVersion } from "./package-version.ts";
 import { pathArgument, rawEnvironment } from "./raw-arguments.ts";
-import { GetoptError, parseWaldumpOptions, WALDUMP_OPTIONS } from "./waldump-options.ts";
+import {
+  GetoptError,
+  keyringFlagsOf,
+  parseWaldumpOptions,
+  WALDUMP_OPTIONS,
+} from "./waldump-options.ts";
 import { WALDUMP_HELP } from "./waldump-help.ts";
 
 const NAME = "tde waldump";
@@ -32,11 +41,13 @@ export async function runWaldump(args: readonly string[]): Promise<number> {
   }
   const { events, positionals } = getopt(args, WALDUMP_OPTIONS);
   const pgdata = rawEnvironment("PGDATA");
-  const opened = await openWaldump(new NodeFileSystem(), {
+  const fs = new NodeFileSystem();
+  const opened = await openWaldump(fs, {
     path: lastPath(events),
     segments: positionals.map(pathArgument),
     pgdata: pgdata === undefined ? undefined : pathArgument(pgdata),
     standardInput: () => process.stdin,
+    keys: keysWhenNeeded(fs, events),
   });
   const interrupt = listenForInterrupt();
   try {
@@ -55,6 +66,18 @@ export async function runWaldump(args: readonly string[]): Promise<number> {
     interrupt.end();
     await opened.close();
   }
+}
+
+/** A keyring is opened, and its code loaded, when the first encrypted file is met: at most once. */
+function keysWhenNeeded(fs: FileSystem, events: readonly GetoptEvent[]): WalKeys {
+  let keys: Promise<DataKeys | undefined> | undefined;
+  const open = async (): Promise<DataKeys | undefined> => {
+    const { openKeyringIfNamed } = await import("./open-keyring.ts");
+    const output = createOutput({ quiet: true });
+    const flags = { ...keyringFlagsOf(events), quiet: true };
+    return (await openKeyringIfNamed(flags, NAME, output, fs))?.dataKeys;
+  };
+  return () => (keys ??= open());
 }
 
 function lastPath(events: readonly GetoptEvent[]): ReturnType<typeof pathArgument> | undefined {

@@ -35,7 +35,14 @@ Options:
       --save-fullpage=DIR  save full page images to DIR
   -?, --help             show this help, then exit
 
-STARTSEG may be compressed (.gz, .zst, .lz4) or partial, or "-": WAL from a pipe.
+Options for encrypted WAL:
+      --keyring=FILE     the keyring (or TDE_KEYRING)
+      --key-file=FILE    open it with this key file (or TDE_KEY_FILE)
+      --passphrase, --passphrase-file=FILE, --passphrase-fd=N, --unwrap-command=COMMAND
+                         other ways to open it, as of all commands
+
+STARTSEG may be compressed (.gz, .zst, .lz4) or partial, or "-": WAL from a pipe. Plain files and
+those that "tde wal archive" has sealed are read in any mix.
 Exit codes: 0 done, 1 anything else, the end of the WAL before the end of the range included.
 
 Example:

@@ -13,6 +13,7 @@ import {
   type OpeningOptions,
 } from "../format/container-opener.ts";
 import {
+  type Compression,
   CONTAINER_HEADER_LIMIT_BYTES,
   type ContainerHeader,
   deriveContainerKey,
@@ -197,8 +198,18 @@ export function readSealedFile(
   limitBytes: number,
   options: UnsealFileOptions,
 ): Buffer {
+  return readSealedFileWithHeader(fs, from, limitBytes, options).content;
+}
+
+/** As readSealedFile, for a container whose header says something, too. */
+export function readSealedFileWithHeader(
+  fs: FileSystem,
+  from: BytePath,
+  limitBytes: number,
+  options: UnsealFileOptions,
+): { readonly content: Buffer; readonly header: ContainerHeader } {
   const parts: Buffer[] = [];
-  unsealParts(fs, from, options, (part, position) => {
+  const { header } = unsealParts(fs, from, options, (part, position) => {
     if (position + part.length > limitBytes) {
       throw new FormatError(
         `sealed file "${displayPath(from)}" has more content than the ${limitBytes} bytes that such a file can have`,
@@ -206,7 +217,7 @@ export function readSealedFile(
     }
     parts.push(part);
   });
-  return Buffer.concat(parts);
+  return { content: Buffer.concat(parts), header };
 }
 
 /**
@@ -262,33 +273,57 @@ export function isUnderOtherKey(fs: FileSystem, path: BytePath, keys: DataKeys):
   return !equalInConstantTime(deriveContainerKey(dek, header).commitment, header.commitment);
 }
 
+export interface SealedFileWriterOptions extends SealFileOptions {
+  /** Before compression; undefined where it is not known. */
+  readonly contentSizeBytes: number | undefined;
+  /** What was done to the parts that the writer takes. */
+  readonly compression?: Compression | undefined;
+}
+
+/** Writes content that comes in parts as a container under the current key, from offset 0 on. */
+export class SealedFileWriter {
+  readonly #to: OpenFile;
+  readonly #sealer: ContainerSealer;
+  readonly #keyId: number;
+  #position = 0;
+
+  /** @param to - empty and open for writing; stays open, not synced. */
+  constructor(to: OpenFile, options: SealedFileWriterOptions) {
+    const { keys, ...about } = options;
+    const { currentKeyId: keyId, keyringId } = keys;
+    const dek = dekFor(keys, keyringId, keyId, displayPath(to.path));
+    this.#to = to;
+    this.#keyId = keyId;
+    this.#sealer = new ContainerSealer(dek, { keyId, keyringId, ...about });
+    this.#write([this.#sealer.header]);
+  }
+
+  take(part: Uint8Array): void {
+    this.#write(this.#sealer.seal(part));
+  }
+
+  finish(): SealedFile {
+    this.#write(this.#sealer.finish());
+    return { keyId: this.#keyId, sizeBytes: this.#position, digest: this.#sealer.digest };
+  }
+
+  #write(chunks: Buffer[]): void {
+    if (chunks.length === 0) return;
+    const bytes = Buffer.concat(chunks);
+    writeAll(this.#to, bytes, 0, bytes.length, this.#position);
+    this.#position += bytes.length;
+  }
+}
+
 function sealParts(
   parts: Iterable<Uint8Array>,
   contentSizeBytes: number | undefined,
   to: OpenFile,
   options: SealFileOptions,
 ): SealedFile {
-  const { keys, systemIdentifier, context, chunkSizeBytes } = options;
-  const { currentKeyId: keyId, keyringId } = keys;
-  const sealer = new ContainerSealer(dekFor(keys, keyringId, keyId, displayPath(to.path)), {
-    keyId,
-    keyringId,
-    systemIdentifier,
-    context,
-    contentSizeBytes,
-    chunkSizeBytes,
-  });
-  let position = 0;
-  const write = (chunks: Buffer[]): void => {
-    if (chunks.length === 0) return;
-    const bytes = Buffer.concat(chunks);
-    writeAll(to, bytes, 0, bytes.length, position);
-    position += bytes.length;
-  };
-  write([sealer.header]);
-  for (const part of parts) write(sealer.seal(part));
-  write(sealer.finish());
-  return { keyId, sizeBytes: position, digest: sealer.digest };
+  const writer = new SealedFileWriter(to, { ...options, contentSizeBytes });
+  for (const part of parts) writer.take(part);
+  return writer.finish();
 }
 
 function unsealParts(

@@ -38,6 +38,8 @@ export interface OpeningOptions {
   readonly context?: string | undefined;
   /** Of the cluster that the file must be from; a container that names none (0) fits every cluster. */
   readonly systemIdentifier?: bigint | undefined;
+  /** The caller decompresses what comes out; else only content that is not compressed is opened. */
+  readonly decompresses?: boolean | undefined;
 }
 
 export class ContainerOpener {
@@ -112,6 +114,11 @@ export class ContainerOpener {
     return content;
   }
 
+  /** Whether `finish` returned: all that was opened is whole and genuine. */
+  get isFinished(): boolean {
+    return this.#digest !== undefined;
+  }
+
   /** SHA-256(header through CRC || tags in order), 32 bytes; after `finish`. */
   get digest(): Buffer {
     assert(this.#digest !== undefined, "the digest is known after finish");
@@ -132,6 +139,11 @@ export class ContainerOpener {
       return undefined;
     }
     const header = parseContainerHeader(bytes, where);
+    if (header.compression !== "none" && this.#options.decompresses !== true) {
+      throw new FormatError(
+        `${where} is compressed with ${header.compression}, which no file at this place is`,
+      );
+    }
     const derived = deriveContainerKey(dekFor(keys, header.keyringId, header.keyId, where), header);
     if (!equalInConstantTime(derived.commitment, header.commitment)) {
       throw new KeyError(
@@ -144,7 +156,7 @@ export class ContainerOpener {
     this.#storedBytes = length;
     this.#key = derived.key;
     this.#header = header;
-    const bufferBytes = Math.min(header.chunkSizeBytes, header.contentSizeBytes ?? Infinity);
+    const bufferBytes = Math.min(header.chunkSizeBytes, storedContentBytes(header) ?? Infinity);
     this.#pending = Buffer.alloc(bufferBytes + TAG_BYTES);
     return stored.subarray(length - known);
   }
@@ -213,7 +225,7 @@ export class ContainerOpener {
       });
     }
     this.#contentBytes += length;
-    if (this.#contentBytes > (header.contentSizeBytes ?? Infinity)) {
+    if (this.#contentBytes > (storedContentBytes(header) ?? Infinity)) {
       throw new IntegrityError(
         `sealed file ${where} has more content than the ${header.contentSizeBytes} bytes it names`,
       );
@@ -262,11 +274,20 @@ export function containerDigest(
   }
 }
 
-/** Undefined where the content's size was not known when the header was written. */
+/** Bytes of all chunks without their tags; undefined where the header does not tell. */
+function storedContentBytes({
+  compression,
+  contentSizeBytes,
+}: ContainerHeader): number | undefined {
+  return compression === "none" ? contentSizeBytes : undefined;
+}
+
+/** Undefined where the header does not tell. */
 function wholeSizeBytes(header: ContainerHeader | undefined): number | undefined {
-  return header?.contentSizeBytes === undefined
+  const stored = header === undefined ? undefined : storedContentBytes(header);
+  return header === undefined || stored === undefined
     ? undefined
-    : containerSizeBytes(header.contentSizeBytes, header.context.length, header.chunkSizeBytes);
+    : containerSizeBytes(stored, header.context.length, header.chunkSizeBytes);
 }
 
 function extended(where: string): IntegrityError {

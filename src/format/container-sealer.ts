@@ -15,6 +15,7 @@ import { FormatError } from "../errors.ts";
 import {
   CHUNK_LIMIT,
   chunkNonce,
+  type Compression,
   type ContainerHeader,
   DEFAULT_CHUNK_SIZE_BYTES,
   deriveContainerKey,
@@ -30,8 +31,10 @@ export interface SealingOptions {
   readonly systemIdentifier: bigint;
   /** `fileContext` or `linkContext` of the original's path. */
   readonly context: string;
-  /** Undefined where the content comes from a pipe. */
+  /** Before compression; undefined where the content comes from a pipe. */
   readonly contentSizeBytes: number | undefined;
+  /** What was done to the bytes that `seal` takes: compressing is the caller's work. */
+  readonly compression?: Compression | undefined;
   readonly chunkSizeBytes?: number | undefined;
   /** For test vectors only: a salt that comes twice gives two files one key and the same nonces. */
   readonly fileSalt?: Buffer | undefined;
@@ -40,7 +43,8 @@ export interface SealingOptions {
 export class ContainerSealer {
   /** The first bytes of the container. */
   readonly header: Buffer;
-  readonly #contentSizeBytes: number | undefined;
+  /** That `seal` has to take; undefined where it is not known. */
+  readonly #takenSizeBytes: number | undefined;
   readonly #key: KeyObject;
   readonly #pending: Buffer;
   readonly #hash: RunningHash = runningSha256();
@@ -56,6 +60,7 @@ export class ContainerSealer {
       keyringId: options.keyringId,
       systemIdentifier: options.systemIdentifier,
       context: options.context,
+      compression: options.compression ?? "none",
       contentSizeBytes: options.contentSizeBytes,
       chunkSizeBytes: options.chunkSizeBytes ?? DEFAULT_CHUNK_SIZE_BYTES,
       fileSalt: options.fileSalt ?? randomBytes(16),
@@ -64,9 +69,9 @@ export class ContainerSealer {
     const { key, commitment } = deriveContainerKey(dek, fields);
     this.header = serializeContainerHeader({ ...fields, commitment });
     this.#key = key;
-    this.#contentSizeBytes = options.contentSizeBytes;
+    this.#takenSizeBytes = fields.compression === "none" ? options.contentSizeBytes : undefined;
     // A short file needs no buffer of a whole chunk: a cluster may have a million of them.
-    const bufferBytes = Math.min(fields.chunkSizeBytes, options.contentSizeBytes ?? Infinity);
+    const bufferBytes = Math.min(fields.chunkSizeBytes, this.#takenSizeBytes ?? Infinity);
     this.#pending = Buffer.alloc(bufferBytes);
     this.#hash.update(this.header);
   }
@@ -75,7 +80,7 @@ export class ContainerSealer {
   seal(content: Uint8Array): Buffer[] {
     assert(this.#digest === undefined, "content after finish");
     this.#takenBytes += content.length;
-    assert(this.#takenBytes <= (this.#contentSizeBytes ?? Infinity), "more content than announced");
+    assert(this.#takenBytes <= (this.#takenSizeBytes ?? Infinity), "more content than announced");
     const stored: Buffer[] = [];
     let offset = 0;
     while (offset < content.length) {
@@ -100,7 +105,7 @@ export class ContainerSealer {
   /** The last chunk; nothing follows it. */
   finish(): Buffer[] {
     assert(this.#digest === undefined, "finish called twice");
-    assert(this.#takenBytes === (this.#contentSizeBytes ?? this.#takenBytes), "content is missing");
+    assert(this.#takenBytes === (this.#takenSizeBytes ?? this.#takenBytes), "content is missing");
     const stored: Buffer[] = [];
     this.#encrypt(this.#pending.subarray(0, this.#pendingBytes), true, stored);
     this.#pending.fill(0);

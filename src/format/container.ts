@@ -42,7 +42,11 @@ const CRC_BYTES = 4;
 const SALT_BYTES = 16;
 const COMMITMENT_BYTES = 32;
 const UNKNOWN_SIZE = 0xffffffffffffffffn;
+/** By their ids. */
 const COMPRESSIONS = ["none", "gzip", "zstd", "lz4"] as const;
+
+/** What was done to the content before it was encrypted. */
+export type Compression = (typeof COMPRESSIONS)[number];
 
 /** The longest header: what a reader has to hold before it has checked anything. */
 export const CONTAINER_HEADER_LIMIT_BYTES: number = FIXED_BYTES + CONTEXT_LIMIT_BYTES + CRC_BYTES;
@@ -54,7 +58,8 @@ export interface ContainerHeader {
   readonly chunkSizeBytes: number;
   /** 0n: unknown. */
   readonly systemIdentifier: bigint;
-  /** Undefined where it was not known when writing began. */
+  readonly compression: Compression;
+  /** Before compression; undefined where it was not known when writing began. */
   readonly contentSizeBytes: number | undefined;
   /** What the content is: `datadir:` and a path, as bytes (one in each character). */
   readonly context: string;
@@ -70,6 +75,11 @@ export function fileContext(path: string): string {
 /** Context of the target of a symbolic link that stood at `path` in the data directory. */
 export function linkContext(path: string): string {
   return `datadir-link:${path}`;
+}
+
+/** Context of a file of an archive of WAL: a segment, a timeline history, a backup's history. */
+export function walContext(fileName: string): string {
+  return `wal:${fileName}`;
 }
 
 /** Bytes of the whole header, CRC included, for a context of that many bytes. */
@@ -103,7 +113,7 @@ export function serializeContainerHeader(header: ContainerHeader): Buffer {
   CONTAINER_MAGIC.copy(bytes, CONTAINER_HEADER.magic);
   bytes.writeUInt16LE(CONTAINER_VERSION, CONTAINER_HEADER.version);
   bytes.writeUInt8(CONTAINER_SUITE_AES_256_GCM, CONTAINER_HEADER.suite);
-  bytes.writeUInt8(0, CONTAINER_HEADER.compression);
+  bytes.writeUInt8(COMPRESSIONS.indexOf(header.compression), CONTAINER_HEADER.compression);
   bytes.writeUInt32LE(header.keyId, CONTAINER_HEADER.keyId);
   bytes.writeUInt32LE(header.chunkSizeBytes, CONTAINER_HEADER.chunkSize);
   bytes.write(header.keyringId, CONTAINER_HEADER.keyringId, "hex");
@@ -170,7 +180,7 @@ export function parseContainerHeader(bytes: Buffer, where: string): ContainerHea
   if (suite !== CONTAINER_SUITE_AES_256_GCM) {
     throw new FormatError(`${where} is sealed with cipher suite ${suite}, which is not supported`);
   }
-  checkCompression(bytes.readUInt8(CONTAINER_HEADER.compression), where);
+  const compression = compressionOf(bytes.readUInt8(CONTAINER_HEADER.compression), where);
   const chunkSizeBytes = bytes.readUInt32LE(CONTAINER_HEADER.chunkSize);
   if (!isChunkSize(chunkSizeBytes)) throw damaged(where, `chunks of ${chunkSizeBytes} bytes`);
   const keyId = bytes.readUInt32LE(CONTAINER_HEADER.keyId);
@@ -189,6 +199,7 @@ export function parseContainerHeader(bytes: Buffer, where: string): ContainerHea
     keyringId: bytes.toString("hex", CONTAINER_HEADER.keyringId, CONTAINER_HEADER.systemIdentifier),
     chunkSizeBytes,
     systemIdentifier: bytes.readBigUInt64LE(CONTAINER_HEADER.systemIdentifier),
+    compression,
     contentSizeBytes,
     context: bytes.toString("latin1", CONTAINER_HEADER.context, crcOffset),
     fileSalt: copyOf(bytes, CONTAINER_HEADER.fileSalt, SALT_BYTES),
@@ -227,15 +238,12 @@ export function chunkNonce(index: number, last: boolean): Buffer {
 
 export const NO_AAD: Buffer = Buffer.alloc(0);
 
-function checkCompression(id: number, where: string): void {
-  if (id === 0) return;
-  const name = COMPRESSIONS[id];
-  throw new FormatError(
-    name === undefined
-      ? `${where} is compressed in an unknown way (${id})`
-      : `${where} is compressed with ${name}, which this version of tde does not support`,
-    { hint: "Use the newest tde." },
-  );
+function compressionOf(id: number, where: string): Compression {
+  const compression = COMPRESSIONS[id];
+  if (compression !== undefined) return compression;
+  throw new FormatError(`${where} is compressed in an unknown way (${id})`, {
+    hint: "Use the newest tde.",
+  });
 }
 
 function checkWritable(header: ContainerHeader, contextLength: number): void {

@@ -68,6 +68,8 @@ export interface FileSystem {
   create(path: BytePath, mode: number): OpenFile;
   makeDirectory(path: BytePath, mode: number): void;
   makeLink(target: BytePath, path: BytePath): void;
+  /** Gives a file a second name, atomically; fails with EEXIST where that is taken. Not every file system can. */
+  makeHardLink(file: BytePath, path: BytePath): void;
   /** Replaces what is at `to`, atomically. */
   rename(from: BytePath, to: BytePath): void;
   /** Removes a file or link. A name that does not exist is no error. */

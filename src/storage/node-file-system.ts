@@ -83,6 +83,12 @@ export class NodeFileSystem implements FileSystem {
     );
   }
 
+  makeHardLink(file: BytePath, path: BytePath): void {
+    attempt(`could not link "${displayPath(file)}" to`, path, () =>
+      fs.linkSync(toNativePath(file), toNativePath(path)),
+    );
+  }
+
   rename(from: BytePath, to: BytePath): void {
     attempt(`could not rename "${displayPath(from)}" to`, to, () =>
       fs.renameSync(toNativePath(from), toNativePath(to)),

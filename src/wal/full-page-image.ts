@@ -3,15 +3,13 @@
  * these are.
  */
 import { decodeLz4Block } from "../compression/lz4-block.ts";
+import type { DecodeZstd } from "../compression/zstd.ts";
 import { decodePglz } from "../postgres/pglz.ts";
 import { formatHalves } from "./messages.ts";
 import { BLOCK_BYTES } from "./record-header.ts";
 import { compressionOf } from "./record-text.ts";
 import type { BlockReference, WalRecord } from "./record.ts";
 import type { WalFormat } from "./wal-format.ts";
-
-/** Decodes zstd frames; gives exactly what they hold. @throws when they are damaged or hold more than the limit. */
-export type DecodeZstd = (packed: Buffer, limitBytes: number) => Buffer;
 
 /**
  * @param blockId - of `block`, which has an image, for the message.

@@ -21,6 +21,20 @@ export function isWalFileName(name: string): boolean {
   return /^[0-9A-F]{24}$/.test(name);
 }
 
+/** What a server hands to its archive_command. */
+export type ArchivedKind = "segment" | "partial" | "history" | "backup";
+
+/**
+ * What a file is by its name, as IsXLogFileName, IsPartialXLogFileName, IsTLHistoryFileName and IsBackupHistoryFileName
+ * tell; undefined for what is never archived.
+ */
+export function archivedKind(name: string): ArchivedKind | undefined {
+  if (isWalFileName(name)) return "segment";
+  if (/^[0-9A-F]{24}\.partial$/.test(name)) return "partial";
+  if (/^[0-9A-F]{8}\.history$/.test(name)) return "history";
+  return /^[0-9A-F]{24}\.[0-9A-F]{8}\.backup$/.test(name) ? "backup" : undefined;
+}
+
 /**
  * What a name that begins with 24 hexadecimal digits says, whatever follows: `.partial`, `.gz`.
  * @returns undefined for other names.

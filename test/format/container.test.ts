@@ -127,6 +127,12 @@ test("a header's value and bytes agree in both directions", () => {
       keyringId: fc.uint8Array({ minLength: 8, maxLength: 8 }).map(hexOf),
       chunkSizeBytes: fc.constantFrom(4096, 65536, 2 ** 20),
       systemIdentifier: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }),
+      compression: fc.constantFrom(
+        "none" as const,
+        "gzip" as const,
+        "zstd" as const,
+        "lz4" as const,
+      ),
       contentSizeBytes: fc.option(fc.integer({ min: 0, max: 2 ** 42 }), { nil: undefined }),
       context: fc
         .uint8Array({ maxLength: 4160 })

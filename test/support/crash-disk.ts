@@ -53,7 +53,13 @@ export interface Faults {
 }
 
 /** What needs room that a full disk has not. Elsewhere ENOSPC comes once: of a network file system, or to keep a log. */
-const GROWING: ReadonlySet<CallKind> = new Set(["create", "makeDirectory", "makeLink", "write"]);
+const GROWING: ReadonlySet<CallKind> = new Set([
+  "create",
+  "makeDirectory",
+  "makeLink",
+  "makeHardLink",
+  "write",
+]);
 const INTERRUPTS_IN_A_ROW = 20;
 const FREE_BYTES = 2 ** 40;
 const MAX_LINKS = 40;
@@ -155,6 +161,14 @@ export class CrashDisk implements FileSystem {
   makeLink(target: BytePath, path: BytePath): void {
     this.step("makeLink", path);
     this.add("makeLink", path, new LinkNode({ target, attributes: this.newAttributes(0o777) }));
+  }
+
+  /** After a reboot the names are of files of their own: none is written to any more. */
+  makeHardLink(file: BytePath, path: BytePath): void {
+    this.step("makeHardLink", path);
+    const node = this.find(file, false);
+    if (node?.kind !== "file") throw failure("makeHardLink", file, "ENOENT");
+    this.add("makeHardLink", path, node);
   }
 
   rename(from: BytePath, to: BytePath): void {

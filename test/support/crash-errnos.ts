@@ -14,6 +14,7 @@ export type CallKind =
   | "create"
   | "makeDirectory"
   | "makeLink"
+  | "makeHardLink"
   | "rename"
   | "remove"
   | "removeDirectory"
@@ -42,6 +43,7 @@ export const ERRNOS_OF: Readonly<Record<CallKind, readonly Errno[]>> = {
   create: ["ENOSPC", "EIO", "EACCES", "EMFILE", "EINTR"],
   makeDirectory: ["ENOSPC", "EIO", "EACCES"],
   makeLink: ["ENOSPC", "EIO", "EACCES"],
+  makeHardLink: ["ENOSPC", "EIO", "EACCES"],
   rename: ["ENOSPC", "EIO", "EACCES"],
   // Copy-on-write file systems need room to remove, too.
   remove: ["ENOSPC", "EIO", "EACCES"],

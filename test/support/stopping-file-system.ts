@@ -97,6 +97,10 @@ export class StoppingFileSystem implements FileSystem {
     this.#step("makeLink", path);
     this.#fs.makeLink(target, path);
   }
+  makeHardLink(file: BytePath, path: BytePath): void {
+    this.#step("makeHardLink", path);
+    this.#fs.makeHardLink(file, path);
+  }
   rename(from: BytePath, to: BytePath): void {
     this.#step("rename", to);
     this.#fs.rename(from, to);

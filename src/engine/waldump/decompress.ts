@@ -1,12 +1,11 @@
 /**
- * Compressed WAL: gzip by Node's zlib, LZ4 frames by tde, zstd by zlib or a package. Nothing is held but what a
- * decoder needs, so memory does not grow with what comes out.
+ * Compressed WAL as archives keep it: what a name, or the bytes at its beginning, say of how it is compressed.
  */
-import { pipeline, Readable } from "node:stream";
-import zlib from "node:zlib";
-import { ByteStream } from "../../bytes/byte-stream.ts";
-import { decodeLz4Frames } from "../../compression/lz4-frame.ts";
-import { decodeZstdStream } from "./zstd.ts";
+import {
+  type CompressionMethod,
+  decompressed as decompressedBy,
+  type Parts,
+} from "../../compression/stream.ts";
 
 export const suffixes = [".gz", ".zst", ".lz4"] as const;
 export type Suffix = (typeof suffixes)[number];
@@ -14,20 +13,15 @@ export type Suffix = (typeof suffixes)[number];
 /** A compressed segment's name. */
 export const compressedNames: RegExp = /^[0-9A-F]{24}(?:\.partial)?\.(?:gz|zst|lz4)$/;
 
-type Parts = AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
+const METHODS: Readonly<Record<Suffix, CompressionMethod>> = {
+  ".gz": "gzip",
+  ".zst": "zstd",
+  ".lz4": "lz4",
+};
 
 /** @throws an error of the decoder, whose message says what is wrong with the data. */
-export async function* decompressed(parts: Parts, suffix: Suffix): AsyncGenerator<Uint8Array> {
-  switch (suffix) {
-    case ".gz":
-      yield* pipeline(Readable.from(parts), zlib.createGunzip(), () => undefined);
-      return;
-    case ".zst":
-      yield* decodeZstdStream(parts);
-      return;
-    case ".lz4":
-      yield* decodeLz4Frames(new ByteStream(parts));
-  }
+export function decompressed(parts: Parts, suffix: Suffix): AsyncGenerator<Uint8Array> {
+  return decompressedBy(METHODS[suffix], parts);
 }
 
 /** How bytes are compressed, by the marks at their beginning; undefined for anything else. */

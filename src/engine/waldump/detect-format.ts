@@ -8,7 +8,7 @@ import type { FileSystem } from "../../storage/file-system.ts";
 import { WAL_PAGE_BYTES, WAL_PAGE_HEADER } from "../../wal/page-header.ts";
 import { walFormatOf, walFormatOfMagic, type WalFormat } from "../../wal/wal-format.ts";
 import { anyWalFile, candidateDirectories } from "./locate.ts";
-import { openSegmentFile } from "./wal-files.ts";
+import { openSegmentFile, type WalKeys } from "./wal-files.ts";
 import { WaldumpError } from "./waldump-error.ts";
 
 /** Where no WAL tells: the newest major that is released. */
@@ -21,17 +21,18 @@ export interface DetectPlaces {
   readonly path: BytePath | undefined;
   readonly segments: readonly BytePath[];
   readonly pgdata: BytePath | undefined;
+  readonly keys: WalKeys;
 }
 
 /** Never fails: what is wrong with the files is found again, and said, when they are read. */
 export async function detectFormat(
   fs: FileSystem,
-  { path, segments, pgdata }: DetectPlaces,
+  { path, segments, pgdata, keys }: DetectPlaces,
 ): Promise<WalFormat | undefined> {
   for (const segment of segments) {
     const folder = path ?? (segment.includes("/") ? directoryOf(segment) : undefined);
     for (const directory of candidateDirectories(folder, pgdata)) {
-      const format = await formatOfFile(fs, directory, nameOf(segment));
+      const format = await formatOfFile(fs, directory, nameOf(segment), keys);
       if (format !== undefined) return format;
     }
   }
@@ -42,7 +43,7 @@ export async function detectFormat(
   ];
   for (const directory of directories) {
     const name = anyWalFile(fs, directory);
-    const format = name && (await formatOfFile(fs, directory, name));
+    const format = name && (await formatOfFile(fs, directory, name, keys));
     if (format !== undefined) return format;
   }
   return undefined;
@@ -61,9 +62,10 @@ async function formatOfFile(
   fs: FileSystem,
   directory: BytePath,
   name: BytePath,
+  keys: WalKeys,
 ): Promise<WalFormat | undefined> {
   try {
-    const file = await openSegmentFile(fs, directory, name);
+    const file = await openSegmentFile(fs, directory, name, keys);
     if (file === undefined) return undefined;
     try {
       const bytes = Buffer.alloc(PAGES_ASKED * WAL_PAGE_BYTES);

@@ -12,7 +12,7 @@ import { compressedNames } from "./decompress.ts";
 import type { Dialect } from "./dialect.ts";
 import { isZero, type LsnHalves, type WaldumpRequest } from "./request.ts";
 import { systemText } from "./system-text.ts";
-import { type OpenSegment, openSegmentFile } from "./wal-files.ts";
+import { type OpenSegment, openSegmentFile, type WalKeys } from "./wal-files.ts";
 import { usageProblem, WaldumpError } from "./waldump-error.ts";
 
 const WAL_FOLDER = "pg_wal" as BytePath;
@@ -34,6 +34,7 @@ export interface LocateContext {
   readonly dialect: Dialect;
   /** PGDATA of the environment. */
   readonly pgdata: BytePath | undefined;
+  readonly keys: WalKeys;
 }
 
 /** @throws {WaldumpError} with pg_waldump's message for whatever is missing or contradicts. */
@@ -59,7 +60,7 @@ async function locateSegments(
   request: WaldumpRequest,
   context: LocateContext,
 ): Promise<Omit<Location, "start"> & { start: LsnHalves }> {
-  const { fs, format } = context;
+  const { fs, format, keys } = context;
   const startName = nameOf(first);
   let path = request.path;
   if (path === undefined && first.includes("/")) {
@@ -85,7 +86,7 @@ async function locateSegments(
   if (last !== undefined) {
     const endName = nameOf(last);
     givenNames.push(endName);
-    const file = await openSegmentFile(fs, directory, endName);
+    const file = await openSegmentFile(fs, directory, endName, keys);
     if (file === undefined) {
       throw new WaldumpError(`could not open file "${displayPath(endName)}"`);
     }
@@ -153,11 +154,11 @@ export function candidateDirectories(
 async function segmentSizeIn(
   directory: BytePath,
   fileName: BytePath | undefined,
-  { fs, dialect }: LocateContext,
+  { fs, dialect, keys }: LocateContext,
 ): Promise<number | undefined> {
   const name = fileName ?? anyWalFile(fs, directory);
   if (name === undefined) return undefined;
-  const file = await openSegmentFile(fs, directory, name);
+  const file = await openSegmentFile(fs, directory, name, keys);
   if (file === undefined) return undefined;
   try {
     const page = Buffer.alloc(WAL_PAGE_BYTES);

@@ -2,16 +2,16 @@
  * --save-fullpage: every full-page image as a file of its own, decompressed. The names are pg_waldump's.
  */
 import { type BytePath, displayPath, directoryOf, joinPath } from "../../bytes/byte-path.ts";
+import { type DecodeZstd, loadZstd } from "../../compression/zstd.ts";
 import { writeAll } from "../../storage/file-io.ts";
 import type { FileSystem } from "../../storage/file-system.ts";
 import { blockAt } from "../../wal/decode-record.ts";
-import { type DecodeZstd, restoreImage } from "../../wal/full-page-image.ts";
+import { restoreImage } from "../../wal/full-page-image.ts";
 import { FORK_NAMES } from "../../wal/record-text.ts";
 import type { WalRecord } from "../../wal/record.ts";
 import type { WalFormat } from "../../wal/wal-format.ts";
 import { systemText } from "./system-text.ts";
 import { WaldumpError } from "./waldump-error.ts";
-import { loadZstd } from "./zstd.ts";
 
 /** pg_dir_create_mode and the mode of a new file: what is in a page is nobody else's business. */
 const DIRECTORY_MODE = 0o700;

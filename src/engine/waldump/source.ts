@@ -8,7 +8,7 @@ import type { ReadFailure } from "../../wal/read-outcome.ts";
 import type { SegmentBytes, SegmentSource } from "../../wal/segment-source.ts";
 import { parseWalFileName, walFileName } from "../../wal/wal-file-name.ts";
 import type { Location } from "./locate.ts";
-import { type OpenSegment, openSegmentFile } from "./wal-files.ts";
+import { type OpenSegment, openSegmentFile, type WalKeys } from "./wal-files.ts";
 import { WaldumpError } from "./waldump-error.ts";
 
 /** A source that fetches segments when it is asked to, and then has them at once. */
@@ -34,14 +34,16 @@ export class DirectorySource implements FetchingSource {
   readonly #fs: FileSystem;
   readonly #location: Location;
   readonly #follow: boolean;
+  readonly #keys: WalKeys;
   #high = -1;
   #low = -1;
   #segment: OpenSegment | undefined;
 
-  constructor(fs: FileSystem, location: Location, follow: boolean) {
+  constructor(fs: FileSystem, location: Location, follow: boolean, keys: WalKeys) {
     this.#fs = fs;
     this.#location = location;
     this.#follow = follow;
+    this.#keys = keys;
   }
 
   segment(high: number, low: number): SegmentBytes | undefined {
@@ -65,7 +67,7 @@ export class DirectorySource implements FetchingSource {
     const { directory, segmentBytes, timeline, givenNames } = this.#location;
     const name = walFileName({ timeline, high, low }, segmentBytes) as BytePath;
     for (let tries = 0; tries < APPEARANCE_TRIES; tries++) {
-      const segment = await openSegmentFile(this.#fs, directory, name);
+      const segment = await openSegmentFile(this.#fs, directory, name, this.#keys);
       if (segment !== undefined) return segment;
       if (!this.#follow) break;
       await setTimeout(APPEARANCE_WAIT_MS);
@@ -74,7 +76,7 @@ export class DirectorySource implements FetchingSource {
     for (const given of givenNames) {
       const named = parseWalFileName(given, segmentBytes);
       if (!given.startsWith(name) || named === undefined) continue;
-      const segment = await openSegmentFile(this.#fs, directory, given);
+      const segment = await openSegmentFile(this.#fs, directory, given, this.#keys);
       if (segment !== undefined) return segment;
     }
     throw new WaldumpError(`could not find file "${name}": No such file or directory`);

@@ -1,11 +1,13 @@
 /**
- * WAL segments as files of a directory: plain, `.partial`, or compressed as archives keep them. A compressed one is
- * held in memory whole, so of each kind there is one at a time.
+ * WAL segments as files of a directory: plain, `.partial`, or compressed or sealed as archives keep them. What is not
+ * plain is held in memory whole, so of each kind there is one at a time.
  */
 import { type BytePath, displayPath, joinPath } from "../../bytes/byte-path.ts";
-import { StorageError } from "../../errors.ts";
+import { KeyError, StorageError } from "../../errors.ts";
+import type { DataKeys } from "../../keyring/data-keys.ts";
 import type { FileSystem, OpenFile } from "../../storage/file-system.ts";
 import type { SegmentBytes } from "../../wal/segment-source.ts";
+import { beginsAsContainer, readSealedWal } from "../wal-archive/sealed-wal.ts";
 import { decompressed, type Suffix, suffixes } from "./decompress.ts";
 import { isMissing, systemText } from "./system-text.ts";
 import { WaldumpError } from "./waldump-error.ts";
@@ -15,19 +17,24 @@ export interface OpenSegment extends SegmentBytes {
   close(): void;
 }
 
+/** The keys of the keyring that was named, opened when the first encrypted file is met; undefined: none was named. */
+export type WalKeys = () => Promise<DataKeys | undefined>;
+
 /**
  * Opens a file of a directory for its WAL.
  * @param fileName - as it stands in the directory, or without the suffix of a compressed one.
  * @returns undefined where there is none.
- * @throws {WaldumpError} when the system refuses it.
+ * @throws {WaldumpError} when the system refuses it. @throws {KeyError} {IntegrityError} {FormatError} for a sealed one.
  */
 export async function openSegmentFile(
   fs: FileSystem,
   directory: BytePath,
   fileName: BytePath,
+  keys: WalKeys,
 ): Promise<OpenSegment | undefined> {
   const plain = openIfThere(fs, directory, fileName);
   if (plain !== undefined) {
+    if (beginsAsContainer(plain)) return inMemory(await unsealFile(plain, keys));
     const suffix = suffixes.find((known) => fileName.endsWith(known));
     return suffix === undefined ? plain : inMemory(await decompressFile(plain, fileName, suffix));
   }
@@ -84,6 +91,18 @@ async function decompressFile(file: OpenFile, fileName: BytePath, suffix: Suffix
     file.close();
   }
   return Buffer.concat(pieces);
+}
+
+async function unsealFile(file: OpenFile, keys: WalKeys): Promise<Buffer> {
+  try {
+    const opened = await keys();
+    if (opened !== undefined) return (await readSealedWal(file, opened)).content;
+    throw new KeyError(`"${displayPath(file.path)}" is encrypted, and no keyring is named`, {
+      hint: "Give --keyring or set TDE_KEYRING.",
+    });
+  } finally {
+    file.close();
+  }
 }
 
 const PART_BYTES = 2 ** 17;

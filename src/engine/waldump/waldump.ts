@@ -15,6 +15,7 @@ import { isZero, type LsnHalves, type WaldumpRequest } from "./request.ts";
 import { ImageSaver, prepareImageDirectory } from "./save-images.ts";
 import { DirectorySource } from "./source.ts";
 import { StreamSource } from "./stream.ts";
+import type { WalKeys } from "./wal-files.ts";
 import { usageProblem, WaldumpError } from "./waldump-error.ts";
 
 /** Where the WAL may be, before options have been read. */
@@ -63,7 +64,12 @@ export async function openWaldump(fs: FileSystem, places: WaldumpPlaces): Promis
           ? await streamPlace(stream, request, { format, dialect })
           : archive !== undefined
             ? await archivePlace(archive, request, { format, dialect })
-            : await directoryPlace(fs, request, { format, dialect, pgdata: places.pgdata });
+            : await directoryPlace(fs, request, {
+                format,
+                dialect,
+                pgdata: places.pgdata,
+                keys: places.keys,
+              });
       try {
         const saver =
           request.saveImages === undefined
@@ -89,13 +95,13 @@ interface Manners {
 async function directoryPlace(
   fs: FileSystem,
   request: WaldumpRequest,
-  context: Manners & { readonly pgdata: BytePath | undefined },
+  context: Manners & { readonly pgdata: BytePath | undefined; readonly keys: WalKeys },
 ): Promise<DumpPlace> {
   const location = await locate(request, { fs, ...context });
   return {
     ...context,
     ...location,
-    source: new DirectorySource(fs, location, request.follow),
+    source: new DirectorySource(fs, location, request.follow, context.keys),
   };
 }
 

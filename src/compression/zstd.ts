@@ -1,15 +1,18 @@
 /**
- * Decodes zstd: by Node's zlib where it can (from 22.15 on), else by fzstd, which is loaded only then.
+ * zstd: by Node's zlib where it can (from 22.15 on), else decoded by fzstd, which is loaded only then.
  */
 import { pipeline, Readable, type Transform } from "node:stream";
 import zlib from "node:zlib";
-import { FormatError } from "../../errors.ts";
-import type { DecodeZstd } from "../../wal/full-page-image.ts";
+import { FormatError, TdeError, UsageError } from "../errors.ts";
+
+/** Decodes zstd frames; gives exactly what they hold. @throws {FormatError} when they are damaged or hold more than the limit. */
+export type DecodeZstd = (packed: Buffer, limitBytes: number) => Buffer;
 
 /** What zlib has on newer Nodes than the one whose types are compiled against. */
 interface ZlibWithZstd {
   readonly zstdDecompressSync: (bytes: Uint8Array, options: { maxOutputLength: number }) => Buffer;
   createZstdDecompress(): Transform;
+  createZstdCompress(options: { chunkSize: number }): Transform;
 }
 
 /** A decoder of whole frames. @throws {FormatError} when they are damaged or hold more than the limit. */
@@ -71,11 +74,27 @@ export async function* decodeZstdStream(
   yield* ready;
 }
 
+/** Whether this Node compresses with zstd; every one decodes it. */
+export function compressesZstd(): boolean {
+  return nativeZstd() !== undefined;
+}
+
+/** @param chunkSizeBytes - what comes out at once. @throws {UsageError} where this Node cannot. */
+export function zstdCompressor(chunkSizeBytes: number): Transform {
+  const native = nativeZstd();
+  if (native !== undefined) return native.createZstdCompress({ chunkSize: chunkSizeBytes });
+  throw new UsageError(`Node.js ${process.version} does not compress with zstd`, {
+    hint: "Use Node.js 22.15 or newer, or --compress gzip.",
+  });
+}
+
 function nativeZstd(): ZlibWithZstd | undefined {
   return "createZstdDecompress" in zlib ? (zlib as unknown as ZlibWithZstd) : undefined;
 }
 
-function damaged(error: unknown): FormatError {
+/** What went wrong where the data comes from is not the decoder's to name. */
+function damaged(error: unknown): TdeError {
+  if (error instanceof TdeError) return error;
   const why = error instanceof Error ? error.message : String(error);
   return new FormatError(`damaged zstd data: ${why}`, { cause: error });
 }

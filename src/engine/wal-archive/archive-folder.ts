@@ -1,0 +1,148 @@
+/**
+ * What tde keeps in an archive of WAL beside the files that a server asks for: one folder, `tde.archive`. In it new
+ * files are made before they get their names, and a file says of which cluster the archive is. Everything in it may be
+ * lost: the next `tde wal archive` makes it anew.
+ */
+import { type BytePath, displayPath, joinPath, nameOf } from "../../bytes/byte-path.ts";
+import { randomBytes } from "../../crypto/primitives.ts";
+import { StateError, StorageError } from "../../errors.ts";
+import type { FileSystem, OpenFile } from "../../storage/file-system.ts";
+
+const FOLDER = "tde.archive";
+const NEW_SUFFIX = ".new";
+/** A file that nobody has written to for so long is left from an archiver that was killed. */
+const ABANDONED_AFTER_SECONDS = 600;
+/** What hard links fail with where a file system has none: POSIX's EPERM and what Linux, NFS, SMB and FUSE say. */
+const NO_HARD_LINKS = new Set(["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK", "EINVAL"]);
+
+export function archiveFolder(archive: BytePath): BytePath {
+  return joinPath(archive, FOLDER);
+}
+
+/** @throws {StateError} when there is no such directory: a mount that is missing must not look like an empty archive. */
+export function requireArchive(fs: FileSystem, archive: BytePath): void {
+  const kind = fs.statFollowing(archive)?.kind;
+  if (kind === "directory") return;
+  const what = kind === undefined ? "does not exist" : "is not a directory";
+  throw new StateError(`archive "${displayPath(archive)}" ${what}`, {
+    hint: "Make the directory, or mount it, and see that the server's user may write to it.",
+  });
+}
+
+/**
+ * Makes a file that appears whole under its own name, or not at all: written and synced in tde's folder, then linked.
+ * A crash leaves the name free, or on the whole file.
+ * @param write - fills the file. @param check - looks at it once more before it gets its name; throws where it is wrong.
+ * @returns false where the name is taken; what is there is not touched.
+ */
+export async function createWhole(
+  fs: FileSystem,
+  archive: BytePath,
+  path: BytePath,
+  mode: number,
+  write: (file: OpenFile) => void | Promise<void>,
+  check: (file: OpenFile) => void | Promise<void> = () => undefined,
+): Promise<boolean> {
+  const working = await writeNew(fs, archive, nameOf(path), mode, write, check);
+  try {
+    if (!giveName(fs, working, path)) return false;
+  } finally {
+    removeQuietly(fs, working);
+  }
+  fs.syncDirectory(archive);
+  return true;
+}
+
+/** As createWhole, for a file that takes the place of another. */
+export async function replaceWhole(
+  fs: FileSystem,
+  archive: BytePath,
+  path: BytePath,
+  mode: number,
+  write: (file: OpenFile) => void | Promise<void>,
+  check: (file: OpenFile) => void | Promise<void> = () => undefined,
+): Promise<void> {
+  const working = await writeNew(fs, archive, nameOf(path), mode, write, check);
+  try {
+    fs.rename(working, path);
+  } catch (error) {
+    removeQuietly(fs, working);
+    throw error;
+  }
+  fs.syncDirectory(archive);
+}
+
+async function writeNew(
+  fs: FileSystem,
+  archive: BytePath,
+  name: BytePath,
+  mode: number,
+  write: (file: OpenFile) => void | Promise<void>,
+  check: (file: OpenFile) => void | Promise<void>,
+): Promise<BytePath> {
+  const folder = prepareFolder(fs, archive);
+  const random = randomBytes(8).toString("hex");
+  const working = joinPath(folder, `${name}.${random}${NEW_SUFFIX}`);
+  const file = fs.create(working, mode);
+  try {
+    try {
+      await write(file);
+      file.sync();
+      await check(file);
+    } finally {
+      file.close();
+    }
+  } catch (error) {
+    removeQuietly(fs, working);
+    throw error;
+  }
+  return working;
+}
+
+/** Several archivers may write the same name at once: the first link wins. */
+function giveName(fs: FileSystem, working: BytePath, path: BytePath): boolean {
+  try {
+    fs.makeHardLink(working, path);
+    return true;
+  } catch (error) {
+    if (!(error instanceof StorageError) || error.errno === undefined) throw error;
+    if (error.errno === "EEXIST") return false;
+    if (!NO_HARD_LINKS.has(error.errno)) throw error;
+  }
+  // Without links the look and the rename are two steps, as in PostgreSQL's basic_archive.
+  if (fs.stat(path) !== undefined) return false;
+  fs.rename(working, path);
+  return true;
+}
+
+function prepareFolder(fs: FileSystem, archive: BytePath): BytePath {
+  const folder = archiveFolder(archive);
+  if (fs.stat(folder) === undefined) makeFolder(fs, archive, folder);
+  const oldest = Date.now() / 1000 - ABANDONED_AFTER_SECONDS;
+  for (const { name } of fs.readDirectory(folder)) {
+    if (!name.endsWith(NEW_SUFFIX)) continue;
+    const path = joinPath(folder, name);
+    // Should its archiver live after all, it finds its file gone, and the server calls it again.
+    if ((fs.stat(path)?.modifyTime ?? Infinity) < oldest) fs.remove(path);
+  }
+  return folder;
+}
+
+function makeFolder(fs: FileSystem, archive: BytePath, folder: BytePath): void {
+  try {
+    fs.makeDirectory(folder, ((fs.statFollowing(archive)?.mode ?? 0) & 0o770) | 0o700);
+  } catch (error) {
+    if (error instanceof StorageError && error.errno === "EEXIST") return;
+    throw error;
+  }
+  fs.syncDirectory(archive);
+}
+
+/** Cleans up after an error, which matters more than whatever goes wrong here. */
+function removeQuietly(fs: FileSystem, path: BytePath): void {
+  try {
+    fs.remove(path);
+  } catch {
+    // A later archiver removes it.
+  }
+}

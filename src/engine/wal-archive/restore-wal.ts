@@ -1,0 +1,99 @@
+/**
+ * `tde wal restore`: one file of an archive back to where a server wants it. The file has its name only after its last
+ * tag held: written beside it, synced, renamed, the directory synced.
+ */
+import { type BytePath, directoryOf, displayPath, nameOf } from "../../bytes/byte-path.ts";
+import { openSealedContent } from "../../datadir/sealed-content.ts";
+import { IntegrityError } from "../../errors.ts";
+import { walContext } from "../../format/container.ts";
+import type { DataKeys } from "../../keyring/data-keys.ts";
+import { fileParts, writeAll } from "../../storage/file-io.ts";
+import type { FileSystem } from "../../storage/file-system.ts";
+import { archivedKind } from "../../wal/wal-file-name.ts";
+import { requireArchive } from "./archive-folder.ts";
+import { beginsAsContainer, WAL_FILE_LIMIT_BYTES } from "./sealed-wal.ts";
+import { clusterOf } from "./wal-source.ts";
+
+export interface RestoreRequest {
+  /** The archive's path with %f at its end. */
+  readonly source: BytePath;
+  /** %p */
+  readonly target: BytePath;
+  /** Files that are not encrypted are copied; else they are refused: anybody could have put them there. */
+  readonly allowPlain: boolean;
+}
+
+/** `missing`: the archive has no such file, which ends a recovery in the ordinary way. */
+export type RestoreOutcome = "restored" | "restored-plain" | "missing";
+
+/** One at a time: the server asks for one file after the other, under one name. */
+const WORKING_SUFFIX = ".tdenew";
+
+/** @throws {StateError} {FormatError} {KeyError} {IntegrityError} {StorageError}: the target is then as it was. */
+export async function restoreWal(
+  fs: FileSystem,
+  keys: DataKeys,
+  { source, target, allowPlain }: RestoreRequest,
+): Promise<RestoreOutcome> {
+  requireArchive(fs, directoryOf(source));
+  // Servers ask for names that nobody ever archives, too.
+  if (archivedKind(nameOf(source)) === undefined || fs.stat(source) === undefined) return "missing";
+  const file = fs.open(source);
+  try {
+    const isSealed = beginsAsContainer(file);
+    if (!isSealed && !allowPlain) {
+      throw new IntegrityError(`"${displayPath(source)}" is not encrypted`, {
+        hint: "Anybody could have put it there. If it was archived before tde was used, give --allow-plain.",
+      });
+    }
+    const cluster = clusterOf(fs, target);
+    const content = isSealed
+      ? openSealedContent(file, WAL_FILE_LIMIT_BYTES, {
+          keys,
+          context: walContext(nameOf(source)),
+          systemIdentifier: cluster,
+        }).parts
+      : fileParts(fs, source)();
+    await writeWhole(fs, target, file.stat().mode, content);
+    return isSealed ? "restored" : "restored-plain";
+  } finally {
+    file.close();
+  }
+}
+
+async function writeWhole(
+  fs: FileSystem,
+  target: BytePath,
+  mode: number,
+  content: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+): Promise<void> {
+  const working = `${target}${WORKING_SUFFIX}` as BytePath;
+  fs.remove(working);
+  const to = fs.create(working, (mode & 0o640) | 0o600);
+  try {
+    try {
+      let position = 0;
+      for await (const part of content) {
+        writeAll(to, part, 0, part.length, position);
+        position += part.length;
+      }
+      to.sync();
+    } finally {
+      to.close();
+    }
+    fs.rename(working, target);
+  } catch (error) {
+    removeQuietly(fs, working);
+    throw error;
+  }
+  fs.syncDirectory(directoryOf(target));
+}
+
+/** What is decrypted already must not stay behind; the error matters more than whatever goes wrong here. */
+function removeQuietly(fs: FileSystem, path: BytePath): void {
+  try {
+    fs.remove(path);
+  } catch {
+    // The next restore removes it.
+  }
+}

@@ -1,0 +1,61 @@
+/**
+ * A sealed file of WAL, opened into memory: a segment for whoever reads its records, a history for whoever reads its
+ * lines.
+ */
+import { type BytePath, displayPath, nameOf } from "../../bytes/byte-path.ts";
+import { openSealedContent } from "../../datadir/sealed-content.ts";
+import { IntegrityError, TdeError } from "../../errors.ts";
+import {
+  CONTAINER_MAGIC,
+  type ContainerHeader,
+  fileContext,
+  walContext,
+} from "../../format/container.ts";
+import type { DataKeys } from "../../keyring/data-keys.ts";
+import { readUpTo } from "../../storage/file-io.ts";
+import type { OpenFile } from "../../storage/file-system.ts";
+
+/** The largest segment; histories are much smaller. */
+export const WAL_FILE_LIMIT_BYTES: number = 2 ** 30;
+
+/** Whether a file begins as a container does. What cannot be read is none: reading it says why. */
+export function beginsAsContainer(file: OpenFile): boolean {
+  const start = Buffer.alloc(CONTAINER_MAGIC.length);
+  try {
+    const count = readUpTo(file, start, 0, start.length, 0);
+    return count === start.length && start.equals(CONTAINER_MAGIC);
+  } catch (error) {
+    if (error instanceof TdeError) return false;
+    throw error;
+  }
+}
+
+export interface SealedWal {
+  readonly header: ContainerHeader;
+  readonly content: Buffer;
+}
+
+/**
+ * @param file - of an archive, or of the pg_wal of an encrypted data directory; stays open.
+ * @throws {FormatError} {KeyError} {IntegrityError} when it does not open, or is sealed as another file.
+ */
+export async function readSealedWal(file: OpenFile, keys: DataKeys): Promise<SealedWal> {
+  const { header, parts } = openSealedContent(file, WAL_FILE_LIMIT_BYTES, { keys });
+  const name = nameOf(file.path);
+  const expected = [walContext(name), fileContext(`pg_wal/${name}`)];
+  if (!expected.includes(header.context)) throw sealedAsAnother(file.path, header.context);
+  const content = Buffer.allocUnsafe(header.contentSizeBytes ?? WAL_FILE_LIMIT_BYTES);
+  let sizeBytes = 0;
+  for await (const part of parts) {
+    content.set(part, sizeBytes);
+    sizeBytes += part.length;
+  }
+  return { header, content: content.subarray(0, sizeBytes) };
+}
+
+function sealedAsAnother(path: BytePath, context: string): IntegrityError {
+  return new IntegrityError(
+    `"${displayPath(path)}" holds another file: it is "${displayPath(context)}"`,
+    { hint: "The file was moved or renamed. Give it its own name." },
+  );
+}
