@@ -3,18 +3,27 @@
  * the work.
  */
 import { Command, Option } from "commander";
-import { addKeyringOptions, addUnattendedSecretOptions } from "../options.ts";
+import type { BytePath } from "../../bytes/byte-path.ts";
+import {
+  addKeyringOptions,
+  addOutputOptions,
+  addSecretOptions,
+  addUnattendedSecretOptions,
+  addWorkOptions,
+} from "../options.ts";
 import { pathArgument } from "../raw-arguments.ts";
 
 export function walCommand(): Command {
-  const wal = new Command("wal").description("write-ahead log: encrypted archives").addHelpText(
-    "after",
-    `
+  const wal = new Command("wal")
+    .description("write-ahead log: encrypted archives and segments")
+    .addHelpText(
+      "after",
+      `
 Example, in postgresql.conf:
   archive_command = 'tde wal archive %p /archive/%f --keyring /etc/tde/app.keyring --key-file /etc/tde/kek.key'
   restore_command = 'tde wal restore /archive/%f %p --keyring /etc/tde/app.keyring --key-file /etc/tde/kek.key'`,
-  );
-  for (const command of [archive(), restore()]) wal.addCommand(command);
+    );
+  for (const command of [archive(), restore(), encrypt(), decrypt()]) wal.addCommand(command);
   return wal;
 }
 
@@ -60,6 +69,55 @@ instead of taking the rest of its WAL for missing.`,
     .action(async (...args: Parameters<typeof import("../wal-actions.ts").restore>) =>
       (await import("../wal-actions.ts")).restore(...args),
     );
+}
+
+const SEGMENTS = "a directory with segments, or some segments of one";
+
+function encrypt(): Command {
+  const command = new Command("encrypt")
+    .description("encrypt segments in place so that stock pg_waldump still reads their structure")
+    .argument("<path...>", SEGMENTS, collectArguments);
+  addCommonWalOptions(command);
+  return command
+    .addHelpText(
+      "after",
+      `
+Rows, index keys, full-page images and messages are encrypted; types, sizes and places of records stay
+readable. Each segment gets a sidecar, <segment>_tde, that has to stay beside it. No server takes such
+WAL: decrypt it first. An interrupted run is taken up by running the command again.
+
+Example:
+  tde wal encrypt /srv/wal-copy --keyring app.keyring --key-file kek.key`,
+    )
+    .action(async (...args: Parameters<typeof import("../wal-readable-actions.ts").encrypt>) =>
+      (await import("../wal-readable-actions.ts")).encrypt(...args),
+    );
+}
+
+function decrypt(): Command {
+  const command = new Command("decrypt")
+    .description("give segments back as they were before encrypt, bit for bit")
+    .argument("<path...>", SEGMENTS, collectArguments);
+  addCommonWalOptions(command);
+  return command
+    .addHelpText(
+      "after",
+      `
+Example:
+  tde wal decrypt /srv/wal-copy --keyring app.keyring --key-file kek.key`,
+    )
+    .action(async (...args: Parameters<typeof import("../wal-readable-actions.ts").decrypt>) =>
+      (await import("../wal-readable-actions.ts")).decrypt(...args),
+    );
+}
+
+function addCommonWalOptions(command: Command): void {
+  addSecretOptions(addKeyringOptions(command));
+  addOutputOptions(addWorkOptions(command, { writes: false }));
+}
+
+function collectArguments(value: string, before: readonly BytePath[] = []): readonly BytePath[] {
+  return [...before, pathArgument(value)];
 }
 
 /** A server has no terminal: nothing is asked. */
