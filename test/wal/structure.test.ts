@@ -10,6 +10,7 @@ import { createWalRecord, type WalRecord } from "../../src/wal/record.ts";
 import { readableParts } from "../../src/wal/structure/readable-parts.ts";
 import { RecordParts } from "../../src/wal/structure/record-parts.ts";
 import { type WalFormat, walFormatOf } from "../../src/wal/wal-format.ts";
+import { tablesOf } from "../support/format-document.ts";
 import { goldenRecords, MAJORS } from "./golden-records.ts";
 import { recordOf, textOf } from "./record-text-of.ts";
 
@@ -137,4 +138,62 @@ test("a count or a length that the record has no room for keeps nothing beyond t
       assert.equal(bounds.at(-1), Math.ceil(bytes.length / 8) * 8);
     }
   }
+});
+
+/** Rows of the table in docs/FORMAT.md that are ranges, and no words. */
+function documentedRows(): {
+  rmid: number;
+  info: number;
+  since: number;
+  main: string;
+  data0: string;
+}[] {
+  return (tablesOf("### Table of readable bytes")[0] ?? []).map(
+    ([rmgr = "", info = "", since = "", main = "", data0 = ""]) => ({
+      rmid: Number.parseInt(rmgr, 10),
+      info: Number.parseInt(info, 16),
+      since: Number(since),
+      main,
+      data0,
+    }),
+  );
+}
+
+const LENGTH = 120;
+
+/** Ranges as dots and ones. */
+function drawn(ranges: string): string {
+  const bytes = Array.from({ length: LENGTH }, () => "..");
+  if (ranges === "all") return "01".repeat(LENGTH);
+  if (ranges === "–" || ranges === "nothing") return bytes.join("");
+  for (const range of ranges.split(" ")) {
+    const [from = "", to = ""] = range.split("-");
+    bytes.fill("01", Number(from), to === "" ? LENGTH : Number(to));
+  }
+  return bytes.join("");
+}
+
+test("what stays readable of each type of record is what the table in FORMAT.md says", () => {
+  const rows = documentedRows();
+  assert.ok(rows.length > 150);
+  const isRanges = (text: string): boolean => /^(all|nothing|–|[\d -]+)$/.test(text);
+  let compared = 0;
+  for (const major of [13, 14, 15, 16, 17, 18, 19] as const) {
+    for (let rmid = 0; rmid <= 21; rmid++) {
+      for (let info = 0; info < 256; info += 16) {
+        const own = rows.filter((row) => row.rmid === rmid && row.info === info);
+        const since = own.findLast((row) => row.since <= major);
+        const masked = [1, 9, 10, 17].includes(rmid) && since === undefined;
+        if (masked || (since !== undefined && !isRanges(since.main))) continue;
+        const name = `${rmid} ${info.toString(16)} of ${major}`;
+        assert.equal(
+          readableMain(rmid, info, "01".repeat(LENGTH), major),
+          drawn(since?.main ?? "nothing"),
+          name,
+        );
+        compared++;
+      }
+    }
+  }
+  assert.ok(compared > 2000);
 });

@@ -90,7 +90,7 @@ export function walSlotDefect(slots: Buffer, at: number, maxEpoch: bigint): stri
 }
 
 /** Offsets in a slot of kind 6. */
-const CARRY = {
+export const CARRY = {
   kind: 0, //        u8
   headerBefore: 1, // u8
   count: 2, //       u16  1 to 30
