@@ -108,7 +108,7 @@ class EncryptionRun {
 
   /** The last one first. A task begins while those before it are still plain. */
   *tasks(signal: AbortSignal | undefined): Generator<{ task: Task; context: WalSegment }> {
-    for (const segment of [...this.#todo].reverse()) {
+    for (const segment of [...this.#todo].toReversed()) {
       signal?.throwIfAborted();
       const surroundings = this.#surroundings(segment);
       this.#plainLeads.set(segment, this.#readLead(segment.path));
