@@ -4,13 +4,13 @@
  * taken after the last moment of the files would see; what a prepared transaction did is not in it.
  *
  * Catalog pages of an encrypted directory are used only after their tags held. That they are the newest ones, and
- * that pg_filenode.map and pg_xact, which stay readable, are genuine, only tde verify proves. So names are good for
- * messages, and for finding what the user means; what a command then does with the files rests on its own checks.
+ * that pg_filenode.map and pg_xact, which stay readable, are genuine, only the manifest proves: who acts on names reads
+ * through `WitnessedFiles`, and holds those against it first.
  */
 import type { Datadir } from "../datadir/datadir.ts";
 import type { RelationFolder } from "../datadir/relation-path.ts";
 import { FormatError, TdeError } from "../errors.ts";
-import type { FileSystem } from "../storage/file-system.ts";
+import type { FileReader } from "../storage/file-system.ts";
 import { type CatalogLayout, readCatalogLayout } from "./catalog-layout.ts";
 import { DatabaseCatalog } from "./database-catalog.ts";
 import {
@@ -30,7 +30,7 @@ import { TransactionFiles } from "./transaction-files.ts";
  * does not hold. @throws {FormatError} when they are damaged, or not as PostgreSQL's. @throws {StorageError}.
  * Whichever it is: paths still work, and the caller says so.
  */
-export function openCatalog(fs: FileSystem, datadir: Datadir, unsealing: Unsealing = {}): Catalog {
+export function openCatalog(fs: FileReader, datadir: Datadir, unsealing: Unsealing = {}): Catalog {
   const files = new StoredFiles(fs, datadir, unsealing);
   const transactions = new TransactionFiles(fs, datadir);
   const layout = readLayoutOfAnyDatabase(files, transactions);

@@ -155,7 +155,13 @@ export class DatabaseCatalog {
     return [...family].map((index) => this.relationAt(index));
   }
 
-  private relationAt(index: number): CatalogRelation {
+  /** Of a TOAST table its owner's index, of an index its table's; undefined for all others. */
+  ownerIndexOf(index: number): number | undefined {
+    return this.table.ownerOf(index);
+  }
+
+  /** @param index - 0 to `count - 1`, in the order of pg_class. */
+  relationAt(index: number): CatalogRelation {
     const numbers = this.table.at(index);
     const { oid, schemaOid, accessMethodOid, tablespaceOid, relfilenumber, toastOid } = numbers;
     const { isShared, isPartition, ownerOid } = numbers;

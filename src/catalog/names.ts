@@ -121,7 +121,7 @@ export class RelationNames {
 }
 
 /** Schemas whose relations are meant only where the schema is named: the catalogs, and what the server makes itself. */
-const SYSTEM_SCHEMA = /^(?:pg_.*|information_schema)$/s;
+export const SYSTEM_SCHEMA: RegExp = /^(?:pg_.*|information_schema)$/s;
 
 function fitsPattern({ schema, name }: RelationPattern, relation: CatalogRelation): boolean {
   if (!name.fits(relation.name)) return false;

@@ -15,7 +15,7 @@ import { FormatError, StateError } from "../errors.ts";
 import type { ScopedRelation } from "../format/scope.ts";
 import { parseRelationMap } from "../postgres/relation-map.ts";
 import { readWholeFile } from "../storage/file-io.ts";
-import type { FileSystem } from "../storage/file-system.ts";
+import type { FileReader } from "../storage/file-system.ts";
 import { CATALOGS, type CatalogName } from "./catalog-layout.ts";
 
 /** More than the map of any major has. */
@@ -31,7 +31,7 @@ export type RelationMap = ReadonlyMap<number, number>;
 
 /** @throws {FormatError} when it is damaged. @throws {StorageError} when it is not there. */
 export function readRelationMap(
-  fs: FileSystem,
+  fs: FileReader,
   datadir: Datadir,
   folder: RelationFolder,
 ): RelationMap {
@@ -57,7 +57,7 @@ export function mappedCatalog(
  * Folders of databases that have a map, template1's first: it is there in almost every cluster, and small.
  * @throws {StateError} when there is none.
  */
-export function databaseFolders(fs: FileSystem, datadir: Datadir): RelationFolder[] {
+export function databaseFolders(fs: FileReader, datadir: Datadir): RelationFolder[] {
   const folders: RelationFolder[] = [];
   const collect = (tablespaceOid: number, ...path: string[]): void => {
     const parent = joinPath(datadir.root, ...path);

@@ -19,7 +19,7 @@ import { type ScopedRelation, scopeFilter } from "../format/scope.ts";
 import type { DataKeys } from "../keyring/data-keys.ts";
 import { PAGE_HEADER } from "../postgres/page.ts";
 import { readExactly, withFile } from "../storage/file-io.ts";
-import type { FileSystem, OpenFile } from "../storage/file-system.ts";
+import type { FileReader, OpenFile } from "../storage/file-system.ts";
 
 /** What opens sealed files. */
 export interface Unsealing {
@@ -43,13 +43,13 @@ export type TakePage = (page: Buffer, where: string) => boolean;
 const NO_LIMIT = 2n ** 64n - 1n;
 
 export class StoredFiles {
-  readonly fs: FileSystem;
+  readonly fs: FileReader;
   readonly datadir: Datadir;
   private readonly unsealing: Unsealing;
   private chunk: Chunk | undefined;
   private busy = false;
 
-  constructor(fs: FileSystem, datadir: Datadir, unsealing: Unsealing) {
+  constructor(fs: FileReader, datadir: Datadir, unsealing: Unsealing) {
     this.fs = fs;
     this.datadir = datadir;
     this.unsealing = unsealing;

@@ -1,6 +1,6 @@
 /**
  * What became of transactions, from pg_xact and pg_multixact of a data directory. These files are never encrypted;
- * their bytes are taken as they are, since tde verify is what authenticates them.
+ * their bytes are taken as they are: it is the manifest that they are held against, by whoever reads the catalog.
  */
 import type { BytePath } from "../bytes/byte-path.ts";
 import { joinPath } from "../bytes/byte-path.ts";
@@ -20,7 +20,7 @@ import {
 import { factsOf } from "../postgres/version.ts";
 import type { TransactionStates } from "../postgres/visibility.ts";
 import { readUpTo, withFile } from "../storage/file-io.ts";
-import type { FileSystem } from "../storage/file-system.ts";
+import type { FileReader } from "../storage/file-system.ts";
 
 /** Bytes of a file read at once; statuses of neighbours are asked for together. */
 const BLOCK_BYTES = 8192;
@@ -31,11 +31,11 @@ const MOST_MEMBERS = 2 ** 20;
 const FIRST_MULTIXACT = 1;
 
 export class TransactionFiles implements TransactionStates {
-  private readonly fs: FileSystem;
+  private readonly fs: FileReader;
   private readonly datadir: Datadir;
   private readonly blocks: Map<string, Buffer> = new Map();
 
-  constructor(fs: FileSystem, datadir: Datadir) {
+  constructor(fs: FileReader, datadir: Datadir) {
     this.fs = fs;
     this.datadir = datadir;
   }

@@ -10,6 +10,7 @@ import { encryptDatadirCommand } from "./commands/encrypt-datadir.ts";
 import { infoCommand } from "./commands/info.ts";
 import { inspectCommand } from "./commands/inspect.ts";
 import { keyringCommand } from "./commands/keyring.ts";
+import { lsCommand } from "./commands/ls.ts";
 import { recoverCommand } from "./commands/recover.ts";
 import { rotateCommand } from "./commands/rotate.ts";
 import { syncCommand } from "./commands/sync.ts";
@@ -30,6 +31,7 @@ const commands: readonly (() => Command)[] = [
   rotateCommand,
   recoverCommand,
   infoCommand,
+  lsCommand,
   inspectCommand,
   keyringCommand,
   walCommand,

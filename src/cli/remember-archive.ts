@@ -5,7 +5,7 @@ import type { BytePath } from "../bytes/byte-path.ts";
 import { TdeError } from "../errors.ts";
 import { type KeyLoads, sumOfLoads } from "../keyring/key-load.ts";
 import { formatTime } from "../keyring/keyring-file.ts";
-import { rememberDirectory, updateState } from "../keyring/state.ts";
+import { ARCHIVE_ROOT, rememberDirectory, updateState } from "../keyring/state.ts";
 import type { OpenedKeyring } from "./open-keyring.ts";
 import type { Output } from "./output.ts";
 
@@ -19,10 +19,6 @@ export interface SeenArchive {
   readonly load?: KeyLoads | undefined;
 }
 
-/** An archive has no manifest, and so neither epochs nor a root. */
-const NO_EPOCH = 0n;
-const NO_ROOT = "0".repeat(64);
-
 /** Warns where that is not possible: the archive itself is not to wait for it. */
 export async function rememberArchive(
   { keyring, dataKeys, statePath }: OpenedKeyring,
@@ -33,12 +29,13 @@ export async function rememberArchive(
   try {
     const place = { fs, path: statePath, command };
     updateState(place, dataKeys, keyring.file.generation, (content) => {
-      const before = content.directories.get(archiveId)?.load ?? new Map();
-      const joined = sumOfLoads([before, new Map([[dataKeys.currentKeyId, NOTHING]])]);
+      const before = content.directories.get(archiveId);
+      const current = new Map([[dataKeys.currentKeyId, NOTHING]]);
+      const joined = sumOfLoads([before?.load ?? new Map(), current]);
       return rememberDirectory(content, {
         id: archiveId,
-        epoch: NO_EPOCH,
-        root: NO_ROOT,
+        epoch: (before?.epoch ?? 0n) + 1n,
+        root: ARCHIVE_ROOT,
         time: formatTime(new Date()),
         path: fs.realPath(path),
         load: load ?? joined,

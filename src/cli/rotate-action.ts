@@ -21,7 +21,7 @@ import {
   type SecretFlags,
   type WorkFlags,
 } from "./options.ts";
-import { createOutput } from "./output.ts";
+import { createOutput, type Output } from "./output.ts";
 import { formatBytes } from "./progress.ts";
 
 export interface RotateFlags
@@ -35,11 +35,13 @@ export interface RotateFlags
     KeyLimitFlags {
   readonly all?: boolean | undefined;
   readonly fromKey?: number | undefined;
+  readonly wal?: BytePath | undefined;
   readonly acceptOlder?: boolean | undefined;
 }
 
 export async function rotate(positional: BytePath | undefined, flags: RotateFlags): Promise<void> {
   const output = createOutput(flags);
+  if (flags.wal !== undefined) return await rotateWal(flags.wal, positional, flags, output);
   const root = dataDirectoryFrom(flags, positional);
   const request = requestFrom(flags);
   const command = "tde rotate";
@@ -56,6 +58,22 @@ export async function rotate(positional: BytePath | undefined, flags: RotateFlag
   if (flags.format === "json") output.json(toJson(report));
   else output.result(toText(report));
   await warnPastKeyLimit(opened, output);
+}
+
+async function rotateWal(
+  archive: BytePath,
+  datadir: BytePath | undefined,
+  flags: RotateFlags,
+  output: Output,
+): Promise<void> {
+  // PGDATA in the environment names none: an archive may be rotated beside a server.
+  if (datadir !== undefined || flags.pgdata !== undefined || !selectsEverything(scopeFrom(flags))) {
+    throw new UsageError("--wal names an archive, and goes with no data directory or relation", {
+      hint: "Rotate each of them by a command of its own.",
+    });
+  }
+  const { rotateWalArchive } = await import("./wal-rotate-action.ts");
+  await rotateWalArchive(archive, flags, output);
 }
 
 /** @throws {UsageError} when not exactly one thing is asked for. */

@@ -2,10 +2,8 @@
  * Runs `tde waldump`. It stands in for pg_waldump: options, words and exit codes are that program's, so it takes its
  * arguments apart itself and reports its errors itself.
  */
-import { writeSync } from "node:fs";
 import { TdeError } from "../errors.ts";
 import type { Dialect } from "../engine/waldump/dialect.ts";
-import type { DumpOutput } from "../engine/waldump/dump.ts";
 import type { WalKeys } from "../engine/waldump/wal-files.ts";
 import { openWaldump } from "../engine/waldump/waldump.ts";
 import { usageProblem, WaldumpError } from "../engine/waldump/waldump-error.ts";
@@ -16,6 +14,7 @@ import { getopt, type GetoptEvent } from "./getopt.ts";
 import { createOutput } from "./output.ts";
 import { packageVersion } from "./package-version.ts";
 import { pathArgument, rawEnvironment } from "./raw-arguments.ts";
+import { writeToStandardOutput } from "./standard-output.ts";
 import {
   GetoptError,
   keyringFlagsOf,
@@ -57,7 +56,11 @@ export async function runWaldump(args: readonly string[]): Promise<number> {
       process.stdout.write(request.rmgrs.map((name) => `${name}\n`).join(""));
       return 0;
     }
-    await opened.run(request, standardOutput(interrupt.stopped));
+    await opened.run(request, {
+      stopped: interrupt.stopped,
+      note: say,
+      write: writeToStandardOutput,
+    });
     return 0;
   } catch (error) {
     report(error, opened.dialect);
@@ -112,32 +115,6 @@ function say(message: string): void {
 
 function sayHint({ labelsHint }: Dialect): void {
   process.stderr.write(labelsHint ? `${NAME}: hint: ${HELP_POINTER}\n` : `${HELP_POINTER}\n`);
-}
-
-const STDOUT = 1;
-const RETRY_WAIT_MS = 5;
-
-/** Writes at once, so that memory does not fill with what a slow reader has yet to take. */
-function standardOutput(stopped: () => boolean): DumpOutput {
-  const pause = new Int32Array(new SharedArrayBuffer(4));
-  return {
-    stopped,
-    note: say,
-    write: (bytes) => {
-      for (let done = 0; done < bytes.length;) {
-        try {
-          done += writeSync(STDOUT, bytes, done);
-        } catch (error) {
-          const { code } = error as NodeJS.ErrnoException;
-          if (code === "EPIPE") return false;
-          // Another process has made the pipe non-blocking.
-          if (code !== "EAGAIN") throw error;
-          Atomics.wait(pause, 0, 0, RETRY_WAIT_MS);
-        }
-      }
-      return true;
-    },
-  };
 }
 
 /** The first interrupt ends the reading; statistics of what was read so far are printed. */

@@ -89,13 +89,13 @@ export function resealFile(
   fs: FileSystem,
   from: BytePath,
   to: OpenFile,
-  options: SealFileOptions,
+  options: SealFileOptions & { readonly decompresses?: boolean | undefined },
 ): SealedFile {
   const header = containerHeaderOf(fs, from);
   if (header === undefined) throw new FormatError(`"${displayPath(from)}" is no sealed file`);
-  const { contentSizeBytes, chunkSizeBytes } = header;
+  const { contentSizeBytes, chunkSizeBytes, compression } = header;
   const parts = unsealedParts(fs, from, options);
-  return sealParts(parts, contentSizeBytes, to, { ...options, chunkSizeBytes });
+  return sealParts(parts, contentSizeBytes, to, { ...options, chunkSizeBytes, compression });
 }
 
 /** As sealFile, for content in memory, such as the target of a symbolic link. */
@@ -319,7 +319,7 @@ function sealParts(
   parts: Iterable<Uint8Array>,
   contentSizeBytes: number | undefined,
   to: OpenFile,
-  options: SealFileOptions,
+  options: SealFileOptions & { readonly compression?: Compression | undefined },
 ): SealedFile {
   const writer = new SealedFileWriter(to, { ...options, contentSizeBytes });
   for (const part of parts) writer.take(part);

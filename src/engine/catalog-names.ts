@@ -1,13 +1,15 @@
 /**
  * What names of relations, databases and tablespaces stand for in a data directory, as its own catalog says: the parts
- * of a scope. A relation means all of its family, since its rows stand in its TOAST table and its indexes, too.
+ * of a scope. A relation means all of its family, since its rows stand in its TOAST table and its indexes, too. In an
+ * encrypted directory no name is used before the files that told it were held against the manifest.
  */
 import type { BytePath } from "../bytes/byte-path.ts";
 import { type Catalog, openCatalog } from "../catalog/catalog.ts";
 import { findDatabases, findRelations, findTablespaces } from "../catalog/names.ts";
+import { WitnessedFiles } from "../catalog/witnessed-files.ts";
 import type { Datadir } from "../datadir/datadir.ts";
 import { StorageError, UsageError } from "../errors.ts";
-import type { ManifestHeader } from "../format/manifest-header.ts";
+import type { Manifest } from "../format/manifest.ts";
 import type { ScopePart } from "../format/scope.ts";
 import type { DataKeys } from "../keyring/data-keys.ts";
 import type { EngineContext } from "./context.ts";
@@ -16,35 +18,77 @@ import type { ScopeNames } from "./select-scope.ts";
 export interface CatalogNamesOptions {
   /** Undefined: names can be read only where the catalogs are plain. */
   readonly keys: DataKeys | undefined;
-  /** Authenticated; undefined where there is none, or a run was interrupted. */
-  readonly manifest: ManifestHeader | undefined;
+  /** What the catalog's files must be as; undefined where there is none, or a run was interrupted. */
+  readonly manifest: Manifest | undefined;
   /** A relation means its partitions, too. */
   readonly withPartitions: boolean | undefined;
 }
 
 /** The catalog is opened when the first name is looked up, and then once. */
 export function catalogNames(
-  { fs, notice }: EngineContext,
+  engine: EngineContext,
   datadir: Datadir,
-  { keys, manifest, withPartitions = false }: CatalogNamesOptions,
+  { withPartitions = false, ...facts }: CatalogNamesOptions,
 ): () => ScopeNames {
-  let catalog: Catalog | undefined;
-  const open = (): Catalog => {
-    const opened = openCatalog(fs, datadir, { keys, manifest });
-    if (opened.mayBeStale) {
-      notice(
-        "the server was not shut down cleanly: names are those of its last state on disk, which may be stale",
-      );
-    }
-    return opened;
+  let held: HeldCatalog | undefined;
+  const ask: AskCatalog = (question) => {
+    held ??= new HeldCatalog(engine, datadir, facts);
+    return held.ask(question);
   };
-  return () => ({
+  return () => namesIn(ask, withPartitions);
+}
+
+/** Opens the catalog when it is first asked. */
+type AskCatalog = <T>(question: (catalog: Catalog) => T) => T;
+
+export function namesIn(ask: AskCatalog, withPartitions: boolean): ScopeNames {
+  return {
     partsOf: (kind, text) =>
-      sayingThatPathsWork(() => {
-        catalog ??= open();
-        return PARTS_OF[kind](catalog, nameFrom(text), withPartitions);
-      }),
-  });
+      sayingThatPathsWork(() =>
+        ask((catalog) => PARTS_OF[kind](catalog, nameFrom(text), withPartitions)),
+      ),
+  };
+}
+
+/** A catalog whose answers are given only after its files were held against the manifest, where there is one. */
+export class HeldCatalog {
+  private readonly witnessed: WitnessedFiles | undefined;
+  private readonly manifest: Manifest | undefined;
+  private readonly open: () => Catalog;
+  private catalog: Catalog | undefined;
+
+  constructor(
+    { fs, notice }: EngineContext,
+    datadir: Datadir,
+    { keys, manifest }: Omit<CatalogNamesOptions, "withPartitions">,
+  ) {
+    this.witnessed = manifest === undefined ? undefined : new WitnessedFiles(fs, datadir);
+    this.manifest = manifest;
+    // Without keys the manifest is hearsay, and would only stand in the way of what is plain.
+    const header = keys === undefined ? undefined : manifest?.header;
+    this.open = () => {
+      const opened = openCatalog(this.witnessed ?? fs, datadir, { keys, manifest: header });
+      if (opened.mayBeStale) {
+        notice(
+          "the server was not shut down cleanly: names are those of its last state on disk, which may be stale",
+        );
+      }
+      return opened;
+    };
+  }
+
+  /**
+   * @throws as the catalog does, unless its files are not those of the manifest: then {IntegrityError}, for whatever
+   * they seem to say may be what someone else put there.
+   */
+  ask<T>(question: (catalog: Catalog) => T): T {
+    try {
+      this.catalog ??= this.open();
+      return question(this.catalog);
+    } finally {
+      if (this.manifest !== undefined) this.witnessed?.assertAsIn(this.manifest);
+    }
+  }
 }
 
 /** The other errors of the catalog say so themselves. */

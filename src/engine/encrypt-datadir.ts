@@ -10,7 +10,6 @@ import { type Datadir, openDatadir } from "../datadir/datadir.ts";
 import { assertNotInUse } from "../datadir/in-use.ts";
 import type { WalkEntry } from "../datadir/walk.ts";
 import { IntegrityError, StateError, UsageError } from "../errors.ts";
-import type { ManifestHeader } from "../format/manifest-header.ts";
 import type { Manifest } from "../format/manifest.ts";
 import {
   isSameScope,
@@ -132,13 +131,9 @@ export function selectedScope(
 }
 
 /** What the manifest says of files that no interrupted run is changing. */
-function settledManifest(
-  fs: FileSystem,
-  { root }: Datadir,
-  keys: DataKeys,
-): ManifestHeader | undefined {
+function settledManifest(fs: FileSystem, { root }: Datadir, keys: DataKeys): Manifest | undefined {
   if (!hasManifest(fs, root) || hasJournal(fs, root)) return undefined;
-  return openAuthenticManifest(fs, root, keys).header;
+  return openAuthenticManifest(fs, root, keys);
 }
 
 /** Takes up an interrupted encryption of a locked directory and brings it to its end. */

@@ -42,7 +42,7 @@ export function selectionOf(
   const scope = selectScope(known, named, {
     names: catalogNames(engine, datadir, {
       keys,
-      manifest: manifest.header,
+      manifest,
       withPartitions: named.withPartitions,
     }),
     limitBytes: SELECTION_LIMIT_BYTES,

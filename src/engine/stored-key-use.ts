@@ -7,7 +7,7 @@ import type { Datadir } from "../datadir/datadir.ts";
 import { containerHeaderOf } from "../datadir/sealed-file.ts";
 import { walkDatadir } from "../datadir/walk.ts";
 import { parseSidecarPage, slotOffset, slotsPerPage } from "../format/sidecar-page.ts";
-import { readSlotFields, SLOT_KIND } from "../format/slot.ts";
+import { readSlotFields, SLOT_KIND, type SlotFields } from "../format/slot.ts";
 import { addLoad, type KeyLoad, type KeyLoads } from "../keyring/key-load.ts";
 import { readUpTo, withFile } from "../storage/file-io.ts";
 import type { FileSystem, OpenFile } from "../storage/file-system.ts";
@@ -28,7 +28,11 @@ export function storedKeyUse(fs: FileSystem, datadir: Datadir): StoredKeyUse {
   for (const { path, kind, classification } of walkDatadir(fs, datadir.root, datadir)) {
     const full = joinPath(datadir.root, path);
     if (classification.class === "sidecar") {
-      const keyringId = withFile(fs, full, (file) => addSidecar(file, page, load));
+      const keyringId = withFile(fs, full, (file) =>
+        readUsedSlots(file, page, ({ keyId, lengthBytes }) =>
+          addLoad(load, keyId, { pages: 1, bytes: lengthBytes }),
+        ),
+      );
       if (keyringId === undefined) continue;
       keyringIds.add(keyringId);
       sealedFiles++;
@@ -44,11 +48,15 @@ export function storedKeyUse(fs: FileSystem, datadir: Datadir): StoredKeyUse {
 }
 
 /**
- * Counts what each slot is under.
+ * Reads the used slots of a sidecar, up to what is no sidecar page.
  * @param page - of the cluster's block size, to read into.
  * @returns the keyring of its first page; undefined where there is none.
  */
-function addSidecar(file: OpenFile, page: Buffer, load: Map<number, KeyLoad>): string | undefined {
+export function readUsedSlots(
+  file: OpenFile,
+  page: Buffer,
+  take: (slot: SlotFields) => void,
+): string | undefined {
   let keyringId: string | undefined;
   for (let position = 0; ; position += page.length) {
     if (readUpTo(file, page, 0, page.length, position) < page.length) return keyringId;
@@ -56,8 +64,8 @@ function addSidecar(file: OpenFile, page: Buffer, load: Map<number, KeyLoad>): s
     if (typeof head === "string") return keyringId;
     keyringId ??= head.keyringId;
     for (let slot = 0; slot < slotsPerPage(page.length); slot++) {
-      const { kind, keyId, lengthBytes } = readSlotFields(page, slotOffset(slot));
-      if (kind !== SLOT_KIND.unused) addLoad(load, keyId, { pages: 1, bytes: lengthBytes });
+      const fields = readSlotFields(page, slotOffset(slot));
+      if (fields.kind !== SLOT_KIND.unused) take(fields);
     }
   }
 }

@@ -178,12 +178,10 @@ class Verification {
     const onDisk = relationsOnDisk(fs, datadir);
     const known = manifest === undefined ? onDisk : relationsOfManifest(onDisk, manifest);
     const { withPartitions } = options.scope;
-    // Without keys the manifest is hearsay, and would only stand in the way.
-    const header = keyContext === undefined ? undefined : manifest?.header;
     this.selected = selectScope(known, options.scope, {
       names: catalogNames(engine, datadir, {
         keys: keyContext?.keys,
-        manifest: header,
+        manifest,
         withPartitions,
       }),
       limitBytes: undefined,

@@ -42,7 +42,7 @@ import {
   serializeKeyringFile,
 } from "./keyring-file.ts";
 import { readPrivateFile } from "./private-file.ts";
-import { directoriesUsing, requireNewestKeyring, type State } from "./state.ts";
+import { ARCHIVE_ROOT, directoriesUsing, requireNewestKeyring, type State } from "./state.ts";
 
 /** Where a keyring is, and what works on it (for the lock's message to others). */
 export interface KeyringPlace {
@@ -258,7 +258,7 @@ export class Keyring {
       const named = users.map(({ id, path }) => `${id}, last seen at "${displayPath(path)}"`);
       const what = users.length === 1 ? "directory" : `${users.length} directories:`;
       throw new StateError(`key ${keyId} is used by ${what} ${named.join("; ")}`, {
-        hint: `Run "tde rotate --from-key ${keyId} -D ${displayPath(first.path)}" first, on each of them; "tde keyring forget-directory" takes one off the list that is gone for good.`,
+        hint: `Run "tde rotate --from-key ${keyId} ${first.root === ARCHIVE_ROOT ? "--wal" : "-D"} ${displayPath(first.path)}" first, on each of them; "tde keyring forget-directory" takes one off the list that is gone for good.`,
       });
     }
   }

@@ -150,6 +150,12 @@ export function rememberDirectory(
   return { ...content, directories, keyLoad: sumOfLoads([content.keyLoad, more]) };
 }
 
+/**
+ * Stands where a directory has its manifest's root. An archive of WAL has no manifest: its epoch only counts how often it
+ * was remembered.
+ */
+export const ARCHIVE_ROOT: string = "0".repeat(64);
+
 /** A change for `updateState`: the directory was decrypted, and no key protects anything in it any more. */
 export function releaseDirectory(content: StateContent, directoryId: string): StateContent {
   const seen = content.directories.get(directoryId);

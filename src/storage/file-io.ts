@@ -3,7 +3,7 @@
  */
 import { type BytePath, displayPath } from "../bytes/byte-path.ts";
 import { FormatError, StorageError } from "../errors.ts";
-import type { FileSystem, OpenFile } from "./file-system.ts";
+import type { FileReader, OpenFile } from "./file-system.ts";
 
 /** Reads until `length` bytes are there or the file ends; returns how many were read. */
 export function readUpTo(
@@ -66,7 +66,7 @@ const SMALL_FILE_BYTES = 4095;
  * The whole content of a small file.
  * @throws {FormatError} when it is larger than `limitBytes`.
  */
-export function readWholeFile(fs: FileSystem, path: BytePath, limitBytes: number): Buffer {
+export function readWholeFile(fs: FileReader, path: BytePath, limitBytes: number): Buffer {
   const file = fs.open(path);
   try {
     const { sizeBytes } = file.stat();
@@ -94,7 +94,7 @@ export function readWholeFile(fs: FileSystem, path: BytePath, limitBytes: number
 const PART_BYTES = 2 ** 18;
 
 /** A file's bytes from the beginning, read anew for each pass; a part is valid until the next one is taken. */
-export function fileParts(fs: FileSystem, path: BytePath): () => Generator<Uint8Array> {
+export function fileParts(fs: FileReader, path: BytePath): () => Generator<Uint8Array> {
   return function* read(): Generator<Uint8Array> {
     const file = fs.open(path);
     try {
@@ -112,7 +112,7 @@ export function fileParts(fs: FileSystem, path: BytePath): () => Generator<Uint8
 }
 
 /** Opens a file for reading, hands it over, and closes it whatever happens. */
-export function withFile<T>(fs: FileSystem, path: BytePath, use: (file: OpenFile) => T): T {
+export function withFile<T>(fs: FileReader, path: BytePath, use: (file: OpenFile) => T): T {
   const file = fs.open(path);
   try {
     return use(file);

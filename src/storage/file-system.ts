@@ -86,3 +86,6 @@ export interface FileSystem {
   /** What is left for this user on the file system of `path`. */
   freeBytes(path: BytePath): number;
 }
+
+/** The part of it that reads files by name, for code that does no more. */
+export type FileReader = Pick<FileSystem, "stat" | "statFollowing" | "readDirectory" | "open">;

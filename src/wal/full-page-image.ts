@@ -29,6 +29,7 @@ export function restoreImage(
   if (size < holeOffset) {
     return `could not restore image at ${lsn} with invalid state, block ${blockId}`;
   }
+  const undecodable = `could not decompress image at ${lsn}, block ${blockId}`;
   let content: Buffer;
   try {
     content = decompressImage(
@@ -38,8 +39,10 @@ export function restoreImage(
       decodeZstd,
     );
   } catch {
-    return `could not decompress image at ${lsn}, block ${blockId}`;
+    return undecodable;
   }
+  // Damaged data may well decode, to less than there was: what is missing is not made up.
+  if (content.length !== size) return undecodable;
   const page = Buffer.alloc(BLOCK_BYTES);
   content.copy(page, 0, 0, holeOffset);
   content.copy(page, holeOffset + holeLength, holeOffset);

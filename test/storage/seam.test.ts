@@ -16,7 +16,7 @@ const THE_REAL_DISK = "storage/node-file-system.ts";
 /** openSync opens /dev/tty, to ask for a passphrase. */
 const READING = ["readFileSync", "readlinkSync", "readSync", "fstatSync", "openSync"];
 /** Text by the megabyte, in order with messages: to a descriptor that is open already. */
-const TO_STDOUT = "cli/waldump-action.ts: writeSync";
+const TO_STDOUT = "cli/standard-output.ts: writeSync";
 /** Whoever may make a file system of its own; all others are given one. */
 const MAKERS = /^(cli|demo)\/|^workers\/page-worker\.ts$|^storage\/node-file-system\.ts$/;
 

@@ -176,12 +176,17 @@ export class CrashDisk implements FileSystem {
     const source = this.place("rename", from);
     const target = this.place("rename", to);
     if (source.node === undefined) throw failure("rename", from, "ENOENT");
-    assert.equal(source.parent, target.parent, "renames across directories are not modelled");
     if (target.node?.kind === "directory") throw failure("rename", to, "EISDIR");
-    source.parent.change([
-      [source.name, undefined],
-      [target.name, source.node],
-    ]);
+    if (source.parent === target.parent) {
+      source.parent.change([
+        [source.name, undefined],
+        [target.name, source.node],
+      ]);
+    } else {
+      // Each directory is synced by itself: what is gone from one need not be in the other.
+      source.parent.change([[source.name, undefined]]);
+      target.parent.change([[target.name, source.node]]);
+    }
   }
 
   remove(path: BytePath): void {

@@ -19,6 +19,7 @@ import { crashCluster, RELATIONS, ROOT, TABLESPACE } from "./crash-cluster.ts";
 import { beforeWork, nightOfWork } from "./crash-source.ts";
 import type { CrashDisk } from "./crash-disk.ts";
 import { KEY_FILE, KEYRING, OTHER_KEY_FILE, SimulatedTde } from "./simulated-tde.ts";
+import { WAL_OPERATIONS } from "./wal-operations.ts";
 import { assertSameFiles, type DiskTree, diskTree, litterIn } from "./disk-tree.ts";
 
 /** How a user goes on after a crash: `tde recover`, or the same command again. */
@@ -110,6 +111,7 @@ export const OPERATIONS: readonly Operation[] = [
       keyring.removeRecipients([2], [new KeyFileProvider(tde.disk, KEY_FILE)]),
     ),
   ),
+  ...WAL_OPERATIONS,
 ];
 
 function inPlace(

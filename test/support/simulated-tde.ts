@@ -5,6 +5,7 @@
 import type { BytePath } from "../../src/bytes/byte-path.ts";
 import { keyContext } from "../../src/cli/engine-context.ts";
 import type { OpenedKeyring } from "../../src/cli/open-keyring.ts";
+import { rememberArchive } from "../../src/cli/remember-archive.ts";
 import type { Output } from "../../src/cli/output.ts";
 import type { EngineContext, KeyContext } from "../../src/engine/context.ts";
 import { decryptDatadir } from "../../src/engine/decrypt-datadir.ts";
@@ -20,6 +21,12 @@ import { NOTHING_SELECTED, type ScopeSelection } from "../../src/engine/scope-re
 import { syncDatadir, type SyncReport } from "../../src/engine/sync-datadir.ts";
 import { verifyDatadir } from "../../src/engine/verify-datadir.ts";
 import type { VerifyReport } from "../../src/engine/verify-report.ts";
+import { type ArchiveReport, archiveWal } from "../../src/engine/wal-archive/archive-wal.ts";
+import { type RestoreOutcome, restoreWal } from "../../src/engine/wal-archive/restore-wal.ts";
+import {
+  rotateArchive,
+  type RotateArchiveReport,
+} from "../../src/engine/wal-archive/rotate-archive.ts";
 import { createKeyring, type Keyring, openKeyring } from "../../src/keyring/keyring.ts";
 import { createKeyFile, KeyFileProvider } from "../../src/keyring/providers/key-file.ts";
 import { loadState, type State, updateState } from "../../src/keyring/state.ts";
@@ -130,6 +137,26 @@ export class SimulatedTde {
     });
   }
 
+  async archiveWal(source: BytePath, destination: BytePath): Promise<ArchiveReport> {
+    const opened = await this.opened();
+    const joins = (path: BytePath, archiveId: string): Promise<void> =>
+      rememberArchive(opened, { path, archiveId, command: "tde wal archive" }, quiet);
+    const context = { fs: this.disk, keys: opened.dataKeys, joins };
+    return await archiveWal(context, { source, destination, compression: "gzip" });
+  }
+
+  async restoreWal(source: BytePath, target: BytePath): Promise<RestoreOutcome> {
+    const { dataKeys } = await this.opened();
+    return await restoreWal(this.disk, dataKeys, { source, target, allowPlain: false });
+  }
+
+  /** Whatever is not under the current key. */
+  async rotateWal(archive: BytePath): Promise<RotateArchiveReport> {
+    const { dataKeys } = await this.opened();
+    const context = { fs: this.disk, keys: dataKeys, signal: undefined };
+    return await rotateArchive(context, { archive, fromKey: undefined, dryRun: false });
+  }
+
   async createKeyring(): Promise<void> {
     await createKeyring(this.keyringPlace("create"), new KeyFileProvider(this.disk, KEY_FILE), "");
   }
@@ -171,10 +198,13 @@ export class SimulatedTde {
       signal: undefined,
       command,
     };
+    return [engine, keyContext(await this.opened(), engine, quiet)];
+  }
+
+  private async opened(): Promise<OpenedKeyring> {
     const keyring = await this.openKeyring();
     const dataKeys = keyring.dataKeys();
-    const state = loadState(disk, STATE, dataKeys);
-    const opened: OpenedKeyring = { keyring, dataKeys, state, statePath: STATE };
-    return [engine, keyContext(opened, engine, quiet)];
+    const state = loadState(this.disk, STATE, dataKeys);
+    return { keyring, dataKeys, state, statePath: STATE };
   }
 }

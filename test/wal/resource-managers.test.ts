@@ -3,11 +3,11 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { resourceManagersOf } from "../../src/wal/rmgr/index.ts";
 import { walFormatOf } from "../../src/wal/wal-format.ts";
-import { goldenRecords, MAJORS } from "./golden-records.ts";
+import { GOLDEN_MAJORS, goldenRecords } from "../support/golden-records.ts";
 import { recordOf, textOf } from "./record-text-of.ts";
 
 const MARK = "<record too short>";
-for (const major of MAJORS) {
+for (const major of GOLDEN_MAJORS) {
   test(`records of ${major} print as its pg_waldump prints them`, () => {
     const format = walFormatOf(major);
     for (const { bytes, text } of goldenRecords(major)) assert.equal(textOf(bytes, format), text);

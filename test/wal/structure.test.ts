@@ -11,7 +11,7 @@ import { readableParts } from "../../src/wal/structure/readable-parts.ts";
 import { RecordParts } from "../../src/wal/structure/record-parts.ts";
 import { type WalFormat, walFormatOf } from "../../src/wal/wal-format.ts";
 import { tablesOf } from "../support/format-document.ts";
-import { goldenRecords, MAJORS } from "./golden-records.ts";
+import { GOLDEN_MAJORS, goldenRecords } from "../support/golden-records.ts";
 import { recordOf, textOf } from "./record-text-of.ts";
 
 function decoded(bytes: Buffer, format: WalFormat): WalRecord {
@@ -57,7 +57,7 @@ function assertReadable(bytes: Buffer, text: string, format: WalFormat): void {
   }
 }
 
-for (const major of MAJORS) {
+for (const major of GOLDEN_MAJORS) {
   test(`records of ${major} print the same whatever their secrets are`, () => {
     const format = walFormatOf(major);
     for (const { bytes, text } of goldenRecords(major)) assertReadable(bytes, text, format);

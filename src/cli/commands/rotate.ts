@@ -12,6 +12,7 @@ import {
   addWorkOptions,
   parseCount,
 } from "../options.ts";
+import { pathArgument } from "../raw-arguments.ts";
 
 export function rotateCommand(): Command {
   const command = new Command("rotate").description(
@@ -21,6 +22,11 @@ export function rotateCommand(): Command {
   command
     .option("--all", "everything that is encrypted")
     .option("--from-key <key-id>", "every file that still has anything under this key", parseCount);
+  command.option(
+    "--wal <archive>",
+    "an archive of WAL instead of a directory; what is not under the current key",
+    pathArgument,
+  );
   addScopeOptions(command);
   addSecretOptions(addKeyringOptions(command));
   addKeyLimitOptions(addOutputOptions(addWorkOptions(command, { writes: true })));
@@ -29,7 +35,8 @@ export function rotateCommand(): Command {
     .addHelpText(
       "after",
       `
-The manifest is written under the current key in any case.
+The manifest is written under the current key in any case. Archives of WAL have none; each is named by
+--wal, with --from-key for one key only.
 
 Example, after "tde keyring new-key":
   tde rotate --from-key 1 -D /srv/pg/17/main --keyring app.keyring --key-file kek.key`,

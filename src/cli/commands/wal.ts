@@ -3,15 +3,14 @@
  * the work.
  */
 import { Command, Option } from "commander";
-import type { BytePath } from "../../bytes/byte-path.ts";
 import {
   addKeyringOptions,
   addOutputOptions,
   addSecretOptions,
   addUnattendedSecretOptions,
-  addWorkOptions,
 } from "../options.ts";
 import { pathArgument } from "../raw-arguments.ts";
+import { decryptWalCommand, encryptWalCommand } from "./wal-readable.ts";
 
 export function walCommand(): Command {
   const wal = new Command("wal")
@@ -23,7 +22,15 @@ Example, in postgresql.conf:
   archive_command = 'tde wal archive %p /archive/%f --keyring /etc/tde/app.keyring --key-file /etc/tde/kek.key'
   restore_command = 'tde wal restore /archive/%f %p --keyring /etc/tde/app.keyring --key-file /etc/tde/kek.key'`,
     );
-  for (const command of [archive(), restore(), encrypt(), decrypt()]) wal.addCommand(command);
+  for (const command of [
+    archive(),
+    restore(),
+    verify(),
+    encryptWalCommand(),
+    decryptWalCommand(),
+  ]) {
+    wal.addCommand(command);
+  }
   return wal;
 }
 
@@ -71,53 +78,27 @@ instead of taking the rest of its WAL for missing.`,
     );
 }
 
-const SEGMENTS = "a directory with segments, or some segments of one";
-
-function encrypt(): Command {
-  const command = new Command("encrypt")
-    .description("encrypt segments in place so that stock pg_waldump still reads their structure")
-    .argument("<path...>", SEGMENTS, collectArguments);
-  addCommonWalOptions(command);
+function verify(): Command {
+  const command = new Command("verify")
+    .description(
+      "check an archive: every tag, every record, and that nothing is missing in between",
+    )
+    .argument("<archive>", "the directory", pathArgument)
+    .option("--allow-plain", "files that are not encrypted are no problem");
+  addOutputOptions(addSecretOptions(addKeyringOptions(command)));
   return command
     .addHelpText(
       "after",
       `
-Rows, index keys, full-page images and messages are encrypted; types, sizes and places of records stay
-readable. Each segment gets a sidecar, <segment>_tde, that has to stay beside it. No server takes such
-WAL: decrypt it first. An interrupted run is taken up by running the command again.
+What no archive can tell: whether its newest files are missing. Compare the ends that are printed with
+pg_stat_archiver of the server.
 
 Example:
-  tde wal encrypt /srv/wal-copy --keyring app.keyring --key-file kek.key`,
+  tde wal verify /archive --keyring app.keyring --key-file kek.key --format json`,
     )
-    .action(async (...args: Parameters<typeof import("../wal-readable-actions.ts").encrypt>) =>
-      (await import("../wal-readable-actions.ts")).encrypt(...args),
+    .action(async (...args: Parameters<typeof import("../wal-verify-action.ts").verifyWal>) =>
+      (await import("../wal-verify-action.ts")).verifyWal(...args),
     );
-}
-
-function decrypt(): Command {
-  const command = new Command("decrypt")
-    .description("give segments back as they were before encrypt, bit for bit")
-    .argument("<path...>", SEGMENTS, collectArguments);
-  addCommonWalOptions(command);
-  return command
-    .addHelpText(
-      "after",
-      `
-Example:
-  tde wal decrypt /srv/wal-copy --keyring app.keyring --key-file kek.key`,
-    )
-    .action(async (...args: Parameters<typeof import("../wal-readable-actions.ts").decrypt>) =>
-      (await import("../wal-readable-actions.ts")).decrypt(...args),
-    );
-}
-
-function addCommonWalOptions(command: Command): void {
-  addSecretOptions(addKeyringOptions(command));
-  addOutputOptions(addWorkOptions(command, { writes: false }));
-}
-
-function collectArguments(value: string, before: readonly BytePath[] = []): readonly BytePath[] {
-  return [...before, pathArgument(value)];
 }
 
 /** A server has no terminal: nothing is asked. */

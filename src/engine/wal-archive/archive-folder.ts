@@ -118,6 +118,14 @@ function giveName(fs: FileSystem, working: BytePath, path: BytePath): boolean {
 function prepareFolder(fs: FileSystem, archive: BytePath): BytePath {
   const folder = archiveFolder(archive);
   if (fs.stat(folder) === undefined) makeFolder(fs, archive, folder);
+  removeAbandoned(fs, archive);
+  return folder;
+}
+
+/** Removes what archivers left that were killed. */
+export function removeAbandoned(fs: FileSystem, archive: BytePath): void {
+  const folder = archiveFolder(archive);
+  if (fs.stat(folder) === undefined) return;
   const oldest = Date.now() / 1000 - ABANDONED_AFTER_SECONDS;
   for (const { name } of fs.readDirectory(folder)) {
     if (!name.endsWith(NEW_SUFFIX)) continue;
@@ -125,7 +133,6 @@ function prepareFolder(fs: FileSystem, archive: BytePath): BytePath {
     // Should its archiver live after all, it finds its file gone, and the server calls it again.
     if ((fs.stat(path)?.modifyTime ?? Infinity) < oldest) fs.remove(path);
   }
-  return folder;
 }
 
 function makeFolder(fs: FileSystem, archive: BytePath, folder: BytePath): void {

@@ -89,6 +89,7 @@ function requireCluster(
   );
 }
 
-function identityPath(archive: BytePath): BytePath {
+/** Of the container that says whose archive it is. */
+export function identityPath(archive: BytePath): BytePath {
   return joinPath(archiveFolder(archive), "identity");
 }

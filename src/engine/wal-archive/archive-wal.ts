@@ -19,7 +19,7 @@ import { type Compression, walContext } from "../../format/container.ts";
 import type { DataKeys } from "../../keyring/data-keys.ts";
 import { readExactly, readUpTo } from "../../storage/file-io.ts";
 import type { FileSystem, OpenFile } from "../../storage/file-system.ts";
-import { createWhole, requireArchive } from "./archive-folder.ts";
+import { createWhole, removeAbandoned, requireArchive } from "./archive-folder.ts";
 import { establishIdentity } from "./archive-identity.ts";
 import { WAL_FILE_LIMIT_BYTES } from "./sealed-wal.ts";
 import { clusterOf, inspectWalFile, requireArchivedKind } from "./wal-source.ts";
@@ -70,6 +70,7 @@ export async function archiveWal(
     const done = { outcome: "already-archived", contentBytes } as const;
     if (fs.stat(destination) !== undefined) {
       await requireSame(fs, keys, file, destination);
+      removeAbandoned(fs, archive);
       return done;
     }
     if (systemIdentifier !== 0n) {
