@@ -41,6 +41,9 @@ export interface DumpPlace {
 const FLUSH_BYTES = 2 ** 17;
 const FOLLOW_WAIT_MS = 1000;
 
+const STRUCTURE_ALONE =
+  'the WAL is encrypted: without --keyring its structure is shown, and messages as "<encrypted>"';
+
 /** @throws {WaldumpError} when reading ends before its end: everything up to there has been printed. */
 export async function dump(
   request: WaldumpRequest,
@@ -78,6 +81,7 @@ async function printRecords(
 ): Promise<void> {
   printer.begin(reader.record);
   let shown = 0;
+  let isStructureAlone = false;
   while (!output.stopped()) {
     const outcome = reader.next();
     if (outcome === Outcome.segmentWanted) {
@@ -94,6 +98,10 @@ async function printRecords(
       continue;
     }
     const { record } = reader;
+    if (record.isEncrypted && !isStructureAlone) {
+      isStructureAlone = true;
+      output.note(STRUCTURE_ALONE);
+    }
     if (!matches(record, request.filter)) continue;
     if (!request.quiet && !printer.show(record)) return;
     saver?.save(record);
