@@ -112,8 +112,14 @@ class SegmentOpener {
       this.#problem("tag", `the block was changed: ${error.message}`, error.block);
       return { ...found, map: undefined };
     }
-    this.#checkRecordCrcs(map);
-    if (this.#context.keys !== undefined) this.#openBlocks(map, decrypt);
+    const wrongCrcs = this.#wrongCrcs(map);
+    if (this.#context.keys !== undefined) this.#openBlocks(map, decrypt && wrongCrcs.length === 0);
+    // Where a tag fails, that says more.
+    if (this.#problems === 0) {
+      for (const block of wrongCrcs) {
+        this.#problem("checksum", "a record's CRC is not that of its bytes", block);
+      }
+    }
     return { ...found, map };
   }
 
@@ -218,13 +224,15 @@ class SegmentOpener {
     this.#problem("mark", "the first page lacks the guard", 0);
   }
 
-  #checkRecordCrcs(map: SegmentMap): void {
+  /** @returns the blocks of records whose stored CRC is not that of their stored bytes. */
+  #wrongCrcs(map: SegmentMap): number[] {
+    const blocks: number[] = [];
     for (let i = 0; i < map.wholeCount; i++) {
       const at = map.wholeCrcs[i] ?? 0;
       if (this.#segment.readUInt32LE(at) === wholeRecordCrc(map, i)) continue;
-      const block = Math.floor(at / WAL_PAGE_BYTES);
-      this.#problem("checksum", "a record's CRC is not that of its bytes", block);
+      blocks.push(Math.floor(at / WAL_PAGE_BYTES));
     }
+    return blocks;
   }
 
   #openBlocks(map: SegmentMap, decrypt: boolean): void {
