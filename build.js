@@ -1,9 +1,9 @@
-// `npm run build`: compiles the TypeScript and the WebAssembly module into dist/, and bundles the program.
+// `npm run build`: compiles the TypeScript and the WebAssembly modules into dist/, and bundles the program.
 import { build } from "esbuild";
 import { execFileSync } from "node:child_process";
 import { copyFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const root = dirname(fileURLToPath(import.meta.url));
@@ -16,33 +16,39 @@ function run(packageName, program, ...args) {
 }
 
 run("typescript", "bin/tsc", "--project", "tsconfig.json");
-run(
-  "assemblyscript",
-  "bin/asc.js",
-  "src/postgres/page-checksum.as.ts",
-  "--outFile",
-  "dist/src/postgres/page-checksum.wasm",
-  "-O3",
-  "--noAssert",
-  "--runtime",
-  "stub",
-  "--importMemory",
-  "--enable",
-  "simd",
-);
+const wasmModules = ["postgres/page-checksum", "wal/record-scan"];
+for (const name of wasmModules) {
+  run(
+    "assemblyscript",
+    "bin/asc.js",
+    `src/${name}.as.ts`,
+    "--outFile",
+    `dist/src/${name}.wasm`,
+    "-O3",
+    "--noAssert",
+    "--runtime",
+    "stub",
+    "--importMemory",
+    "--enable",
+    "simd",
+  );
+}
 
 // What bin/tde.js starts. A hundred small modules take longer to find than the work on a small cluster, and each
 // worker thread loads them again; tests import the single modules instead. Dependencies stay what npm installed.
 rmSync(join(root, "dist/bundle"), { recursive: true, force: true });
 for (const [name, entry] of [
   ["tde", "dist/src/cli/main.js"],
+  ["wal-server", "dist/src/cli/wal-server.js"],
   ["page-worker", "dist/src/workers/page-worker.js"],
+  ["waldump-worker", "dist/src/engine/waldump/waldump-worker.js"],
 ]) {
   await build({
     entryPoints: { [name]: join(root, entry) },
     outdir: join(root, "dist/bundle"),
     bundle: true,
-    // The program loads each command when it is called; a worker needs all of its code at once.
+    // The program loads each command when it is called; a worker, and what a server calls for each file of its WAL,
+    // needs all of its code at once.
     splitting: name === "tde",
     packages: "external",
     platform: "node",
@@ -51,7 +57,7 @@ for (const [name, entry] of [
     logLevel: "warning",
   });
 }
-copyFileSync(
-  join(root, "dist/src/postgres/page-checksum.wasm"),
-  join(root, "dist/bundle/page-checksum.wasm"),
-);
+for (const name of wasmModules) {
+  const file = `${name}.wasm`;
+  copyFileSync(join(root, "dist/src", file), join(root, "dist/bundle", basename(file)));
+}

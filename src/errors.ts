@@ -12,15 +12,19 @@ export interface ErrorDetails {
   /** What the user can do about it, in whole sentences. */
   readonly hint?: string | undefined;
   readonly cause?: unknown;
+  /** The file of a data directory that the error is about, relative to it or absolute, as the message has it. */
+  readonly file?: string | undefined;
 }
 
 export abstract class TdeError extends Error {
   abstract readonly code: ErrorCode;
   readonly hint: string | undefined;
+  readonly file: string | undefined;
 
   constructor(message: string, details: ErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
     this.hint = details.hint;
+    this.file = details.file;
     this.name = new.target.name;
   }
 }
@@ -67,6 +71,7 @@ export interface SerializedError {
   readonly code: ErrorCode | "bug";
   readonly message: string;
   readonly hint: string | undefined;
+  readonly file: string | undefined;
   readonly errno: string | undefined;
   readonly stack: string | undefined;
 }
@@ -78,18 +83,19 @@ export function serializeError(error: unknown): SerializedError {
       code: error.code,
       message: error.message,
       hint: error.hint,
+      file: error.file,
       errno,
       stack: error.stack,
     };
   }
   const { message, stack } =
     error instanceof Error ? error : { message: String(error), stack: undefined };
-  return { code: "bug", message, hint: undefined, errno: undefined, stack };
+  return { code: "bug", message, hint: undefined, file: undefined, errno: undefined, stack };
 }
 
 /** The error that `serializeError` took apart, in the same class. */
 export function deserializeError(data: SerializedError): Error {
-  const details = { hint: data.hint };
+  const details = { hint: data.hint, file: data.file };
   switch (data.code) {
     case "usage":
       return new UsageError(data.message, details);

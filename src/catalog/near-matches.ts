@@ -15,9 +15,10 @@ export function nearMatches(wanted: string, candidates: Iterable<Candidate>): st
   const text = wanted.toLowerCase();
   const found: { distance: number; candidate: Candidate }[] = [];
   // A third of the letters wrong is another word.
-  let limit = Math.max(1, Math.floor(text.length / 3));
+  const mostEdits = Math.max(1, Math.floor(text.length / 3));
+  let limit = mostEdits + 1;
   for (const candidate of candidates) {
-    const distance = distanceTo(text, candidate.name.toLowerCase(), limit);
+    const distance = distanceTo(text, candidate.name.toLowerCase(), mostEdits);
     if (distance > limit) continue;
     found.push({ distance, candidate });
     if (found.length <= MOST) continue;
@@ -28,10 +29,16 @@ export function nearMatches(wanted: string, candidates: Iterable<Candidate>): st
   return [...new Set(sorted.map(({ candidate }) => candidate.shown()))];
 }
 
-/** Names that begin with what was typed are near, however long they are. */
-function distanceTo(wanted: string, name: string, limit: number): number {
-  const distance = editDistance(wanted, name, limit);
-  return distance > limit && wanted.length >= 3 && name.startsWith(wanted) ? limit : distance;
+/**
+ * Names that begin with what was typed are near, however long they are, but less so than those with a slip or two: for
+ * `order`, `orders` comes before `orders_id_seq`. The shorter of them come first.
+ * @returns edits, up to `mostEdits`; less than one more for a longer name; infinity for another word.
+ */
+function distanceTo(wanted: string, name: string, mostEdits: number): number {
+  const edits = editDistance(wanted, name, mostEdits);
+  if (edits <= mostEdits) return edits;
+  if (wanted.length < 3 || !name.startsWith(wanted)) return Infinity;
+  return mostEdits + 1 - 1 / (name.length - wanted.length);
 }
 
 /**

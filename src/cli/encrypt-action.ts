@@ -9,6 +9,7 @@ import { serializeScope } from "../format/scope.ts";
 import { engineContext, keyContext } from "./engine-context.ts";
 import { pagesByKey } from "./key-load-text.ts";
 import { type KeyLimitFlags, underKeyLimit, warnPastKeyLimit } from "./key-limit.ts";
+import { namingRelations } from "./naming-relations.ts";
 import { openKeyringFromOptions } from "./open-keyring.ts";
 import {
   type AcceptFlags,
@@ -65,10 +66,11 @@ export async function encrypt(
   };
   const into = outputFrom(flags);
   const context = keyContext(opened, engine, output);
-  const report =
+  const report = await namingRelations(engine, opened.dataKeys, root, () =>
     into === undefined
-      ? await encryptDatadir(engine, context, options)
-      : await encryptIntoOutput(engine, context, options, into);
+      ? encryptDatadir(engine, context, options)
+      : encryptIntoOutput(engine, context, options, into),
+  );
   if (flags.format === "json") output.json(toJson(report));
   else output.result(toText(report));
   await warnPastKeyLimit(opened, output);

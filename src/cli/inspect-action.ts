@@ -3,14 +3,19 @@
  * the output.
  */
 import type { BytePath } from "../bytes/byte-path.ts";
-import { openDatadir } from "../datadir/datadir.ts";
-import { inspectEntry } from "../engine/inspect-entry.ts";
+import { type Datadir, openDatadir } from "../datadir/datadir.ts";
+import type { Fork } from "../datadir/relation-path.ts";
+import type { EngineContext } from "../engine/context.ts";
+import { type InspectedEntry, inspectEntry } from "../engine/inspect-entry.ts";
 import { inspectPage } from "../engine/inspect-page.ts";
 import { inspectSidecar } from "../engine/inspect-sidecar.ts";
-import { hasManifest, manifestSource } from "../engine/open-manifest.ts";
+import { hasManifest, manifestSource, settledManifest } from "../engine/open-manifest.ts";
+import { relationFileByName } from "../engine/relation-by-name.ts";
+import { looksLikePath } from "../engine/scope-request.ts";
 import { UsageError } from "../errors.ts";
 import { readManifestHeader } from "../format/manifest.ts";
 import type { Problem } from "../format/problem.ts";
+import type { DataKeys } from "../keyring/data-keys.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { NodeFileSystem } from "../storage/node-file-system.ts";
 import { OWN_FILES } from "../datadir/classify.ts";
@@ -29,6 +34,7 @@ import { createOutput } from "./output.ts";
 
 export interface InspectFlags extends DataDirectoryFlags, KeyringFlags, SecretFlags, OutputFlags {
   readonly block?: number | undefined;
+  readonly fork?: Fork | undefined;
   readonly data?: boolean | undefined;
   readonly sidecar?: boolean | undefined;
   readonly entry?: boolean | undefined;
@@ -38,26 +44,28 @@ type Positionals = readonly [BytePath | undefined, BytePath | undefined];
 
 export async function inspect(positionals: Positionals, flags: InspectFlags): Promise<void> {
   const output = createOutput(flags);
-  const { root, path } = placesFrom(positionals, flags);
+  const { root, what } = placesFrom(positionals, flags);
   assertOneThing(flags);
   const fs = new NodeFileSystem();
   const datadir = openDatadir(fs, root);
   const opened = await openKeyringIfNamed(flags, "tde inspect", output, fs);
   const keys = opened?.dataKeys;
   const { block } = flags;
+  const notice = (message: string): void => output.note(message);
+  const resolve = (): BytePath => pathOf({ fs, notice }, datadir, keys, what, flags);
   const print = (text: string, json: unknown): void =>
     flags.format === "json" ? output.json(json) : output.result(text);
   if (flags.entry === true) {
-    const found = inspectEntry(fs, root, path, keys);
+    const found = entryFor(fs, root, what, keys, resolve);
     print(entryText(found), entryToJson(found));
   } else if (flags.sidecar === true) {
-    const found = inspectSidecar(fs, datadir, { path, block }, keys);
+    const found = inspectSidecar(fs, datadir, { path: resolve(), block }, keys);
     print(sidecarText(found), sidecarToJson(found));
     if (found.mac === false || found.problems.length > 0) process.exitCode = ExitCode.integrity;
     else if (typeof found.mac === "string") process.exitCode = ExitCode.key;
   } else {
     const maxEpoch = epochOf(fs, root);
-    const found = inspectPage(fs, datadir, { path, block, maxEpoch }, keys);
+    const found = inspectPage(fs, datadir, { path: resolve(), block, maxEpoch }, keys);
     const options = { major: datadir.major, withData: flags.data === true };
     print(pageText(found, options), pageToJson(found, options));
     process.exitCode = exitCodeOf(found.sealed?.problems ?? []);
@@ -68,14 +76,49 @@ export async function inspect(positionals: Positionals, flags: InspectFlags): Pr
 function placesFrom(
   [first, second]: Positionals,
   flags: InspectFlags,
-): { readonly root: BytePath; readonly path: BytePath } {
-  const [datadir, path] = second === undefined ? [undefined, first] : [first, second];
-  if (path === undefined) {
-    throw new UsageError("no file is named", {
-      hint: "Give its path relative to the data directory, such as base/16384/16397.",
+): { readonly root: BytePath; readonly what: BytePath } {
+  const [datadir, what] = second === undefined ? [undefined, first] : [first, second];
+  if (what === undefined) {
+    throw new UsageError("neither relation nor file is named", {
+      hint: "Give a relation's name, or a path relative to the data directory, such as base/16384/16397.",
     });
   }
-  return { root: dataDirectoryFrom(flags, datadir), path };
+  return { root: dataDirectoryFrom(flags, datadir), what };
+}
+
+/** A name such as pg_hba.conf could be either: it is a path where the manifest names it. */
+function entryFor(
+  fs: FileSystem,
+  root: BytePath,
+  what: BytePath,
+  keys: DataKeys | undefined,
+  resolve: () => BytePath,
+): InspectedEntry {
+  try {
+    return inspectEntry(fs, root, what, keys);
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    return inspectEntry(fs, root, resolve(), keys);
+  }
+}
+
+function pathOf(
+  engine: Pick<EngineContext, "fs" | "notice">,
+  datadir: Datadir,
+  keys: DataKeys | undefined,
+  what: BytePath,
+  { fork }: InspectFlags,
+): BytePath {
+  const { fs } = engine;
+  const { root } = datadir;
+  if (looksLikePath(what)) {
+    if (fork === undefined) return what;
+    throw new UsageError("--fork goes with a relation's name, and a path was given", {
+      hint: "The path of another fork has its name at the end, such as base/16384/16397_vm.",
+    });
+  }
+  const manifest = keys === undefined ? undefined : settledManifest(fs, root, keys);
+  return relationFileByName(engine, datadir, { keys, manifest }, what, fork ?? "main");
 }
 
 function assertOneThing({ entry, sidecar, block, data }: InspectFlags): void {

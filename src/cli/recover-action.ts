@@ -4,6 +4,7 @@
 import type { BytePath } from "../bytes/byte-path.ts";
 import { recoverDatadir, type RecoveryOutcome } from "../engine/recover.ts";
 import { engineContext, keyContext } from "./engine-context.ts";
+import { namingRelations } from "./naming-relations.ts";
 import { openKeyringFromOptions } from "./open-keyring.ts";
 import {
   type DataDirectoryFlags,
@@ -42,7 +43,9 @@ export async function recover(
   const command = "tde recover";
   const engine = await engineContext(command, flags, output);
   const opened = await openKeyringFromOptions(flags, command, output, engine.fs);
-  const outcome = await recoverDatadir(engine, keyContext(opened, engine, output), root);
+  const outcome = await namingRelations(engine, opened.dataKeys, root, () =>
+    recoverDatadir(engine, keyContext(opened, engine, output), root),
+  );
   if (flags.format === "json") output.json({ outcome });
   else output.result(TEXTS[outcome]);
 }

@@ -10,6 +10,7 @@ import { requireNewestKeyring } from "../keyring/state.ts";
 import { engineContext, keyContext } from "./engine-context.ts";
 import { type KeyLimitFlags, underKeyLimit, warnPastKeyLimit } from "./key-limit.ts";
 import { loadsToJson, loadText } from "./key-load-text.ts";
+import { namingRelations } from "./naming-relations.ts";
 import { openKeyringFromOptions } from "./open-keyring.ts";
 import {
   type DataDirectoryFlags,
@@ -49,12 +50,15 @@ export async function rotate(positional: BytePath | undefined, flags: RotateFlag
   const found = await openKeyringFromOptions(flags, command, output, engine.fs);
   requireNewestKeyring(found.keyring.file.generation, found.state, found.keyring.name);
   const opened = await underKeyLimit(found, flags, command, output);
-  const report = await rotateDatadir(engine, keyContext(opened, engine, output), {
+  const options = {
     root,
     request,
     acceptOlder: flags.acceptOlder === true,
     dryRun: flags.dryRun === true,
-  });
+  };
+  const report = await namingRelations(engine, opened.dataKeys, root, () =>
+    rotateDatadir(engine, keyContext(opened, engine, output), options),
+  );
   if (flags.format === "json") output.json(toJson(report));
   else output.result(toText(report));
   await warnPastKeyLimit(opened, output);

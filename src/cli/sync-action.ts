@@ -6,6 +6,7 @@ import { syncDatadir, type SyncReport } from "../engine/sync-datadir.ts";
 import { engineContext, keyContext } from "./engine-context.ts";
 import { pagesByKey } from "./key-load-text.ts";
 import { type KeyLimitFlags, underKeyLimit, warnPastKeyLimit } from "./key-limit.ts";
+import { namingRelations } from "./naming-relations.ts";
 import { openKeyringFromOptions } from "./open-keyring.ts";
 import type {
   KeyringFlags,
@@ -36,14 +37,17 @@ export async function sync(source: BytePath, root: BytePath, flags: SyncFlags): 
   const engine = await engineContext(command, flags, output);
   const found = await openKeyringFromOptions(flags, command, output, engine.fs);
   const opened = await underKeyLimit(found, flags, command, output);
-  const report = await syncDatadir(engine, keyContext(opened, engine, output), {
+  const options = {
     source,
     root,
     tablespaceMapping: flags.tablespaceMapping ?? new Map<BytePath, BytePath>(),
     assumeStopped: flags.assumeStopped === true,
     acceptOlder: flags.acceptOlder === true,
     dryRun: flags.dryRun === true,
-  });
+  };
+  const report = await namingRelations(engine, opened.dataKeys, root, () =>
+    syncDatadir(engine, keyContext(opened, engine, output), options),
+  );
   if (flags.format === "json") output.json(toJson(report));
   else output.result(toText(report));
   await warnPastKeyLimit(opened, output);

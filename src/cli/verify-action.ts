@@ -3,11 +3,11 @@
  */
 import type { BytePath } from "../bytes/byte-path.ts";
 import { verifyDatadir } from "../engine/verify-datadir.ts";
-import type { VerifyReport } from "../engine/verify-report.ts";
-import type { Problem } from "../format/problem.ts";
+import type { NamedProblem, VerifyReport } from "../engine/verify-report.ts";
 import { serializeScope } from "../format/scope.ts";
 import { engineContext, keyContext } from "./engine-context.ts";
 import { ExitCode } from "./exit-codes.ts";
+import { namingRelations } from "./naming-relations.ts";
 import { openKeyringFromOptions } from "./open-keyring.ts";
 import {
   type AcceptFlags,
@@ -47,13 +47,16 @@ export async function verify(positional: BytePath | undefined, flags: VerifyFlag
       ? undefined
       : await openKeyringFromOptions(flags, command, output, engine.fs);
   const keys = opened === undefined ? undefined : keyContext(opened, engine, output);
-  const report = await verifyDatadir(engine, keys, {
+  const options = {
     root,
     scope: scopeFrom(flags),
     expectRoot: flags.expectRoot,
     acceptOlder: flags.acceptOlder === true,
     acceptChanged: flags.acceptChanged ?? [],
-  });
+  };
+  const report = await namingRelations(engine, keys?.keys, root, () =>
+    verifyDatadir(engine, keys, options),
+  );
   if (flags.format === "json") output.json(toJson(report));
   else output.result(toText(report));
   process.exitCode = exitCodeOf(report);
@@ -109,10 +112,11 @@ function scopeLines({ scope, selected, outOfScope }: VerifyReport): string[] {
   return outOfScope.files === 0 ? [only] : [only, outOfScopeLine(outOfScope)];
 }
 
-function problemLine({ kind, path, block, lsn, message }: Problem): string {
+function problemLine({ kind, path, relation, block, lsn, message }: NamedProblem): string {
+  const what = relation === undefined ? path : `${relation} (${path})`;
   const where =
     block === undefined ? "" : ` block ${block}${lsn === undefined ? "" : ` (LSN ${lsn})`}`;
-  return `${kind}: ${path}${where}: ${message}`;
+  return `${kind}: ${what}${where}: ${message}`;
 }
 
 function toJson(report: VerifyReport): unknown {

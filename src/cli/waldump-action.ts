@@ -11,31 +11,44 @@ import type { DataKeys } from "../keyring/data-keys.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { NodeFileSystem } from "../storage/node-file-system.ts";
 import { getopt, type GetoptEvent } from "./getopt.ts";
+import { keyringFlagsOf } from "./keyring-events.ts";
 import { createOutput } from "./output.ts";
 import { packageVersion } from "./package-version.ts";
 import { pathArgument, rawEnvironment } from "./raw-arguments.ts";
 import { writeToStandardOutput } from "./standard-output.ts";
-import {
-  GetoptError,
-  keyringFlagsOf,
-  parseWaldumpOptions,
-  WALDUMP_OPTIONS,
-} from "./waldump-options.ts";
+import { GetoptError, parseWaldumpOptions, WALDUMP_OPTIONS } from "./waldump-options.ts";
 import { WALDUMP_HELP } from "./waldump-help.ts";
 
 const NAME = "tde waldump";
 const HELP_POINTER = `Try "${NAME} --help" for more information.`;
 const FAILURE = 1;
 
+/** Where output and messages go. */
+export interface WaldumpTerminal {
+  /** Takes bytes of standard output before it returns. @returns false when nobody reads them any more. */
+  readonly write: (bytes: Uint8Array) => boolean;
+  /** @param line - a message for standard error, with its end of line. */
+  readonly say: (line: string) => void;
+}
+
+const PROCESS_TERMINAL: WaldumpTerminal = {
+  write: writeToStandardOutput,
+  say: (line) => void process.stderr.write(line),
+};
+
 /** @param args - what follows `waldump`. @returns the exit code. */
-export async function runWaldump(args: readonly string[]): Promise<number> {
+export async function runWaldump(
+  args: readonly string[],
+  terminal: WaldumpTerminal = PROCESS_TERMINAL,
+): Promise<number> {
+  const print = (text: string): void => void terminal.write(Buffer.from(text));
   const [first] = args;
   if (first === "--help" || first === "-?") {
-    process.stdout.write(WALDUMP_HELP);
+    print(WALDUMP_HELP);
     return 0;
   }
   if (first === "--version" || first === "-V") {
-    process.stdout.write(`${NAME} ${packageVersion()}\n`);
+    print(`${NAME} ${packageVersion()}\n`);
     return 0;
   }
   const { events, positionals } = getopt(args, WALDUMP_OPTIONS);
@@ -46,6 +59,10 @@ export async function runWaldump(args: readonly string[]): Promise<number> {
     segments: positionals.map(pathArgument),
     pgdata: pgdata === undefined ? undefined : pathArgument(pgdata),
     standardInput: () => process.stdin,
+    startThreads: async (count, context, keys) => {
+      const { ChunkThreads } = await import("../engine/waldump/chunk-threads.ts");
+      return new ChunkThreads(count, context, keys);
+    },
     keys: keysWhenNeeded(fs, events),
   });
   const interrupt = listenForInterrupt();
@@ -53,17 +70,17 @@ export async function runWaldump(args: readonly string[]): Promise<number> {
     if (args.length === 0) throw usageProblem("no arguments specified");
     const request = parseWaldumpOptions(events, positionals, opened);
     if ("rmgrs" in request) {
-      process.stdout.write(request.rmgrs.map((name) => `${name}\n`).join(""));
+      print(request.rmgrs.map((name) => `${name}\n`).join(""));
       return 0;
     }
     await opened.run(request, {
       stopped: interrupt.stopped,
-      note: say,
-      write: writeToStandardOutput,
+      note: (message) => say(terminal, message),
+      write: terminal.write,
     });
     return 0;
   } catch (error) {
-    report(error, opened.dialect);
+    report(terminal, error, opened.dialect);
     return FAILURE;
   } finally {
     interrupt.end();
@@ -92,29 +109,30 @@ function lastPath(events: readonly GetoptEvent[]): ReturnType<typeof pathArgumen
 }
 
 /** As common/logging.c of the major prints it. @throws what is no expected error. */
-function report(error: unknown, dialect: Dialect): void {
+function report(terminal: WaldumpTerminal, error: unknown, dialect: Dialect): void {
   if (error instanceof GetoptError) {
-    if (error.complaint !== undefined) say(error.complaint);
-    sayHint(dialect);
+    if (error.complaint !== undefined) say(terminal, error.complaint);
+    sayHint(terminal, dialect);
     return;
   }
   if (error instanceof WaldumpError) {
-    say(`${error.tryHelp ? "error" : dialect.fatalLabel}: ${error.message}`);
-    if (error.detail !== undefined) say(`detail: ${error.detail}`);
-    if (error.tryHelp) sayHint(dialect);
+    say(terminal, `${error.tryHelp ? "error" : dialect.fatalLabel}: ${error.message}`);
+    if (error.detail !== undefined) say(terminal, `detail: ${error.detail}`);
+    if (error.tryHelp) sayHint(terminal, dialect);
     return;
   }
   if (!(error instanceof TdeError)) throw error;
-  say(`error: ${error.message}`);
-  if (error.hint !== undefined) say(`hint: ${error.hint}`);
+  say(terminal, `error: ${error.message}`);
+  if (error.hint !== undefined) say(terminal, `hint: ${error.hint}`);
 }
 
-function say(message: string): void {
-  process.stderr.write(`${NAME}: ${message}\n`);
+function say(terminal: WaldumpTerminal, message: string): void {
+  terminal.say(`${NAME}: ${message}\n`);
 }
 
-function sayHint({ labelsHint }: Dialect): void {
-  process.stderr.write(labelsHint ? `${NAME}: hint: ${HELP_POINTER}\n` : `${HELP_POINTER}\n`);
+function sayHint(terminal: WaldumpTerminal, { labelsHint }: Dialect): void {
+  if (labelsHint) say(terminal, `hint: ${HELP_POINTER}`);
+  else terminal.say(`${HELP_POINTER}\n`);
 }
 
 /** The first interrupt ends the reading; statistics of what was read so far are printed. */

@@ -127,7 +127,15 @@ export function parseRelationPath(
   if (folder === undefined) return undefined;
   // Shared relations are never temporary.
   if (folder.databaseOid === 0 && name.backend !== undefined) return undefined;
-  return { ...folder, ...name };
+  // Field by field: a cluster may have millions of files, and to spread two objects takes longer than all else here.
+  return {
+    tablespaceOid: folder.tablespaceOid,
+    databaseOid: folder.databaseOid,
+    relfilenumber: name.relfilenumber,
+    fork: name.fork,
+    relationSegment: name.relationSegment,
+    backend: name.backend,
+  };
 }
 
 export function formatRelationPath(file: RelationFile, cluster: ClusterVersion): BytePath {

@@ -15,11 +15,15 @@ import type { DataKeys } from "../keyring/data-keys.ts";
 import type { EngineContext } from "./context.ts";
 import type { ScopeNames } from "./select-scope.ts";
 
-export interface CatalogNamesOptions {
+/** What it takes to read the catalog of a directory. */
+export interface CatalogFacts {
   /** Undefined: names can be read only where the catalogs are plain. */
   readonly keys: DataKeys | undefined;
   /** What the catalog's files must be as; undefined where there is none, or a run was interrupted. */
   readonly manifest: Manifest | undefined;
+}
+
+export interface CatalogNamesOptions extends CatalogFacts {
   /** A relation means its partitions, too. */
   readonly withPartitions: boolean | undefined;
 }
@@ -58,9 +62,9 @@ export class HeldCatalog {
   private catalog: Catalog | undefined;
 
   constructor(
-    { fs, notice }: EngineContext,
+    { fs, notice }: Pick<EngineContext, "fs" | "notice">,
     datadir: Datadir,
-    { keys, manifest }: Omit<CatalogNamesOptions, "withPartitions">,
+    { keys, manifest }: CatalogFacts,
   ) {
     this.witnessed = manifest === undefined ? undefined : new WitnessedFiles(fs, datadir);
     this.manifest = manifest;
@@ -82,12 +86,14 @@ export class HeldCatalog {
    * they seem to say may be what someone else put there.
    */
   ask<T>(question: (catalog: Catalog) => T): T {
-    try {
-      this.catalog ??= this.open();
-      return question(this.catalog);
-    } finally {
-      if (this.manifest !== undefined) this.witnessed?.assertAsIn(this.manifest);
-    }
+    return sayingThatPathsWork(() => {
+      try {
+        this.catalog ??= this.open();
+        return question(this.catalog);
+      } finally {
+        if (this.manifest !== undefined) this.witnessed?.assertAsIn(this.manifest);
+      }
+    });
   }
 }
 
@@ -106,7 +112,7 @@ function sayingThatPathsWork<T>(read: () => T): T {
 }
 
 /** The command line's bytes are UTF-8. */
-function nameFrom(text: BytePath): string {
+export function nameFrom(text: BytePath): string {
   return Buffer.from(text, "latin1").toString("utf8");
 }
 

@@ -18,7 +18,6 @@ import {
   scopeFilter,
   serializeScope,
 } from "../format/scope.ts";
-import type { DataKeys } from "../keyring/data-keys.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { type DueStep, type JournalHeader, removeUnbornJournal } from "../storage/journal.ts";
 import type { RunContext } from "../workers/perform.ts";
@@ -32,17 +31,17 @@ import {
 import { catalogNames } from "./catalog-names.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
 import { lockDatadir, unfinishedRun } from "./datadir-lock.ts";
-import { DirectoryRun, hasJournal } from "./directory-run.ts";
+import { DirectoryRun } from "./directory-run.ts";
 import type { EncryptOptions, EncryptReport } from "./encrypt-report.ts";
 import { AUTO_CONF, installGuard, readAutoConf, takeBackGuard } from "./guard.ts";
 import { type InventoryOptions, takeInventory } from "./inventory.ts";
 import {
   hasManifest,
   nextEpoch,
-  openAuthenticManifest,
   openJudgedManifest,
   openManifestOfRun,
   rememberManifest,
+  settledManifest,
 } from "./open-manifest.ts";
 import { hasNames, type ScopeSelection } from "./scope-request.ts";
 import { relationsOnDisk, selectScope } from "./select-scope.ts";
@@ -122,18 +121,12 @@ export function selectedScope(
     names: catalogNames(engine, datadir, {
       keys,
       manifest: hasNames(selection, datadir)
-        ? settledManifest(engine.fs, datadir, keys)
+        ? settledManifest(engine.fs, datadir.root, keys)
         : undefined,
       withPartitions: selection.withPartitions,
     }),
     limitBytes: SCOPE_LIMIT_BYTES,
   });
-}
-
-/** What the manifest says of files that no interrupted run is changing. */
-function settledManifest(fs: FileSystem, { root }: Datadir, keys: DataKeys): Manifest | undefined {
-  if (!hasManifest(fs, root) || hasJournal(fs, root)) return undefined;
-  return openAuthenticManifest(fs, root, keys);
 }
 
 /** Takes up an interrupted encryption of a locked directory and brings it to its end. */

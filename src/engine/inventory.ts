@@ -133,6 +133,7 @@ function relationAction(
   if (sizeBytes === 0) {
     if (!hasSidecar) return KEEP;
     throw new StateError(`"${displayPath(path)}" is empty, but has a sidecar`, {
+      file: displayPath(path),
       hint: "The file was emptied after it was encrypted. Restore it from a backup.",
     });
   }
@@ -152,6 +153,7 @@ function outOfScopeAction(
     throw new StateError(
       `"${displayPath(path)}" is encrypted, but not in the scope that is given`,
       {
+        file: displayPath(path),
         hint: 'Nothing was changed. Name all that is encrypted, which "tde verify" prints, and what is to be added. To take something out, decrypt the directory and encrypt it anew.',
       },
     );
@@ -172,6 +174,7 @@ export function assertNotSealed(
 ): void {
   if (!beginsSealed(fs, datadir, path, file)) return;
   throw new StateError(`"${displayPath(path)}" is sealed already, but its sidecar is missing`, {
+    file: displayPath(path),
     hint: "Restore the file together with its sidecar (_tde) from a backup; nothing is ever encrypted twice.",
   });
 }

@@ -100,7 +100,8 @@ class Columns {
     if (!isWanted(relation, table.schema)) return;
     if (sort === "name") {
       const own = table === relation ? "" : relation.name;
-      this.names[this.wanted.length] = `${table.schema}\0${table.name}\0${own}`;
+      // Joined, not concatenated: a concatenation would keep all of its parts.
+      this.names[this.wanted.length] = [table.schema, table.name, own].join("\0");
     }
     this.wanted.push(index);
   }
@@ -123,16 +124,20 @@ class Columns {
     const { catalog, files, cluster } = this.listing;
     const relation = catalog.relationAt(index);
     const found = this.fileIndex[index] ?? NONE;
-    const { file } = relation;
-    const main = { fork: "main", relationSegment: 0, backend: undefined } as const;
+    const sums = found === NONE ? NO_FILES : files.sumsAt(found);
+    // Field by field: to spread one object into another takes longer than all else here.
     return {
-      ...(found === NONE ? NO_FILES : files.sumsAt(found)),
+      sizeBytes: sums.sizeBytes,
+      mainBytes: sums.mainBytes,
+      pages: sums.pages,
+      sealedBytes: sums.sealedBytes,
+      keys: sums.keys,
       name: relationName(catalog.database, relation),
       database: relation.isShared ? undefined : catalog.database,
       relation,
       tableSchema: this.tableOf(index, relation).schema,
-      place: file,
-      path: file === undefined ? undefined : formatRelationPath({ ...file, ...main }, cluster),
+      place: relation.file,
+      path: relation.file === undefined ? undefined : mainPath(relation.file, cluster),
       totalBytes: this.totalBytes[index] ?? 0,
       remark: isMissing(relation, found, files) ? "no-file" : undefined,
     };
@@ -164,6 +169,21 @@ function isMissing(relation: CatalogRelation, found: number, files: RelationFile
   if (relation.file === undefined || relation.persistence === "temporary") return false;
   if (found === NONE) return true;
   return relation.persistence === "permanent" && !files.hasMainForkAt(found);
+}
+
+function mainPath(place: ScopedRelation, cluster: ClusterVersion): BytePath {
+  const { tablespaceOid, databaseOid, relfilenumber } = place;
+  return formatRelationPath(
+    {
+      tablespaceOid,
+      databaseOid,
+      relfilenumber,
+      fork: "main",
+      relationSegment: 0,
+      backend: undefined,
+    },
+    cluster,
+  );
 }
 
 function inOrder<Key>(

@@ -14,6 +14,7 @@ import type { FileSystem } from "../storage/file-system.ts";
 import type { JournalHeader } from "../storage/journal.ts";
 import type { DirectoryMemory, KeyContext } from "./context.ts";
 import { directoryLoad } from "./directory-load.ts";
+import { hasJournal } from "./directory-run.ts";
 
 const READ_BYTES = 2 ** 18;
 
@@ -54,6 +55,16 @@ export function openAuthenticManifest(fs: FileSystem, root: BytePath, keys: Data
       },
     );
   }
+}
+
+/** The manifest, where it is one of files that no interrupted run is changing. @throws as openAuthenticManifest. */
+export function settledManifest(
+  fs: FileSystem,
+  root: BytePath,
+  keys: DataKeys,
+): Manifest | undefined {
+  if (!hasManifest(fs, root) || hasJournal(fs, root)) return undefined;
+  return openAuthenticManifest(fs, root, keys);
 }
 
 export interface JudgeOptions {

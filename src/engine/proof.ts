@@ -241,7 +241,9 @@ export class Proof implements ManifestProof<ProofReport> {
   /** Ciphertext that the manifest calls plain would be lost. */
   private assertPlain(path: BytePath): void {
     if (this.fs.stat(joinPath(this.datadir.root, sidecarName(path))) === undefined) return;
-    throw new IntegrityError(`"${displayPath(path)}" is out of scope, but has a sidecar`);
+    throw new IntegrityError(`"${displayPath(path)}" is out of scope, but has a sidecar`, {
+      file: displayPath(path),
+    });
   }
 
   private isSealed(path: BytePath): boolean {
@@ -257,7 +259,10 @@ export class Proof implements ManifestProof<ProofReport> {
     if (problem !== undefined) {
       const block = problem.block === undefined ? "" : ` block ${problem.block}`;
       const message = `${problem.path}${block} is not sealed as it should be: ${problem.message}`;
-      throw problem.kind === "key" ? new KeyError(message) : new IntegrityError(message);
+      const details = { file: problem.path };
+      throw problem.kind === "key"
+        ? new KeyError(message, details)
+        : new IntegrityError(message, details);
     }
     if ((fact.class === "P" || fact.class === "S") && sizeBytes > 0) {
       this.sealedFiles++;

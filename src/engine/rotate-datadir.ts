@@ -314,6 +314,7 @@ function assertSealed(datadir: Datadir, manifest: Manifest, selection: RotationS
   for (const entry of manifest.entries()) {
     if (entry.class !== "O" || !isNamed(entry)) continue;
     throw new StateError(`"${displayPath(entry.path)}" is not encrypted: it is out of scope`, {
+      file: displayPath(entry.path),
       hint: 'Nothing of it is under any key. "tde encrypt-datadir" takes it in.',
     });
   }

@@ -60,6 +60,7 @@ function resealed(
   throw new IntegrityError(
     `${displayPath(entry.path)}: ${problem?.message ?? "it is not sealed"}`,
     {
+      file: displayPath(entry.path),
       hint: 'Restore this file from a backup; "tde verify" lists every problem.',
     },
   );
@@ -68,6 +69,7 @@ function resealed(
 function dropped(fs: FileSystem, datadir: Datadir, entry: ManifestEntry): RotationFile {
   if (!entry.expendable) {
     throw new IntegrityError(`"${displayPath(entry.path)}" is missing`, {
+      file: displayPath(entry.path),
       hint: "Restore it with its sidecar from a backup, then run the same command again.",
     });
   }

@@ -140,6 +140,7 @@ export class RotationProof implements ManifestProof<RotationProofReport> {
         : undefined);
     if (why === undefined) return;
     throw new IntegrityError(`${displayPath(entry.path)} is not sealed as it should be: ${why}`, {
+      file: displayPath(entry.path),
       hint: "Run the same command again. If it fails again, restore this file and its sidecar from a backup.",
     });
   }

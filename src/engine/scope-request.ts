@@ -104,7 +104,7 @@ function nameOf(of: NamedKind, text: BytePath): Wanted {
 }
 
 /** A slash in a name needs quotes around it. */
-function looksLikePath(text: BytePath): boolean {
+export function looksLikePath(text: BytePath): boolean {
   return text.includes("/") && !text.includes('"');
 }
 

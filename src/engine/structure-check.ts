@@ -225,7 +225,8 @@ export class FirstProblem {
     const way =
       this.option === undefined ? "" : ` If you did that on purpose, give ${this.option}.`;
     const hint = this.hint ?? `Nothing was changed.${way} "tde verify" lists every problem.`;
-    if (kind === "unreadable") throw new StorageError(text, { hint });
-    throw kind === "key" ? new KeyError(text, { hint }) : new IntegrityError(text, { hint });
+    const details = { hint, file: path };
+    if (kind === "unreadable") throw new StorageError(text, details);
+    throw kind === "key" ? new KeyError(text, details) : new IntegrityError(text, details);
   }
 }

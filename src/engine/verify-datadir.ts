@@ -35,6 +35,7 @@ import {
   whyNotCurrent,
 } from "./open-manifest.ts";
 import { readableItem } from "./plan-items.ts";
+import { namesOfFiles } from "./relation-names.ts";
 import { relationsOfManifest, relationsOnDisk, selectScope } from "./select-scope.ts";
 import { type ScopeSelection, selectsEverything } from "./scope-request.ts";
 import { isFolderOf, RECOVERY_SIGNALS } from "./structure-check.ts";
@@ -113,6 +114,9 @@ class Verification {
     if (!findings.clean) {
       const isWrong = (path: BytePath): boolean => findings.isWrong(displayPath(path));
       findings.traces(tracesOfTools(this.fs, datadir, manifest, isWrong));
+      const facts = { keys: keyContext?.keys, manifest };
+      const sayWhyNot = (reason: string): void => findings.notice(reason);
+      findings.name((files) => namesOfFiles(this.engine, datadir, facts, files, sayWhyNot));
     }
     const root = manifest?.root.toString("hex");
     const isWhole = this.selected === undefined;

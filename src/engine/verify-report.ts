@@ -10,6 +10,12 @@ import type { ToolTrace } from "./tool-traces.ts";
 /** Kept in memory and printed; the count goes on. */
 const MAX_PROBLEMS = 10_000;
 
+/** A problem, and what the relation is called whose file it is about, where that can be told. */
+export interface NamedProblem extends Problem {
+  /** `shop.public.orders` */
+  readonly relation?: string | undefined;
+}
+
 export interface VerifyReport {
   /** Nothing was wrong; what was checked is said by `depth`. */
   readonly ok: boolean;
@@ -39,14 +45,14 @@ export interface VerifyReport {
   readonly notices: readonly string[];
   /** Which of PostgreSQL's tools seems to be behind the problems, and what to do. */
   readonly traces: readonly ToolTrace[];
-  readonly problems: readonly Problem[];
+  readonly problems: readonly NamedProblem[];
   readonly problemCount: number;
   /** Of all problems, also of those that are only counted. */
   readonly kinds: readonly ProblemKind[];
 }
 
 export class VerifyFindings {
-  private readonly problems: Problem[] = [];
+  private problems: NamedProblem[] = [];
   private readonly kinds: Set<ProblemKind> = new Set();
   private readonly missingExpendable: string[] = [];
   private readonly notices: string[] = [];
@@ -90,6 +96,15 @@ export class VerifyFindings {
   outOfScope(bytes: number): void {
     this.plain.files++;
     this.plain.bytes += bytes;
+  }
+
+  /** @param namesOf - the names of relations by their files' paths. */
+  name(namesOf: (files: Iterable<string>) => ReadonlyMap<string, string>): void {
+    const names = namesOf(this.problems.map(({ path }) => path));
+    this.problems = this.problems.map((problem) => {
+      const relation = names.get(problem.path);
+      return relation === undefined ? problem : { ...problem, relation };
+    });
   }
 
   traces(found: readonly ToolTrace[]): void {

@@ -287,6 +287,7 @@ function storageError(what: string, path: BytePath, error: unknown): StorageErro
   return new StorageError(`${what} "${displayPath(path)}": ${reason}`, {
     cause: error,
     errno,
+    file: displayPath(path),
     hint: errno === undefined ? undefined : HINTS[errno],
   });
 }

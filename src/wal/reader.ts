@@ -3,7 +3,6 @@
  * every CRC is computed. Nothing is allocated for a record; one window of a segment and the longest record so far are
  * in memory. Where reading ends, and what the message then is, follows access/transam/xlogreader.c.
  */
-import { crc32c } from "../postgres/crc32c.ts";
 import { decodeRecord } from "./decode-record.ts";
 import { formatHalves, readerMessages, type ReaderMessages } from "./messages.ts";
 import {
@@ -15,6 +14,7 @@ import {
   WAL_PAGE_BYTES,
   WAL_PAGE_HEADER,
 } from "./page-header.ts";
+import { PageCheck } from "./page-check.ts";
 import { Outcome, type ReadFailure } from "./read-outcome.ts";
 import type { ReaderOptions } from "./reader-options.ts";
 import { createWalRecord, type WalRecord } from "./record.ts";
@@ -25,11 +25,11 @@ import {
   RMGR_XLOG,
   XLOG_SWITCH,
 } from "./record-header.ts";
+import { RecordScan, WINDOW_BYTES } from "./record-scan.ts";
 import type { SegmentBytes, SegmentSource } from "./segment-source.ts";
 import { walFileName } from "./wal-file-name.ts";
 import type { WalFormat } from "./wal-format.ts";
 
-const WINDOW_BYTES = 2 ** 18;
 /** MaxAllocSize of utils/memutils.h: no server writes a longer record, so none is assembled. */
 const LONGEST_RECORD_BYTES = 0x3fffffff;
 const NO_PAGE = -1;
@@ -53,6 +53,8 @@ export class WalReader {
   readonly #segmentBytes: number;
   readonly #timeline: number;
   readonly #source: SegmentSource;
+  readonly #scan: RecordScan;
+  readonly #pageCheck: PageCheck;
   readonly #endHigh: number;
   readonly #endLow: number;
 
@@ -65,7 +67,7 @@ export class WalReader {
   /** Where the next record begins, or its page. */
   #offset = 0;
 
-  readonly #window: Buffer = Buffer.alloc(WINDOW_BYTES);
+  readonly #window: Buffer;
   readonly #windowView: DataView;
   /** Offsets in the segment. */
   #windowStart = 0;
@@ -77,17 +79,12 @@ export class WalReader {
   #pageHeaderBytes = 0;
   #firstPageChecked = false;
 
-  /** Pages are checked for a timeline that goes back: the latest one seen. */
-  #latestHigh = 0;
-  #latestLow = 0;
-  #latestTimeline = 0;
-
   /** The record before: what xl_prev must name; both 0 where the reader was placed. */
   #decodedHigh = 0;
   #decodedLow = 0;
 
   /** A record that crosses pages: what there is of it so far. */
-  #scratch: Buffer = Buffer.alloc(4 * WAL_PAGE_BYTES);
+  #scratch: Buffer;
   #scratchView: DataView;
   #assembling = false;
   #assembled = 0;
@@ -108,6 +105,10 @@ export class WalReader {
     this.#source = options.source;
     this.#endHigh = options.endHigh ?? 0;
     this.#endLow = options.endLow ?? 0;
+    this.#scan = options.scan ?? new RecordScan(options.format);
+    this.#pageCheck = new PageCheck(options.format, this.#messages, options.segmentBytes);
+    this.#window = this.#scan.window;
+    this.#scratch = this.#scan.scratch;
     this.#windowView = viewOf(this.#window);
     this.#scratchView = viewOf(this.#scratch);
   }
@@ -153,6 +154,36 @@ export class WalReader {
       const outcome = this.#assemble();
       if (outcome !== OVERWRITTEN) return outcome;
     }
+  }
+
+  /**
+   * Counts the records that follow the one read last in the tallies of the scan, without showing them, as far as they
+   * are whole in the same page and without fault: `next` goes on with the others.
+   * @returns false where there was none; else the record's `endHigh` and `endLow` are those of the last one.
+   */
+  tally(): boolean {
+    const page = this.#page;
+    const start = this.#offset - this.#windowStart;
+    if (page === NO_PAGE || this.#offset < page + this.#pageHeaderBytes || this.#found)
+      return false;
+    const end = page + this.#pageBytes - this.#windowStart;
+    const segmentLow = this.#segmentLow;
+    const next = this.#scan.tally(
+      start,
+      end,
+      this.#segmentHigh,
+      (segmentLow + this.#offset) >>> 0,
+      this.#decodedHigh,
+      this.#decodedLow,
+    );
+    if (next <= start) return false;
+    this.#recordHigh = this.#segmentHigh;
+    this.#recordLow = (segmentLow + this.#windowStart + this.#scan.lastTallied()) >>> 0;
+    this.#decodedHigh = this.#recordHigh;
+    this.#decodedLow = this.#recordLow;
+    this.#remember();
+    this.#setOffset(this.#windowStart + next);
+    return true;
   }
 
   /** Forgets what was read ahead, so that what a server has written since is seen. */
@@ -271,12 +302,7 @@ export class WalReader {
   /** The whole record is there: checks it and takes it apart. @param next - offset of what follows it. */
   #finish(bytes: Buffer, view: DataView, start: number, next: number): Outcome {
     const total = this.#total;
-    const crc = crc32c(
-      bytes,
-      start,
-      start + RECORD_HEADER.crc,
-      crc32c(bytes, start + RECORD_HEADER_BYTES, start + total),
-    );
+    const crc = this.#scan.recordCrc(bytes, start, total);
     if (crc !== view.getUint32(start + RECORD_HEADER.crc, true)) {
       return this.#invalid(
         `incorrect resource manager data checksum in record at ${this.#recordLsn()}`,
@@ -302,14 +328,19 @@ export class WalReader {
       return this.#invalid(`${problem} at ${place}`);
     }
     const isSwitch = record.rmid === RMGR_XLOG && (record.info & ~INFO_MASK) === XLOG_SWITCH;
-    this.#offset = isSwitch ? this.#segmentBytes : next;
-    const end = this.#segmentLow + this.#offset;
-    record.endLow = end >>> 0;
-    record.endHigh = end > 0xffffffff ? this.#segmentHigh + 1 : this.#segmentHigh;
+    this.#setOffset(isSwitch ? this.#segmentBytes : next);
     this.#remember();
     this.#decodedHigh = this.#recordHigh;
     this.#decodedLow = this.#recordLow;
     return Outcome.record;
+  }
+
+  /** Where the record ends that was read last. */
+  #setOffset(offset: number): void {
+    this.#offset = offset;
+    const end = this.#segmentLow + offset;
+    this.record.endLow = end >>> 0;
+    this.record.endHigh = end > 0xffffffff ? this.#segmentHigh + 1 : this.#segmentHigh;
   }
 
   #remember(): void {
@@ -396,7 +427,20 @@ export class WalReader {
       this.endReached = true;
       return false;
     }
-    if (isNew && !this.#pageIsValid(page, at, info)) return false;
+    const problem = isNew
+      ? this.#pageCheck.problem(
+          this.#windowView,
+          at,
+          this.#segmentHigh,
+          this.#segmentLow,
+          page,
+          this.#fileName,
+        )
+      : undefined;
+    if (problem !== undefined) {
+      this.failure = { kind: "invalid", message: problem };
+      return false;
+    }
     this.#page = page;
     this.#pageBytes = bytes;
     this.#pageInfo = info;
@@ -424,61 +468,6 @@ export class WalReader {
       wanted: count - got,
     };
     return false;
-  }
-
-  /** Checks a page's header; sets `failure` where it is wrong. */
-  #pageIsValid(page: number, at: number, info: number): boolean {
-    const problem = this.#pageProblem(page, at, info);
-    if (problem === undefined) {
-      const low = (this.#segmentLow + page) >>> 0;
-      this.#latestHigh = this.#segmentHigh;
-      this.#latestLow = low;
-      this.#latestTimeline = this.#windowView.getUint32(at + WAL_PAGE_HEADER.timeline, true);
-      return true;
-    }
-    this.failure = { kind: "invalid", message: problem };
-    return false;
-  }
-
-  #pageProblem(page: number, at: number, info: number): string | undefined {
-    const view = this.#windowView;
-    const place = (): string =>
-      this.#messages.pagePlace(
-        this.#fileName(),
-        formatHalves(this.#segmentHigh, this.#segmentLow + page, this.#format),
-        page,
-      );
-    const magic = view.getUint16(at + WAL_PAGE_HEADER.magic, true);
-    if (magic !== this.#format.pageMagic) {
-      return `invalid magic number ${hex4(magic)} ${place()}`;
-    }
-    const isLong = (info & PAGE_HAS_LONG_HEADER) !== 0;
-    if ((info & ~this.#format.allPageFlags) !== 0 || (page === 0 && !isLong)) {
-      return `invalid info bits ${hex4(info)} ${place()}`;
-    }
-    if (isLong) {
-      if (view.getUint32(at + WAL_PAGE_HEADER.segmentSize, true) !== this.#segmentBytes) {
-        return "WAL file is from different database system: incorrect segment size in page header";
-      }
-      if (view.getUint32(at + WAL_PAGE_HEADER.pageSize, true) !== WAL_PAGE_BYTES) {
-        return "WAL file is from different database system: incorrect XLOG_BLCKSZ in page header";
-      }
-    }
-    const addressLow = view.getUint32(at + WAL_PAGE_HEADER.pageAddress, true);
-    const addressHigh = view.getUint32(at + WAL_PAGE_HEADER.pageAddress + 4, true);
-    const low = (this.#segmentLow + page) >>> 0;
-    if (addressLow !== low || addressHigh !== this.#segmentHigh) {
-      const address = formatHalves(addressHigh, addressLow, this.#format);
-      return `unexpected pageaddr ${address} ${place()}`;
-    }
-    const isLater =
-      this.#segmentHigh > this.#latestHigh ||
-      (this.#segmentHigh === this.#latestHigh && low > this.#latestLow);
-    const timeline = view.getUint32(at + WAL_PAGE_HEADER.timeline, true);
-    if (isLater && timeline < this.#latestTimeline) {
-      return `out-of-sequence timeline ID ${timeline} (after ${this.#latestTimeline}) ${place()}`;
-    }
-    return undefined;
   }
 
   /** Puts the reader at an LSN, as if nothing had been read before. */
@@ -580,20 +569,15 @@ export class WalReader {
     return formatHalves(this.#recordHigh, this.#recordLow, this.#format);
   }
 
-  #fileName(): string {
-    return walFileName(
+  readonly #fileName = (): string =>
+    walFileName(
       { timeline: this.#timeline, high: this.#segmentHigh, low: this.#segmentLow },
       this.#segmentBytes,
     );
-  }
 }
 
 const NOTHING: SegmentBytes = { read: () => 0 };
 
 function viewOf(buffer: Buffer): DataView {
   return new DataView(buffer.buffer, buffer.byteOffset, buffer.byteLength);
-}
-
-function hex4(value: number): string {
-  return value.toString(16).toUpperCase().padStart(4, "0");
 }

@@ -108,6 +108,7 @@ export function statisticsJson(
   }));
   const start = range && formatHalves(range.startHigh, range.startLow, LSN_FORMAT);
   const end = range && formatHalves(range.endHigh, range.endLow, LSN_FORMAT);
-  const report = { start: start ?? null, end: end ?? null, count: statistics.count, types };
+  const count = types.reduce((sum, type) => sum + type.count, 0);
+  const report = { start: start ?? null, end: end ?? null, count, types };
   return `${JSON.stringify(report)}\n`;
 }

@@ -28,50 +28,65 @@ export interface TypeTally extends Tally {
   readonly info: number;
 }
 
+/** Count, bytes without images and bytes of images of each type: as record-scan.as.ts has them, too. */
+const TALLY_LENGTH = 3;
+export const TALLIES_LENGTH: number = RMGR_COUNT * TYPES_PER_RMGR * TALLY_LENGTH;
+
 export class Statistics {
-  /** By rmgr id times 16 plus the high nibble of info. */
-  readonly #counts = new Float64Array(RMGR_COUNT * TYPES_PER_RMGR);
-  readonly #recordBytes = new Float64Array(RMGR_COUNT * TYPES_PER_RMGR);
-  readonly #imageBytes = new Float64Array(RMGR_COUNT * TYPES_PER_RMGR);
-  count = 0;
+  /** A tally by rmgr id times 16 plus the high nibble of info. */
+  readonly #tallies: Float64Array;
+
+  /** @param tallies - TALLIES_LENGTH numbers, all 0, which somebody else may count in as well. */
+  constructor(tallies: Float64Array = new Float64Array(TALLIES_LENGTH)) {
+    this.#tallies = tallies;
+  }
 
   add(record: WalRecord): void {
     const { rmid, totalLength } = record;
     let type = record.info >>> 4;
     if (rmid === RMGR_TRANSACTION) type &= TRANSACTION_TYPES;
-    const index = rmid * TYPES_PER_RMGR + type;
     const imageBytes = imageBytesOf(record);
-    this.#counts[index] = (this.#counts[index] ?? 0) + 1;
-    this.#recordBytes[index] = (this.#recordBytes[index] ?? 0) + totalLength - imageBytes;
-    this.#imageBytes[index] = (this.#imageBytes[index] ?? 0) + imageBytes;
-    this.count++;
+    this.#add(rmid * TYPES_PER_RMGR + type, 1, totalLength - imageBytes, imageBytes);
   }
 
   /** What occurred, in the order of rmgr id and info. */
   types(): TypeTally[] {
     const tallies: TypeTally[] = [];
-    for (const [index, count] of this.#counts.entries()) {
+    for (let type = 0; type < RMGR_COUNT * TYPES_PER_RMGR; type++) {
+      const at = type * TALLY_LENGTH;
+      const count = this.#tallies[at] ?? 0;
       if (count === 0) continue;
       tallies.push({
-        rmid: Math.floor(index / TYPES_PER_RMGR),
-        info: (index % TYPES_PER_RMGR) << 4,
+        rmid: Math.floor(type / TYPES_PER_RMGR),
+        info: (type % TYPES_PER_RMGR) << 4,
         count,
-        recordBytes: this.#recordBytes[index] ?? 0,
-        imageBytes: this.#imageBytes[index] ?? 0,
+        recordBytes: this.#tallies[at + 1] ?? 0,
+        imageBytes: this.#tallies[at + 2] ?? 0,
       });
     }
     return tallies;
   }
 
+  /** The same, and forgets it. */
+  take(): TypeTally[] {
+    const types = this.types();
+    this.#tallies.fill(0);
+    return types;
+  }
+
   /** Adds what another one counted. */
   merge(types: readonly TypeTally[]): void {
     for (const { rmid, info, count, recordBytes, imageBytes } of types) {
-      const index = rmid * TYPES_PER_RMGR + (info >>> 4);
-      this.#counts[index] = (this.#counts[index] ?? 0) + count;
-      this.#recordBytes[index] = (this.#recordBytes[index] ?? 0) + recordBytes;
-      this.#imageBytes[index] = (this.#imageBytes[index] ?? 0) + imageBytes;
-      this.count += count;
+      this.#add(rmid * TYPES_PER_RMGR + (info >>> 4), count, recordBytes, imageBytes);
     }
+  }
+
+  #add(type: number, count: number, recordBytes: number, imageBytes: number): void {
+    const tallies = this.#tallies;
+    const at = type * TALLY_LENGTH;
+    tallies[at] = (tallies[at] ?? 0) + count;
+    tallies[at + 1] = (tallies[at + 1] ?? 0) + recordBytes;
+    tallies[at + 2] = (tallies[at + 2] ?? 0) + imageBytes;
   }
 }
 

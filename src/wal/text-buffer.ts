@@ -38,6 +38,17 @@ export class TextBuffer {
     this.length = 0;
   }
 
+  /**
+   * Gives away what is there, with the memory that it is in, and begins anew.
+   * @param spare - memory to go on in; without it there is new memory of the same size.
+   */
+  take(spare?: ArrayBuffer): Uint8Array {
+    const taken = this.bytes.subarray(0, this.length);
+    this.bytes = spare === undefined ? Buffer.allocUnsafe(this.bytes.length) : Buffer.from(spare);
+    this.reset();
+    return taken;
+  }
+
   /** Makes room for this many bytes more. */
   reserve(count: number): void {
     const needed = this.length + count;

@@ -25,20 +25,35 @@ const ZONE_DIRECTORY = "/usr/share/zoneinfo";
 /** The zone where TZ is not set. */
 const LOCAL_ZONE = "/etc/localtime";
 
-/**
- * The zone that the C library takes.
- * @param name - the value of TZ; undefined where it is not set.
- * @param read - gives a zone file's content; undefined where there is no such file.
- */
-export function timeZoneNamed(
+/** What says which zone it is, as plain data. */
+export interface ZoneSource {
+  /** The value of TZ; undefined where it is not set. */
+  readonly name: string | undefined;
+  /** The zone's file; undefined where it has none. */
+  readonly file: Uint8Array | undefined;
+}
+
+/** @param read - gives a file's content; undefined where there is no such file. */
+export function zoneSource(
   name: string | undefined,
   read: (path: string) => Buffer | undefined,
-): TimeZone {
-  if (name === undefined) return fileZone(read(LOCAL_ZONE)) ?? UTC;
-  const zone = name.replace(/^:/, "");
-  if (zone === "") return UTC;
-  const path = zone.startsWith("/") ? zone : `${ZONE_DIRECTORY}/${zone}`;
-  return fileZone(read(path)) ?? parsePosixZone(zone) ?? NAMELESS;
+): ZoneSource {
+  if (name === undefined) return { name, file: read(LOCAL_ZONE) };
+  const zone = zoneOfName(name);
+  if (zone === "") return { name, file: undefined };
+  return { name, file: read(zone.startsWith("/") ? zone : `${ZONE_DIRECTORY}/${zone}`) };
+}
+
+/** The zone that the C library takes. */
+export function timeZoneOf({ name, file }: ZoneSource): TimeZone {
+  const zone = file && parseZoneFile(Buffer.from(file.buffer, file.byteOffset, file.byteLength));
+  if (zone !== undefined) return zone;
+  if (name === undefined || zoneOfName(name) === "") return UTC;
+  return parsePosixZone(zoneOfName(name)) ?? NAMELESS;
+}
+
+function zoneOfName(name: string): string {
+  return name.replace(/^:/, "");
 }
 
 const MAGIC = "TZif";
@@ -47,10 +62,6 @@ const HEADER_BYTES = 44;
 const COUNTS_OFFSET = 20;
 /** A time type: offset i32, is it summer time u8, index of its abbreviation u8. */
 const TYPE_BYTES = 6;
-
-function fileZone(file: Buffer | undefined): TimeZone | undefined {
-  return file && parseZoneFile(file);
-}
 
 /** @returns undefined for what is no zone file of version 2 or later, or a damaged one. */
 export function parseZoneFile(file: Buffer): TimeZone | undefined {

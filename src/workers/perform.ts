@@ -417,6 +417,7 @@ export class TaskPerformer {
       });
       if (hash !== undefined && hash.digest().toString("hex") !== item.digest) {
         throw new IntegrityError(`${displayPath(item.path)} changed while it was copied`, {
+          file: displayPath(item.path),
           hint: "Check the disk, and that nothing else uses the directory. Then run the command again.",
         });
       }
@@ -461,8 +462,10 @@ export class TaskPerformer {
 function stop(problem: Problem): never {
   const block = problem.block === undefined ? "" : ` block ${problem.block}`;
   const message = `${problem.path}${block}: ${problem.message}`;
-  if (problem.kind === "key") throw new KeyError(message);
+  const file = problem.path;
+  if (problem.kind === "key") throw new KeyError(message, { file });
   throw new IntegrityError(message, {
+    file,
     hint: 'Restore this file and its sidecar from a backup; "tde verify" lists every damaged block.',
   });
 }

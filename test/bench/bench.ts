@@ -1,7 +1,7 @@
 /**
  * `npm run bench`: how long tde takes beside the tools that everybody knows, on a real cluster in the page cache.
  *
- *   npm run bench -- [--size-mb 2048] [--table-mb 700] [--runs 5] [--relations 0] [--only rotate|waldump]
+ *   npm run bench -- [--size-mb 2048] [--table-mb 700] [--runs 5] [--relations 0] [--only rotate|waldump|ls]
  *                    [--wal-mb 1024] [--json]
  *
  * Prints ratios, and with --json one document. With --relations it says how many files there are.
@@ -22,6 +22,7 @@ import {
 import { serverUser } from "../../src/demo/server-user.ts";
 import { makeTemporaryFolder } from "../../src/demo/temporary-folder.ts";
 import { compare, type Comparison, type Side } from "./measure.ts";
+import { benchLs } from "./ls.ts";
 import { benchRotate } from "./rotate.ts";
 import { compareSync } from "./sync.ts";
 import { benchWaldump } from "./waldump.ts";
@@ -31,6 +32,7 @@ const MAJOR = 15;
 const PG_CHECKSUMS = `/usr/lib/postgresql/${MAJOR}/bin/pg_checksums`;
 const TDE = fileURLToPath(new URL("../../../bin/tde.js", import.meta.url));
 const ROW_BYTES = 1000;
+const LS_RELATIONS = 10_000;
 
 const { values: options } = parseArgs({
   options: {
@@ -43,9 +45,10 @@ const { values: options } = parseArgs({
     json: { type: "boolean", default: false },
   },
 });
-const sizeMb = Number(options["size-mb"]);
+const sizeMb = options.only === "ls" ? 0 : Number(options["size-mb"]);
 const runs = Number(options.runs);
-const relations = Number(options.relations);
+/** A listing is about many relations, whatever their size. */
+const relations = Number(options.relations) || (options.only === "ls" ? LS_RELATIONS : 0);
 const say = (text: string): void => void process.stderr.write(`${text}\n`);
 
 const folder = makeTemporaryFolder("tde-bench");
@@ -93,6 +96,9 @@ async function bench(path: string): Promise<Comparison[]> {
     return results;
   };
   if (options.only === "rotate") return rotate();
+  if (options.only === "ls") {
+    return benchLs({ plain, encrypted: at("listed"), tde, keys, run, runs });
+  }
 
   const work = at("work");
   const copy = at("copy");

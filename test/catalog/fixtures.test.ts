@@ -22,6 +22,7 @@ import {
 } from "../support/fixture-catalog.ts";
 import { FIXTURE_MAJORS, type FixtureMajor, unpackFixture } from "../support/fixture.ts";
 import { truthTable, type TruthRow } from "../support/fixture-truth.ts";
+import { assertListedAsTold } from "../support/listed.ts";
 import { testKeys } from "../support/keys.ts";
 import { walkDatadir } from "../../src/datadir/walk.ts";
 import { NodeFileSystem } from "../../src/storage/node-file-system.ts";
@@ -58,6 +59,10 @@ for (const major of FIXTURE_MAJORS) {
       assert.ok(name?.endsWith(quoted(row["relname"])), `${file} is ${row["relname"]}: ${name}`);
     }
     assert.ok(files > truth.size);
+  });
+
+  test(`every file of PostgreSQL ${major} is listed once, with its relation's OIDs and sizes as psql told them`, () => {
+    assertListedAsTold(major, sharedFixture(major));
   });
 
   test(`the visible rows of every table of PostgreSQL ${major} are those that the server saw`, () => {

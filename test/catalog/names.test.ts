@@ -121,6 +121,14 @@ test("the distance of two names counts letters inserted, removed, replaced and s
   assert.ok(editDistance("abcdef", "uvwxyz", 2) > 2);
 });
 
+test("a slip of the pen is nearer than a longer name that begins in the same way", () => {
+  const candidates = ["orders_id_seq", "orders_pkey", "orders"].map((name) => ({
+    name,
+    shown: () => name,
+  }));
+  assert.deepEqual(nearMatches("order", candidates), ["orders", "orders_pkey", "orders_id_seq"]);
+});
+
 test("of many near names the nearest are told, each once", () => {
   const names = Array.from({ length: 5000 }, (_, i) => `order_${i}`);
   const candidates = [...names, "orders", "orders"].map((name) => ({ name, shown: () => name }));

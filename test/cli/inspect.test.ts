@@ -4,8 +4,9 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { before, test } from "node:test";
 import { temporaryPath } from "../support/cluster.ts";
+import { makeSmallCatalogCluster } from "../support/fixture-catalog.ts";
 import { flipBit } from "../support/forger.ts";
-import { BLOCK_SIZE, copyOf, makeSmallCluster, ORDINARY } from "../support/small-cluster.ts";
+import { BLOCK_SIZE, copyOf, ORDINARY, OTHER as TYPES } from "../support/small-cluster.ts";
 import { runTde, type TdeResult } from "../support/tde.ts";
 
 const KEYS = ["--keyring", "app.keyring", "--key-file", "kek.key"];
@@ -15,7 +16,7 @@ let encrypted = "";
 
 before(() => {
   keys = temporaryPath("keys");
-  plain = makeSmallCluster();
+  plain = makeSmallCatalogCluster();
   encrypted = copyOf(plain);
   tde("keyring", "create", ...KEYS, "--new-key-file");
   tde("encrypt-datadir", "-D", encrypted, ...KEYS);
@@ -97,9 +98,27 @@ test("the directory may come by -D, and --entry and --sidecar take the path in e
   assert.deepEqual([json.class, json.authenticated, json.keys.length], ["P", false, 1]);
 });
 
+test("a name shows the same as its file's path: page, fork, sidecar and line of the manifest", () => {
+  const name = "template1.pg_catalog.pg_type";
+  for (const datadir of [plain, encrypted]) {
+    const show = (...args: readonly string[]): string => tde("inspect", datadir, ...args, ...KEYS);
+    assert.equal(show(name, "--block", "3"), show(TYPES, "--block", "3"));
+    assert.equal(show(name, "--fork", "vm"), show(`${TYPES}_vm`));
+  }
+  for (const what of ["--sidecar", "--entry"]) {
+    const byPath = tde("inspect", encrypted, TYPES, what, ...KEYS);
+    assert.equal(tde("inspect", encrypted, name, what, ...KEYS), byPath);
+  }
+});
+
 for (const [args, status, message] of [
-  [["inspect"], 2, /no file is named/],
+  [["inspect"], 2, /neither relation nor file is named/],
   [["inspect", "ENCRYPTED", "base/1/1"], 2, /there is no file "base\/1\/1"/],
+  [["inspect", "ENCRYPTED", ORDINARY, "--fork", "vm"], 2, /--fork goes with a relation's name/],
+  [["inspect", "PLAIN", "template1.pg_catalog.pg_tipe"], 2, /no relation.*\n.*nearest: .*pg_type/],
+  [["inspect", "PLAIN", "template1.pg_catalog.pg_*"], 2, /means \d+ relations/],
+  [["inspect", "ENCRYPTED", "nothing.conf", "--entry"], 4, /no keyring was given/],
+  [["inspect", "ENCRYPTED", "pg_catalog.pg_type"], 4, /no keyring was given.*\n.*Paths work/],
   [["inspect", "ENCRYPTED", ORDINARY, "--block", "x"], 2, /It must be a block number/],
   [["inspect", "ENCRYPTED", ORDINARY, "--block", "9999"], 2, /has no block 9999/],
   [["inspect", "ENCRYPTED", ORDINARY, "--entry", "--block", "1"], 2, /--entry shows a line/],

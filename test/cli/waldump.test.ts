@@ -12,22 +12,33 @@ import { runTde, runTdeBytes, TDE_PROGRAM } from "../support/tde.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 import {
   checkCase,
+  runAsProcess,
+  runHere,
   SMALL_SET_MAJORS,
   unpackSmallSet,
   unpackWholeSet,
   type WaldumpCase,
+  type WaldumpCases,
 } from "../support/waldump-cases.ts";
-
-for (const major of SMALL_SET_MAJORS) {
-  test(`WAL of ${major} prints as its pg_waldump prints it, with its messages and exit codes`, (t) => {
-    const set = unpackSmallSet(major, temporaryDirectory(t));
-    assert.ok(set.cases.length >= 11);
-    for (const expected of set.cases) checkCase(set, expected);
-  });
-}
 
 /** No WAL is there that could tell whose words to use: it is said as by 18. */
 const WITHOUT_WAL = ["empty-dir", "empty-dir-seg", "text-file"];
+
+function comparable(set: WaldumpCases, major: number): readonly WaldumpCase[] {
+  return set.cases.filter(({ name }) => major !== 13 || !WITHOUT_WAL.includes(name));
+}
+
+for (const major of SMALL_SET_MAJORS) {
+  test(`WAL of ${major} prints as its pg_waldump prints it, with its messages and exit codes`, async (t) => {
+    const set = unpackSmallSet(major, temporaryDirectory(t));
+    const cases = comparable(set, major);
+    assert.ok(cases.length >= 100);
+    for (const expected of cases) {
+      // Some as a user would run them; for the others, errors and damaged files, that would only take longer.
+      await checkCase(set, expected, expected.name.startsWith("tl2-") ? runAsProcess : runHere);
+    }
+  });
+}
 
 const wholeSet = process.env["TDE_WAL_FIXTURES"];
 for (const major of [13, 15, 16, 17, 18, 19]) {
@@ -37,10 +48,8 @@ for (const major of [13, 15, 16, 17, 18, 19]) {
     { skip: wholeSet === undefined || !existsSync(source) ? "TDE_WAL_FIXTURES is not set" : false },
     async (t) => {
       const set = unpackWholeSet(source, temporaryDirectory(t));
-      const skipped = (one: WaldumpCase): boolean => major === 13 && WITHOUT_WAL.includes(one.name);
-      for (const expected of set.cases) {
-        if (skipped(expected)) continue;
-        await t.test(expected.name, () => checkCase(set, expected));
+      for (const expected of comparable(set, major)) {
+        await t.test(expected.name, () => checkCase(set, expected, runAsProcess));
       }
     },
   );

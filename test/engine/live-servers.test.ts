@@ -3,8 +3,10 @@
  * every file and every row of every table, and must show none of its secrets while it is encrypted.
  */
 import assert from "node:assert/strict";
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
+import { isWalFileName, parseWalFileName } from "../../src/wal/wal-file-name.ts";
 import {
   assertSameTree,
   type Cluster,
@@ -16,8 +18,10 @@ import {
   tableChecksums,
   treeOf,
 } from "../support/cluster.ts";
-import { requireStockTools } from "../support/stock-tools.ts";
+import { assertSameDump } from "../support/same-dump.ts";
+import { findStockTools, requireStockTools } from "../support/stock-tools.ts";
 import { runTde, type TdeResult } from "../support/tde.ts";
+import { assertWalAddsUp } from "../support/wal-adds-up.ts";
 
 const KEYS = ["--keyring", "app.keyring", "--key-file", "kek.key"];
 
@@ -47,6 +51,24 @@ for (const major of LIVE_MAJORS) {
       tde(cluster, "decrypt-datadir", "-D", "data", ...KEYS);
       assertSameTree(treeOf(cluster.datadir), stopped);
       assert.deepEqual(await checksumsOf(cluster), rows);
+    } finally {
+      cluster.remove();
+    }
+  });
+
+  test(`WAL of PostgreSQL ${major} reads to its end, and as its pg_waldump reads it where that is there`, async () => {
+    const cluster = await makeCluster(varied(major));
+    try {
+      const wal = join(cluster.datadir, "pg_wal");
+      const [first = ""] = readdirSync(wal).filter(isWalFileName).sort();
+      const start = parseWalFileName(first, walSegmentBytes(major));
+      const args = ["-p", wal, "-s", `${start?.high.toString(16)}/${start?.low.toString(16)}`];
+      assert.ok(assertWalAddsUp(args) > 1000);
+      const tools = findStockTools(major, "pg_waldump");
+      if (tools === undefined) return;
+      const program = join(tools.binFolder, "pg_waldump");
+      assertSameDump(program, args);
+      assertSameDump(program, ["--stats=record", ...args]);
     } finally {
       cluster.remove();
     }
@@ -199,6 +221,10 @@ test("a table alone, then its database, then the whole cluster can be encrypted,
     cluster.remove();
   }
 });
+
+function walSegmentBytes(major: number): number {
+  return (varied(major).walSegsizeMb ?? 16) * 2 ** 20;
+}
 
 /** What a server says of the table `orders`: its path, and the OID of its database. */
 async function placeOfOrders(cluster: Cluster): Promise<{ table: string; database: string }> {

@@ -162,6 +162,7 @@ class EveryForm {
   readonly #writers: readonly (RecordText | RecordJson)[];
   readonly #json: RecordJson;
   readonly #statistics = new Statistics();
+  #added = 0;
 
   constructor(format: WalFormat, decodeZstd: DecodeZstd) {
     this.#format = format;
@@ -176,7 +177,7 @@ class EveryForm {
     const text = statisticsText(this.#statistics, this.#format, { byType: true, range: RANGE });
     const types = this.#statistics.types();
     const counted = types.reduce((sum, { count }) => sum + count, 0);
-    assert.equal(counted, this.#statistics.count);
+    assert.equal(counted, this.#added);
     assert.ok(text.split("\n").length > types.length);
   }
 
@@ -191,6 +192,7 @@ class EveryForm {
     const most = TEXT_PER_RECORD + TEXT_PER_BYTE * record.totalLength;
     assert.ok(out.length < most, `${out.length} bytes of text of ${record.totalLength}`);
     this.#statistics.add(record);
+    this.#added++;
     matches(record, { blockNumber: 7, fork: 1, fullPage: true });
     for (let i = 0; i <= record.maxBlockId; i++) {
       const block = blockAt(record, i);

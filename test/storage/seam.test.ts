@@ -18,7 +18,8 @@ const READING = ["readFileSync", "readlinkSync", "readSync", "fstatSync", "openS
 /** Text by the megabyte, in order with messages: to a descriptor that is open already. */
 const TO_STDOUT = "cli/standard-output.ts: writeSync";
 /** Whoever may make a file system of its own; all others are given one. */
-const MAKERS = /^(cli|demo)\/|^workers\/page-worker\.ts$|^storage\/node-file-system\.ts$/;
+const MAKERS =
+  /^(cli|demo)\/|^(workers\/page|engine\/waldump\/waldump)-worker\.ts$|^storage\/node-file-system\.ts$/;
 
 function sources(): { path: string; text: string }[] {
   return readdirSync(SOURCE, { recursive: true, encoding: "utf8" })
@@ -48,6 +49,8 @@ test("nothing else in src/ can run another program or thread that writes, but by
     .filter((path) => !path.startsWith("demo/"))
     .sort();
   assert.deepEqual(found, [
+    "engine/waldump/chunk-threads.ts", // starts the next one, and speaks to it
+    "engine/waldump/waldump-worker.ts", // reads WAL, and writes nothing
     "keyring/providers/command.ts", // the user's own program
     "storage/lock.ts", // asks whether this is the main thread
     "workers/page-worker.ts",

@@ -7,7 +7,7 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import type { TestContext } from "node:test";
 import { serverUser } from "../../src/demo/server-user.ts";
 
@@ -49,6 +49,17 @@ export function requireStockTools(
   if (existsSync(join(binFolder, "pg_checksums"))) return stockToolsIn(major, binFolder);
   skipOrFail(t, `needs PostgreSQL's own tools: apt-get install postgresql-${major}`);
   return undefined;
+}
+
+/** The tools of a major in TDE_STOCK_TOOLS/<major>/bin, else Debian's; undefined where this program is in neither. */
+export function findStockTools(major: number, program: string): StockTools | undefined {
+  const others = process.env["TDE_STOCK_TOOLS"];
+  const folders = [
+    ...(others === undefined ? [] : [join(resolve(others), `${major}/bin`)]),
+    `/usr/lib/postgresql/${major}/bin`,
+  ];
+  const binFolder = folders.find((folder) => existsSync(join(folder, program)));
+  return binFolder === undefined ? undefined : stockToolsIn(major, binFolder);
 }
 
 export function stockToolsIn(major: number, binFolder: string): StockTools {

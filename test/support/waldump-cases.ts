@@ -13,6 +13,7 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  rmSync,
   truncateSync,
   writeSync,
   closeSync,
@@ -20,6 +21,7 @@ import {
 import { dirname, join } from "node:path";
 import { brotliDecompressSync } from "node:zlib";
 import { extract } from "tar";
+import { runWaldump } from "../../src/cli/waldump-action.ts";
 import { readFixture } from "./fixtures.ts";
 import { runTdeBytes } from "./tde.ts";
 
@@ -81,23 +83,66 @@ function readCases(path: string): WaldumpCase[] {
   return cases.filter(({ name }) => !/^(help|version)/.test(name));
 }
 
+interface CaseResult {
+  readonly status: number | null;
+  readonly stdout: Buffer;
+  readonly stderr: Buffer;
+}
+
+/** Runs tde in this folder, with UTC as its time zone. */
+export type RunCase = (argv: readonly string[], cwd: string) => CaseResult | Promise<CaseResult>;
+
+/** As a process of its own, as a user would. */
+export const runAsProcess: RunCase = (argv, cwd) =>
+  runTdeBytes(["waldump", ...argv], { cwd, env: { TZ: "UTC" } });
+
+/** In this process, whose folder and environment change meanwhile: some hundred runs a second. */
+export const runHere: RunCase = async (argv, cwd) => {
+  const before = { cwd: process.cwd(), zone: process.env["TZ"], pgdata: process.env["PGDATA"] };
+  const stdout: Buffer[] = [];
+  let stderr = "";
+  process.chdir(cwd);
+  process.env["TZ"] = "UTC";
+  delete process.env["PGDATA"];
+  try {
+    const status = await runWaldump(argv, {
+      write: (bytes) => stdout.push(Buffer.from(bytes)) > 0,
+      say: (line) => void (stderr += line),
+    });
+    return { status, stdout: Buffer.concat(stdout), stderr: Buffer.from(stderr) };
+  } finally {
+    process.chdir(before.cwd);
+    restoreVariable("TZ", before.zone);
+    restoreVariable("PGDATA", before.pgdata);
+  }
+};
+
+function restoreVariable(name: string, value: string | undefined): void {
+  if (value === undefined) delete process.env[name];
+  else process.env[name] = value;
+}
+
 /** Runs tde as pg_waldump ran, and compares output, messages, exit code and saved pages. */
-export function checkCase(set: WaldumpCases, expected: WaldumpCase): void {
+export async function checkCase(
+  set: WaldumpCases,
+  expected: WaldumpCase,
+  run: RunCase,
+): Promise<void> {
   const scratch = mkdtempSync(join(set.folder, "case-"));
   const cwd = expected.cwd === "fresh" ? scratch : join(set.folder, expected.cwd);
   for (const step of expected.setup ?? []) carryOut(step, set.folder, scratch);
   const save = join(scratch, "saved");
   const argv = expected.argv.map((argument) => argument.replace("@SAVE@", save));
-  const { status, stdout, stderr } = runTdeBytes(["waldump", ...argv], {
-    cwd,
-    env: { TZ: "UTC" },
-  });
+  const { status, stdout, stderr } = await run(argv, cwd);
+  const { name } = expected;
   if (expected.stderr !== undefined) {
-    assert.equal(stderr.toString(), expected.stderr.replaceAll("pg_waldump", "tde waldump"));
+    assert.equal(stderr.toString(), expected.stderr.replaceAll("pg_waldump", "tde waldump"), name);
   }
-  if (expected.rc !== undefined) assert.equal(status, expected.rc);
-  if (expected.stdout !== undefined) assert.equal(stdout.toString("latin1"), expected.stdout);
-  if (expected.stdout_sha256 !== undefined) assert.equal(sha256(stdout), expected.stdout_sha256);
+  if (expected.rc !== undefined) assert.equal(status, expected.rc, name);
+  if (expected.stdout !== undefined) assert.equal(stdout.toString("latin1"), expected.stdout, name);
+  if (expected.stdout_sha256 !== undefined) {
+    assert.equal(sha256(stdout), expected.stdout_sha256, name);
+  }
   if (expected.saved_file !== undefined && set.source !== undefined) {
     const list = execFileSync("xz", ["-dc", join(set.source, expected.saved_file)]).toString();
     const saved = existsSync(save)
@@ -108,6 +153,7 @@ export function checkCase(set: WaldumpCases, expected: WaldumpCase): void {
       : [];
     assert.deepEqual(saved.sort(), list.trim().split("\n").sort());
   }
+  rmSync(scratch, { recursive: true });
 }
 
 function carryOut(step: SetupStep, set: string, scratch: string): void {

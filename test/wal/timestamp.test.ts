@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { civilDate, unixDay } from "../../src/wal/calendar.ts";
 import { writeFixed, writeGeneral } from "../../src/wal/rmgr/floating-point.ts";
 import { TextBuffer } from "../../src/wal/text-buffer.ts";
-import { timeZoneNamed } from "../../src/wal/time-zone.ts";
+import { timeZoneOf, zoneSource } from "../../src/wal/time-zone.ts";
 import { writeTimestamp } from "../../src/wal/timestamp.ts";
 import { timestampText } from "./record-text-of.ts";
 
@@ -13,7 +13,7 @@ const at = (time: bigint, zone?: string): string =>
   timestampText(
     time,
     (out, bytes) => writeTimestamp(out, bytes, 0),
-    zone === undefined ? undefined : timeZoneNamed(zone, noFile),
+    zone === undefined ? undefined : timeZoneOf(zoneSource(zone, noFile)),
   );
 /** 2026-11-20 09:57:02.047670 UTC in microseconds since 2000. */
 const NOVEMBER = 848_483_822_047_670n;
@@ -50,7 +50,7 @@ test("a TZ that says nothing is what the C library makes of it", () => {
 });
 
 test("a zone file is read: its changes, and its rule for what follows them", () => {
-  const zone = timeZoneNamed("Some/Where", () => zoneFile());
+  const zone = timeZoneOf(zoneSource("Some/Where", () => zoneFile()));
   const type = (unixSeconds: number): string => {
     const { utcOffsetSeconds, abbreviation } = zone.at(unixSeconds);
     return `${utcOffsetSeconds} ${abbreviation}`;
@@ -59,7 +59,7 @@ test("a zone file is read: its changes, and its rule for what follows them", () 
   assert.equal(type(1000), "7200 SUM");
   assert.equal(type(1_793_000_000), "10800 NEW");
   assert.equal(
-    timeZoneNamed("Some/Where", () => zoneFile().subarray(0, 90)).at(0).abbreviation,
+    timeZoneOf(zoneSource("Some/Where", () => zoneFile().subarray(0, 90))).at(0).abbreviation,
     "Some",
   );
 });

@@ -1,18 +1,15 @@
 /**
  * Reads a range of WAL and prints its records or their statistics: the main loop of bin/pg_waldump/pg_waldump.c.
  */
-import { setImmediate, setTimeout } from "node:timers/promises";
-import { matches } from "../../wal/record-filter.ts";
 import { formatHalves } from "../../wal/messages.ts";
-import { Outcome } from "../../wal/read-outcome.ts";
 import { WalReader } from "../../wal/reader.ts";
-import { RecordJson, statisticsJson } from "../../wal/record-json.ts";
-import { RecordText } from "../../wal/record-text.ts";
-import type { WalRecord } from "../../wal/record.ts";
-import { Statistics, statisticsText, type StatisticsRange } from "../../wal/statistics.ts";
-import { TextBuffer } from "../../wal/text-buffer.ts";
+import { RecordScan } from "../../wal/record-scan.ts";
 import type { WalFormat } from "../../wal/wal-format.ts";
+import type { ChunkThreads } from "./chunk-threads.ts";
 import type { Dialect } from "./dialect.ts";
+import { printChunks } from "./print-chunks.ts";
+import { Printer } from "./printer.ts";
+import { endOf, findRecord, lsnOf, printRange, type RangeEnd } from "./print-range.ts";
 import type { LsnHalves, WaldumpRequest } from "./request.ts";
 import type { ImageSaver } from "./save-images.ts";
 import type { FetchingSource, ShortRead } from "./source.ts";
@@ -35,11 +32,14 @@ export interface DumpPlace {
   readonly start: LsnHalves;
   readonly end: LsnHalves | undefined;
   readonly source: FetchingSource;
+  /** Starts threads that read the same WAL; undefined where one thread has to read it. */
+  readonly startThreads: (() => Promise<ChunkThreads>) | undefined;
 }
 
 /** Text is handed on when there is this much of it. */
 const FLUSH_BYTES = 2 ** 17;
-const FOLLOW_WAIT_MS = 1000;
+/** A multiple of a page; its text, in memory for each chunk under way, is about as much again. */
+const CHUNK_BYTES = 2 ** 22;
 
 const STRUCTURE_ALONE =
   'the WAL is encrypted: without --keyring its structure is shown, and messages as "<encrypted>"';
@@ -51,72 +51,77 @@ export async function dump(
   saver: ImageSaver | undefined,
   output: DumpOutput,
 ): Promise<void> {
-  const { format, end, source } = place;
+  const { format, dialect, source } = place;
+  const scan = new RecordScan(format);
   const reader = new WalReader({
     format,
     segmentBytes: place.segmentBytes,
     timeline: place.timeline,
     source,
-    endHigh: end?.high ?? 0,
-    endLow: end?.low ?? 0,
+    endHigh: place.end?.high ?? 0,
+    endLow: place.end?.low ?? 0,
+    scan,
   });
   await findFirst(reader, place, output);
-  const printer = new Printer(request, format, output);
+  if (reader.record.isEncrypted) output.note(STRUCTURE_ALONE);
+  const first = lsnOf(reader);
+  const printer = new Printer(request, format, scan);
+  const flush = (): boolean => {
+    const { bytes, length } = printer.text;
+    printer.text.reset();
+    return length === 0 || output.write(bytes.subarray(0, length));
+  };
+  const { stopped } = output;
+  let end: RangeEnd;
   try {
-    await printRecords(reader, request, place, saver, printer, output);
+    const inThreads =
+      saver === undefined && request.limit <= 0
+        ? await dumpInThreads(place, reader, printer, output)
+        : undefined;
+    const flushBytes = FLUSH_BYTES;
+    end =
+      inThreads ??
+      (await printRange(reader, { request, source, printer, saver, stopped, flush, flushBytes }));
   } catch (error) {
     // What was read before is printed; statistics are not, for want of a whole range.
-    printer.flush();
+    flush();
     throw error;
   }
+  if (!flush() || end.why === "unread") return;
+  const { failure, last } = end;
+  if (failure?.kind === "short") throw shortRead(failure, source, dialect);
+  printer.finish(first);
+  flush();
+  if (end.why !== "end" || failure === undefined) return;
+  const lastLsn = formatHalves(last.high, last.low, format);
+  throw new WaldumpError(`error in WAL record at ${lastLsn}: ${failure.message}`);
 }
 
-async function printRecords(
+/**
+ * @param reader - has found the first record.
+ * @returns undefined where the reader is to go on by itself with the record that it has found.
+ */
+async function dumpInThreads(
+  { startThreads, source }: DumpPlace,
   reader: WalReader,
-  request: WaldumpRequest,
-  { format, dialect, source }: DumpPlace,
-  saver: ImageSaver | undefined,
   printer: Printer,
   output: DumpOutput,
-): Promise<void> {
-  printer.begin(reader.record);
-  let shown = 0;
-  let isStructureAlone = false;
-  while (!output.stopped()) {
-    const outcome = reader.next();
-    if (outcome === Outcome.segmentWanted) {
-      // The one place where an interrupt is noticed while there is always more to read.
-      await setImmediate();
-      if (await source.fetch(reader.wantedHigh, reader.wantedLow)) continue;
-      break;
-    }
-    if (outcome === Outcome.end) {
-      if (!request.follow || reader.endReached || reader.failure?.kind === "short") break;
-      printer.flush();
-      await setTimeout(FOLLOW_WAIT_MS);
-      reader.reread();
-      continue;
-    }
-    const { record } = reader;
-    if (record.isEncrypted && !isStructureAlone) {
-      isStructureAlone = true;
-      output.note(STRUCTURE_ALONE);
-    }
-    if (!matches(record, request.filter)) continue;
-    if (!request.quiet && !printer.show(record)) return;
-    saver?.save(record);
-    shown++;
-    if (request.limit > 0 && shown >= request.limit) {
-      printer.end();
-      return;
-    }
+): Promise<RangeEnd | undefined> {
+  const threads = await startThreads?.();
+  if (threads === undefined) return undefined;
+  try {
+    const end = await printChunks(threads, {
+      first: lsnOf(reader),
+      chunkBytes: CHUNK_BYTES,
+      printer,
+      stopped: output.stopped,
+      write: (text) => output.write(text),
+    });
+    if ("why" in end) return end;
+    return (await findRecord(reader, source, end)) ? undefined : endOf(reader, "end");
+  } finally {
+    await threads.close();
   }
-  const { failure } = reader;
-  if (failure?.kind === "short") throw shortRead(failure, source, dialect);
-  printer.end();
-  if (output.stopped() || failure === undefined) return;
-  const last = formatHalves(reader.lastHigh, reader.lastLow, format);
-  throw new WaldumpError(`error in WAL record at ${last}: ${failure.message}`);
 }
 
 /** Puts the reader before the first record at or after the start, and says what was skipped. */
@@ -125,13 +130,9 @@ async function findFirst(
   { format, dialect, segmentBytes, start, source }: DumpPlace,
   output: DumpOutput,
 ): Promise<void> {
-  let outcome = reader.find(start.high, start.low);
-  while (outcome === Outcome.segmentWanted) {
-    const more = await source.fetch(reader.wantedHigh, reader.wantedLow);
-    outcome = more ? reader.find(start.high, start.low) : Outcome.end;
-  }
+  const isFound = await findRecord(reader, source, start);
   const from = formatHalves(start.high, start.low, format);
-  if (outcome === Outcome.end) {
+  if (!isFound) {
     const { failure } = reader;
     if (failure?.kind === "short") throw shortRead(failure, source, dialect);
     const why = dialect.tellsWhyNothingFound && failure !== undefined ? `: ${failure.message}` : "";
@@ -152,70 +153,4 @@ function shortRead(failure: ShortRead, source: FetchingSource, dialect: Dialect)
     source.shortRead?.(failure) ??
     dialect.shortRead(failure.fileName, failure.offset, failure.wanted)
   );
-}
-
-/** Records as lines, as JSON, or only counted. */
-class Printer {
-  readonly #request: WaldumpRequest;
-  readonly #format: WalFormat;
-  readonly #output: DumpOutput;
-  readonly #text: TextBuffer;
-  readonly #writer: RecordText | RecordJson | undefined;
-  readonly #statistics: Statistics | undefined;
-  #start: LsnHalves | undefined;
-  #end: LsnHalves | undefined;
-
-  constructor(request: WaldumpRequest, format: WalFormat, output: DumpOutput) {
-    this.#request = request;
-    this.#format = format;
-    this.#output = output;
-    this.#text = new TextBuffer(format.lsnLowDigits, request.timeZone);
-    if (request.quiet) return;
-    if (request.statistics !== "none") this.#statistics = new Statistics();
-    else if (request.json) this.#writer = new RecordJson(format);
-    else this.#writer = new RecordText(format, request.details);
-  }
-
-  /** @param record - the first one, whether it is shown or not. */
-  begin({ lsnHigh, lsnLow }: WalRecord): void {
-    this.#start = { high: lsnHigh, low: lsnLow };
-  }
-
-  /** @returns false when nobody reads what is written. */
-  show(record: WalRecord): boolean {
-    if (this.#statistics !== undefined) {
-      this.#statistics.add(record);
-      this.#end = { high: record.endHigh, low: record.endLow };
-      return true;
-    }
-    this.#writer?.write(this.#text, record);
-    return this.#text.length < FLUSH_BYTES || this.flush();
-  }
-
-  flush(): boolean {
-    const { bytes, length } = this.#text;
-    if (length === 0) return true;
-    const isRead = this.#output.write(bytes.subarray(0, length));
-    this.#text.reset();
-    return isRead;
-  }
-
-  end(): void {
-    this.flush();
-    if (this.#statistics === undefined) return;
-    const range = this.#range();
-    const text = this.#request.json
-      ? statisticsJson(this.#statistics, this.#format, range)
-      : statisticsText(this.#statistics, this.#format, {
-          byType: this.#request.statistics === "record",
-          range,
-        });
-    this.#output.write(Buffer.from(text));
-  }
-
-  #range(): StatisticsRange | undefined {
-    const [start, end] = [this.#start, this.#end];
-    if (start === undefined || end === undefined) return undefined;
-    return { startHigh: start.high, startLow: start.low, endHigh: end.high, endLow: end.low };
-  }
 }

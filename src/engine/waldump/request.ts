@@ -1,9 +1,9 @@
 /**
- * What `tde waldump` was asked to do.
+ * What `tde waldump` was asked to do, as plain data: worker threads are sent it.
  */
 import type { BytePath } from "../../bytes/byte-path.ts";
 import type { RecordFilter } from "../../wal/record-filter.ts";
-import type { TimeZone } from "../../wal/time-zone.ts";
+import type { ZoneSource } from "../../wal/time-zone.ts";
 
 /** Two halves of 32 bits. */
 export interface LsnHalves {
@@ -31,7 +31,7 @@ export interface WaldumpRequest {
   /** Threads that may parse segments side by side. */
   readonly jobs: number;
   /** Times are printed in it. */
-  readonly timeZone: TimeZone;
+  readonly timeZone: ZoneSource;
 }
 
 export function isZero({ high, low }: LsnHalves): boolean {

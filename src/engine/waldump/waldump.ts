@@ -2,7 +2,6 @@
  * `tde waldump`: from a request to what is printed. First it is found out whose WAL it is, since even the words about
  * a wrong option are those of the major that wrote it; then what was asked for is read.
  */
-import type { BytePath } from "../../bytes/byte-path.ts";
 import { displayPath } from "../../bytes/byte-path.ts";
 import type { FileSystem } from "../../storage/file-system.ts";
 import type { WalFormat } from "../../wal/wal-format.ts";
@@ -10,19 +9,24 @@ import { ArchiveSource, isArchiveName } from "./archive.ts";
 import { DEFAULT_FORMAT, detectFormat, type DetectPlaces } from "./detect-format.ts";
 import { type Dialect, dialectOf } from "./dialect.ts";
 import { dump, type DumpOutput, type DumpPlace } from "./dump.ts";
-import { directoryProblem, locate } from "./locate.ts";
+import { directoryProblem, type Location, locate } from "./locate.ts";
 import { isZero, type LsnHalves, type WaldumpRequest } from "./request.ts";
 import { ImageSaver, prepareImageDirectory } from "./save-images.ts";
+import type { StartThreads } from "./chunk-threads.ts";
 import { DirectorySource } from "./source.ts";
 import { StreamSource } from "./stream.ts";
-import type { WalKeys } from "./wal-files.ts";
 import { usageProblem, WaldumpError } from "./waldump-error.ts";
 
 /** Where the WAL may be, before options have been read. */
 export interface WaldumpPlaces extends DetectPlaces {
   /** Standard input; read only where a segment is called `-`. */
   readonly standardInput: () => AsyncIterable<Uint8Array>;
+  /** Starts threads that see the same files; undefined where there are none. */
+  readonly startThreads?: StartThreads | undefined;
 }
+
+/** Less WAL than this one thread has read before others have started. */
+const PARALLEL_BYTES = 2 ** 25;
 
 /** A segment argument that means standard input. */
 const STREAM_NAMES: readonly string[] = ["-", "/dev/stdin"];
@@ -64,12 +68,7 @@ export async function openWaldump(fs: FileSystem, places: WaldumpPlaces): Promis
           ? await streamPlace(stream, request, { format, dialect })
           : archive !== undefined
             ? await archivePlace(archive, request, { format, dialect })
-            : await directoryPlace(fs, request, {
-                format,
-                dialect,
-                pgdata: places.pgdata,
-                keys: places.keys,
-              });
+            : await directoryPlace(fs, request, { ...places, format, dialect });
       try {
         const saver =
           request.saveImages === undefined
@@ -95,14 +94,28 @@ interface Manners {
 async function directoryPlace(
   fs: FileSystem,
   request: WaldumpRequest,
-  context: Manners & { readonly pgdata: BytePath | undefined; readonly keys: WalKeys },
+  { format, dialect, pgdata, keys, startThreads }: Manners & WaldumpPlaces,
 ): Promise<DumpPlace> {
-  const location = await locate(request, { fs, ...context });
+  const location = await locate(request, { fs, format, dialect, pgdata, keys });
+  const { segmentBytes, timeline, end } = location;
+  const start =
+    request.jobs > 1 && !request.follow && walBytes(fs, location) >= PARALLEL_BYTES
+      ? startThreads
+      : undefined;
+  const context = { request, format, segmentBytes, timeline, end };
   return {
-    ...context,
+    format,
+    dialect,
     ...location,
-    source: new DirectorySource(fs, location, request.follow, context.keys),
+    source: new DirectorySource(fs, location, request.follow, keys),
+    startThreads: start && (() => start(request.jobs, { context, location }, keys)),
   };
+}
+
+/** How much WAL there is in the range, at most. */
+function walBytes(fs: FileSystem, { directory, segmentBytes, start, end }: Location): number {
+  if (end !== undefined) return (end.high - start.high) * 2 ** 32 + (end.low - start.low);
+  return fs.readDirectory(directory).length * segmentBytes;
 }
 
 async function archivePlace(
@@ -123,7 +136,15 @@ async function archivePlace(
     throw usageProblem("--follow is not supported when reading from a tar archive");
   }
   const { segmentBytes } = await source.prepare(timeline);
-  return { ...manners, segmentBytes, timeline, start, end: given(request.end), source };
+  return {
+    ...manners,
+    segmentBytes,
+    timeline,
+    start,
+    end: given(request.end),
+    source,
+    startThreads: undefined,
+  };
 }
 
 async function streamPlace(
@@ -140,7 +161,7 @@ async function streamPlace(
   }
   const place = await source.place();
   const start = given(request.start) ?? place.start;
-  return { ...manners, ...place, start, end: given(request.end), source };
+  return { ...manners, ...place, start, end: given(request.end), source, startThreads: undefined };
 }
 
 function given(lsn: LsnHalves | undefined): LsnHalves | undefined {
