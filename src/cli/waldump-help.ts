@@ -41,6 +41,8 @@ Options for encrypted WAL:
       --passphrase, --passphrase-file=FILE, --passphrase-fd=N, --unwrap-command=COMMAND
                          other ways to open it, as of all commands
 
+Without a keyring the structure of segments that "tde wal encrypt" has encrypted is printed.
+
 STARTSEG may be compressed (.gz, .zst, .lz4) or partial, or "-": WAL from a pipe. Plain files and
 those that "tde wal archive" has sealed are read in any mix.
 Exit codes: 0 done, 1 anything else, the end of the WAL before the end of the range included.

@@ -27,7 +27,16 @@ export const SLOT = {
 /** The part of a slot that goes into the AAD of its message. */
 export const SLOT_AAD_BYTES = 32;
 
-export const SLOT_KIND = { unused: 0, page: 1, zeroPage: 2, tail: 3 } as const;
+export const SLOT_KIND = {
+  unused: 0,
+  page: 1,
+  zeroPage: 2,
+  tail: 3,
+  /** Of WAL, as the next two: format/wal/wal-slot.ts. */
+  walBlock: 4,
+  walZeroBlock: 5,
+  walCarry: 6,
+} as const;
 export const SUITE_AES_256_GCM = 1;
 
 export const SLOT_FLAG = {

@@ -311,6 +311,7 @@ export class WalReader {
     const { record } = this;
     record.bytes = bytes;
     record.start = start;
+    record.isEncrypted = this.#segment?.isEncrypted === true;
     record.totalLength = total;
     record.xid = view.getUint32(start + RECORD_HEADER.xid, true);
     record.info = view.getUint8(start + RECORD_HEADER.info);

@@ -52,6 +52,7 @@ export class RecordJson {
       recordBytes: record.totalLength - imageBytes,
       imageBytes,
       mainBytes: record.mainLength,
+      ...(record.isEncrypted ? { encrypted: true } : {}),
       description: bytes.toString("utf8", 0, length).trimEnd(),
       blocks: blocksOf(record, format),
     };

@@ -60,6 +60,8 @@ export interface WalRecord {
   originId: number;
   /** 0 for none. */
   toplevelXid: number;
+  /** Its images, its data and what of its main data no description prints are ciphertext. */
+  isEncrypted: boolean;
 }
 
 /** A record to read into. Its numbers are unsigned. */
@@ -83,6 +85,7 @@ export function createWalRecord(): WalRecord {
     maxBlockId: -1,
     originId: 0,
     toplevelXid: 0,
+    isEncrypted: false,
   };
 }
 

@@ -8,6 +8,8 @@ export interface SegmentBytes {
    * same place it may give more: a server may be writing.
    */
   read(buffer: Uint8Array, offset: number, length: number, position: number): number;
+  /** Only the structure of its records is WAL; the rest is ciphertext. */
+  readonly isEncrypted?: boolean;
 }
 
 export interface SegmentSource {

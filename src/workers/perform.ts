@@ -34,6 +34,7 @@ import { type DataKeys } from "../keyring/data-keys.ts";
 import { readExactly, withFile, writeAll } from "../storage/file-io.ts";
 import type { FileSystem, OpenFile } from "../storage/file-system.ts";
 import { NewFiles } from "./new-files.ts";
+import { performWal } from "./perform-wal.ts";
 import { ProblemCollector } from "./problem-collector.ts";
 import type { OnBytes } from "./runner.ts";
 import type {
@@ -80,6 +81,9 @@ export class TaskPerformer {
    */
   async perform(task: Task): Promise<ItemResult[]> {
     if (task.kind === "patch") return task.items.map((item) => this.patch(item));
+    if (task.kind === "sealWal" || task.kind === "openWal" || task.kind === "checkWal") {
+      return await performWal(this.fs, this.context, task, this.onBytes);
+    }
     const results: ItemResult[] = [];
     const newFiles = new NewFiles(this.fs);
     try {

@@ -6,7 +6,9 @@ import type { BytePath } from "../bytes/byte-path.ts";
 import type { ChangedSlots } from "../datadir/compare-relation.ts";
 import type { RelationFiles, SlotRange } from "../datadir/relation-job.ts";
 import type { ChecksumAlgorithm } from "../format/backup-manifest-file.ts";
+import type { WalSegmentFiles, WalSurroundings } from "../datadir/wal-segment.ts";
 import type { Problem } from "../format/problem.ts";
+import type { OpenCrc } from "../format/wal/record-checksum.ts";
 import type { FilePatch } from "../storage/journal.ts";
 
 /** A plain file that the plain content of a sealed one, or a readable file, is held against. */
@@ -67,6 +69,15 @@ export interface ReadableItem {
   readonly against?: Original | undefined;
 }
 
+/** A WAL segment in readable mode. */
+export interface WalItem {
+  readonly files: WalSegmentFiles;
+  /** When sealing: what stands around the plain segment. */
+  readonly surroundings?: WalSurroundings | undefined;
+  /** The new files: both when sealing, the segment alone when opening. */
+  readonly target?: { readonly segment: BytePath; readonly sidecar: BytePath } | undefined;
+}
+
 export type Item = RelationItem | ContentItem | ReadableItem;
 
 /**
@@ -96,13 +107,20 @@ export type Task =
     }
   /** What has to be written for some pages to be sealed anew; nothing is written. */
   | { readonly kind: "patch"; readonly items: readonly PatchItem[] }
+  /** Segments of WAL, in readable mode; a check reads their tags. */
+  | WalTask
   /** What the manifest keeps of each file, without reading its pages. */
   | { readonly kind: "digest"; readonly items: readonly Item[] }
   /** What backup_manifest keeps of each file: a checksum over its stored bytes. */
   | { readonly kind: "checksum"; readonly items: readonly Item[] };
 
 /** A task that goes from item to item. */
-export type ItemTask = Exclude<Task, { kind: "patch" }>;
+export type ItemTask = Exclude<Task, WalTask | { kind: "patch" }>;
+
+export type WalTask =
+  | { readonly kind: "sealWal"; readonly items: readonly WalItem[] }
+  | { readonly kind: "openWal"; readonly items: readonly WalItem[] }
+  | { readonly kind: "checkWal"; readonly items: readonly WalItem[] };
 
 /** What came of one item. Fields that its task does not find are absent. */
 export interface ItemResult {
@@ -131,6 +149,8 @@ export interface ItemResult {
   readonly differs?: boolean | undefined;
   /** In this order: a sidecar before its file. */
   readonly patches?: readonly FilePatch[] | undefined;
+  /** Of a sealed WAL segment: the CRC that lacks what the next segment has. */
+  readonly openCrc?: OpenCrc | undefined;
   /** The first of them; `problemCount` has them all. */
   readonly problems?: readonly Problem[] | undefined;
   readonly problemCount?: number | undefined;

@@ -27,6 +27,7 @@ import {
   SLOT_KIND,
   SUITE_AES_256_GCM,
 } from "../../src/format/slot.ts";
+import { CARRY, SEALED_CRC_OFFSET, WAL_SLOT_FLAG } from "../../src/format/wal/wal-slot.ts";
 import { KEYRING_LIMIT_BYTES, RECIPIENT_LIMIT } from "../../src/keyring/keyring-file.ts";
 import { recipientTypes } from "../../src/keyring/recipient-types.ts";
 import { STATE_LIMIT_BYTES } from "../../src/keyring/state-file.ts";
@@ -114,7 +115,7 @@ test("the table of a slot agrees with the code", () => {
   const rows = structure("### Slot");
   assertSame(rows, SLOT, SLOT_BYTES);
   assert.equal(SLOT.nonce, SLOT_AAD_BYTES);
-  const { unused, page, zeroPage, tail } = SLOT_KIND;
+  const { unused, page, zeroPage, tail } = SLOT_KIND; // those of WAL have a table of their own
   assert.equal(
     meaningOf(rows, "kind"),
     `${unused} unused: then all 128 bytes are zero. ${page} page, ${zeroPage} zero page, ${tail} tail`,
@@ -125,6 +126,21 @@ test("the table of a slot agrees with the code", () => {
     /Bit 0: WRONG-CHECKSUM\. Bit 1: ORIGINAL-MARK\. Other bits are reserved$/,
   );
   assert.deepEqual(SLOT_FLAG, { wrongChecksum: 1, originalMark: 2 });
+});
+
+test("the tables of WAL slots agree with the code", () => {
+  const rows = structure("### Sidecar of a segment", 0);
+  for (const { offset, field } of rows) {
+    const expected = { ...SLOT, sealedCrc: SEALED_CRC_OFFSET, reserved: SEALED_CRC_OFFSET + 4 };
+    assert.equal(Number(offset), expected[field as keyof typeof expected], field);
+  }
+  const { walBlock, walZeroBlock, walCarry } = SLOT_KIND;
+  assert.match(meaningOf(rows, "kind"), new RegExp(`^${walBlock} WAL block, ${walZeroBlock} zero`));
+  assert.match(meaningOf(rows, "flags"), /Bit 0: SEALED-CRC\. Bit 1: OPEN-HEADER\. /);
+  assert.deepEqual(WAL_SLOT_FLAG, { sealedCrc: 1, openHeader: 2 });
+  const carry = structure("### Sidecar of a segment", 1);
+  assertSame(carry, CARRY, SLOT_BYTES);
+  assert.equal(Number(meaningOf(carry, "kind")), walCarry);
 });
 
 test("the table of the identity agrees with the code", () => {
@@ -140,7 +156,7 @@ test("the table of the identity agrees with the code", () => {
   assert.deepEqual(fields.toSorted(), inSpecial.toSorted());
   const { wal, ...forks } = FORK;
   assert.deepEqual(codesIn(meaningOf(rows, "fork")), forks);
-  assert.match(section("## Reserved"), new RegExp(`fork ${wal}\\b`));
+  assert.match(section("### Identity of a segment"), new RegExp(`fork is ${wal},`));
 });
 
 test("the tables of the journal agree with the code", () => {
@@ -168,12 +184,10 @@ test("every label of a derivation in the source is in the document, and none bes
     for (const [, label] of text.matchAll(/from\(\s*"(tde\/v1\/[a-z-]+)"/g))
       labels.add(label ?? "");
   }
-  const reserved = new Set(["tde/v1/wal"]);
   const documented = new Set(
     [...FORMAT_DOCUMENT.matchAll(/"(tde\/v1\/[a-z-]+)"/g)].map(([, label]) => label ?? ""),
   );
   assert.ok(labels.size >= 12);
-  for (const label of reserved) documented.delete(label);
   assert.deepEqual(documented, labels);
 });
 

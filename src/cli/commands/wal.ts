@@ -10,16 +10,27 @@ import {
   addUnattendedSecretOptions,
 } from "../options.ts";
 import { pathArgument } from "../raw-arguments.ts";
+import { decryptWalCommand, encryptWalCommand } from "./wal-readable.ts";
 
 export function walCommand(): Command {
-  const wal = new Command("wal").description("write-ahead log: encrypted archives").addHelpText(
-    "after",
-    `
+  const wal = new Command("wal")
+    .description("write-ahead log: encrypted archives and segments")
+    .addHelpText(
+      "after",
+      `
 Example, in postgresql.conf:
   archive_command = 'tde wal archive %p /archive/%f --keyring /etc/tde/app.keyring --key-file /etc/tde/kek.key'
   restore_command = 'tde wal restore /archive/%f %p --keyring /etc/tde/app.keyring --key-file /etc/tde/kek.key'`,
-  );
-  for (const command of [archive(), restore(), verify()]) wal.addCommand(command);
+    );
+  for (const command of [
+    archive(),
+    restore(),
+    verify(),
+    encryptWalCommand(),
+    decryptWalCommand(),
+  ]) {
+    wal.addCommand(command);
+  }
   return wal;
 }
 

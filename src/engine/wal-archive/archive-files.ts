@@ -2,13 +2,17 @@
  * The files of an archive: listed by what their names say, and each opened and judged by itself.
  */
 import { type BytePath, displayPath, joinPath } from "../../bytes/byte-path.ts";
+import { nameWithoutSidecarSuffix } from "../../datadir/relation-path.ts";
 import { FormatError, IntegrityError, KeyError, StorageError, TdeError } from "../../errors.ts";
 import type { DataKeys } from "../../keyring/data-keys.ts";
 import { addLoad, type KeyLoad } from "../../keyring/key-load.ts";
 import { readWholeFile } from "../../storage/file-io.ts";
 import type { FileSystem } from "../../storage/file-system.ts";
+import { WAL_PAGE_BYTES } from "../../wal/page-header.ts";
 import { parseSegmentHead, type SegmentHead } from "../../wal/segment-head.ts";
 import { type ArchivedKind, archivedKind } from "../../wal/wal-file-name.ts";
+import { isStoredSegment, readStoredSegment } from "../wal-readable/read-stored.ts";
+import { isSegmentName } from "../wal-readable/wal-folder.ts";
 import type { ArchiveProblem, ArchiveProblemKind } from "./archive-report.ts";
 import { beginsAsContainer, readSealedWal, WAL_FILE_LIMIT_BYTES } from "./sealed-wal.ts";
 
@@ -30,10 +34,14 @@ export function listArchive(fs: FileSystem, archive: BytePath, folder: BytePath)
   for (const { name } of fs.readDirectory(archive)) {
     const kind = archivedKind(name);
     if (kind !== undefined) names[kind].push(name);
-    else if (joinPath(archive, name) !== folder) others++;
+    else if (joinPath(archive, name) !== folder && !isSidecar(name)) others++;
   }
   for (const list of Object.values(names)) list.sort();
   return { names, others };
+}
+
+function isSidecar(name: BytePath): boolean {
+  return isSegmentName(nameWithoutSidecarSuffix(name) ?? "");
 }
 
 /** A segment that is whole, with what its first page says. */
@@ -81,6 +89,7 @@ export class ArchiveFiles {
       const path = joinPath(this.#archive, name);
       const file = this.#fs.open(path);
       try {
+        if (isStoredSegment(this.#fs, this.#archive, name)) return this.#readStored(name);
         if (!beginsAsContainer(file)) return this.#readPlain(name, path);
         const { header, content } = await readSealedWal(file, this.#dataKeys);
         this.#requireCluster(header.systemIdentifier);
@@ -103,6 +112,17 @@ export class ArchiveFiles {
       this.systemIdentifier ??= head.systemIdentifier;
       return { head, content };
     });
+  }
+
+  /** A segment in readable mode, with its sidecar. */
+  #readStored(name: BytePath): Buffer {
+    const stored = readStoredSegment(this.#fs, this.#archive, name, this.#dataKeys);
+    this.#requireCluster(stored.systemIdentifier);
+    for (const [keyId, blocks] of stored.blocksByKey) {
+      addLoad(this.keys, keyId, { pages: 1, bytes: blocks * WAL_PAGE_BYTES });
+    }
+    this.bytes += stored.segment.length;
+    return stored.segment;
   }
 
   #readPlain(name: BytePath, path: BytePath): Buffer {

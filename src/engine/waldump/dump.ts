@@ -38,6 +38,9 @@ export interface DumpPlace {
 /** Text is handed on when there is this much of it. */
 const FLUSH_BYTES = 2 ** 17;
 
+const STRUCTURE_ALONE =
+  'the WAL is encrypted: without --keyring its structure is shown, and messages as "<encrypted>"';
+
 /** @throws {WaldumpError} when reading ends before its end: everything up to there has been printed. */
 export async function dump(
   request: WaldumpRequest,
@@ -57,6 +60,7 @@ export async function dump(
     scan,
   });
   await findFirst(reader, place, output);
+  if (reader.record.isEncrypted) output.note(STRUCTURE_ALONE);
   const first = lsnOf(reader);
   const printer = new Printer(request, format, scan);
   const flush = (): boolean => {

@@ -82,6 +82,9 @@ export class ImageSaver {
     for (let i = 0; i <= record.maxBlockId; i++) {
       const block = blockAt(record, i);
       if (!block.present || !block.hasImage) continue;
+      if (record.isEncrypted) {
+        throw new WaldumpError("full page images are encrypted: give --keyring to save them");
+      }
       const page = restoreImage(record, block, i, this.#format, this.#decodeZstd);
       if (typeof page === "string") throw new WaldumpError(page);
       const fork = FORK_NAMES[block.fork];

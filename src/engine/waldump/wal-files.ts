@@ -8,6 +8,7 @@ import type { DataKeys } from "../../keyring/data-keys.ts";
 import type { FileSystem, OpenFile } from "../../storage/file-system.ts";
 import type { SegmentBytes } from "../../wal/segment-source.ts";
 import { beginsAsContainer, readSealedWal } from "../wal-archive/sealed-wal.ts";
+import { isStoredSegment, readStoredSegment } from "../wal-readable/read-stored.ts";
 import { decompressed, type Suffix, suffixes } from "./decompress.ts";
 import { isMissing, systemText } from "./system-text.ts";
 import { WaldumpError } from "./waldump-error.ts";
@@ -35,6 +36,9 @@ export async function openSegmentFile(
   const plain = openIfThere(fs, directory, fileName);
   if (plain !== undefined) {
     if (beginsAsContainer(plain)) return inMemory(await unsealFile(plain, keys));
+    if (isStoredSegment(fs, directory, fileName)) {
+      return await openStored(fs, directory, fileName, { file: plain, keys });
+    }
     const suffix = suffixes.find((known) => fileName.endsWith(known));
     return suffix === undefined ? plain : inMemory(await decompressFile(plain, fileName, suffix));
   }
@@ -98,6 +102,25 @@ async function decompressFile(file: OpenFile, fileName: BytePath, suffix: Suffix
     file.close();
   }
   return Buffer.concat(pieces);
+}
+
+/** Without a keyring the structure is there, and whoever prints it is told so. */
+async function openStored(
+  fs: FileSystem,
+  directory: BytePath,
+  fileName: BytePath,
+  { file, keys }: { readonly file: OpenFile; readonly keys: WalKeys },
+): Promise<OpenSegment> {
+  const opened = await keys();
+  if (opened === undefined) {
+    return {
+      isEncrypted: true,
+      read: (buffer, offset, length, position) => file.read(buffer, offset, length, position),
+      close: () => file.close(),
+    };
+  }
+  file.close();
+  return inMemory(readStoredSegment(fs, directory, fileName, opened).segment);
 }
 
 async function unsealFile(file: OpenFile, keys: WalKeys): Promise<Buffer> {

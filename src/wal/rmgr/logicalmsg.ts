@@ -41,6 +41,7 @@ function describeContent(out: TextBuffer, record: WalRecord): void {
   out.text('"; payload (');
   out.u64At(bytes, mainStart + 16);
   out.text(" bytes): ");
+  if (record.isEncrypted) return out.text("<encrypted>");
   // Sizes beyond 2^53 lose digits and still lie beyond the record's end.
   const payload = prefix + Number(bytes.readBigUInt64LE(mainStart + 8));
   const payloadEnd = payload + Number(bytes.readBigUInt64LE(mainStart + 16));

@@ -1,0 +1,193 @@
+/**
+ * One WAL segment in readable mode as files: reads a plain one with what is around it and gives its stored form and
+ * sidecar, or reads those and gives the original. A segment is held in memory whole.
+ */
+import { type BytePath, displayPath } from "../bytes/byte-path.ts";
+import { randomBytes, sha256 } from "../crypto/primitives.ts";
+import { FormatError, KeyError } from "../errors.ts";
+import { derivePageKey, deriveSidecarMacKey } from "../format/file-keys.ts";
+import { type FileIdentity, NO_BACKEND, sameIdentity } from "../format/identity.ts";
+import type { Problem } from "../format/problem.ts";
+import { FILE_SALT_BYTES, parseSidecarPage, type SidecarHead } from "../format/sidecar-page.ts";
+import { type OpenedSegment, openSegment } from "../format/wal/open-segment.ts";
+import { bytesOf, mapPlainSegment, type SegmentPlace } from "../format/wal/plain-map.ts";
+import type { OpenCrc } from "../format/wal/record-checksum.ts";
+import { sealSegment } from "../format/wal/seal-segment.ts";
+import { WAL_SIDECAR_PAGE_BYTES } from "../format/wal/wal-slot.ts";
+import { dekFor } from "../keyring/data-keys.ts";
+import { readExactly, withFile } from "../storage/file-io.ts";
+import type { FileSystem } from "../storage/file-system.ts";
+import type { SegmentBytes } from "../wal/segment-source.ts";
+import { DerivedFileKeys } from "./open-relation.ts";
+import type { RunFacts } from "./relation-job.ts";
+
+export interface WalSegmentFiles {
+  /** As messages name it. */
+  readonly path: BytePath;
+  /** Plain or stored. */
+  readonly segment: BytePath;
+  /** Of the stored one. */
+  readonly sidecar: BytePath;
+  readonly identity: FileIdentity;
+  readonly place: SegmentPlace;
+}
+
+/** What stands around a plain segment. */
+export interface WalSurroundings {
+  /** Plain segments before it, the nearest first. */
+  readonly before: readonly BytePath[];
+  /** What the segments after it begin with, plain, the nearest first: as far as a record that crosses into them goes. */
+  readonly after: readonly Uint8Array[];
+}
+
+/** Facts of a run that a segment needs. */
+export type WalFacts = Pick<RunFacts, "keys" | "keyringId" | "epoch">;
+
+/** @param segmentNumber - LSN of its first byte / its size. */
+export function walIdentity(
+  systemIdentifier: bigint,
+  { high, low, timeline }: SegmentPlace,
+  segmentBytes: number,
+): FileIdentity {
+  return {
+    systemIdentifier,
+    tablespaceOid: timeline,
+    databaseOid: 0,
+    relfilenumber: ((BigInt(high) << 32n) | BigInt(low)) / BigInt(segmentBytes),
+    fork: "wal",
+    relationSegment: segmentBytes,
+    firstBlock: 0,
+    backend: NO_BACKEND,
+  };
+}
+
+export interface SealedWalSegment {
+  readonly segment: Buffer;
+  readonly sidecar: Buffer;
+  readonly openCrc: OpenCrc | undefined;
+  readonly zeroBlocks: number;
+}
+
+/** @throws {KeyError} when the keyring lacks its current key; {StorageError}. */
+export function sealWalSegment(
+  fs: FileSystem,
+  { keys, keyringId, epoch }: WalFacts,
+  files: WalSegmentFiles,
+  { before, after }: WalSurroundings,
+): SealedWalSegment {
+  if (keys === undefined) throw new KeyError("sealing needs an opened keyring");
+  const segment = readWhole(fs, files.segment);
+  const opened = new Map<number, SegmentBytes>();
+  const at = (distance: number): SegmentBytes | undefined => {
+    let bytes = opened.get(distance);
+    if (bytes !== undefined) return bytes;
+    if (distance > 0) {
+      const start = after[distance - 1];
+      bytes = start && bytesOf(Buffer.from(start.buffer, start.byteOffset, start.byteLength));
+    } else {
+      const path = before[-distance - 1];
+      bytes = path === undefined ? undefined : fileBytes(fs, path);
+    }
+    if (bytes !== undefined) opened.set(distance, bytes);
+    return bytes;
+  };
+  const map = mapPlainSegment(segment, files.place, { at });
+  const fileSalt = randomBytes(FILE_SALT_BYTES);
+  const keyId = keys.currentKeyId;
+  const dek = dekFor(keys, keyringId, keyId, displayPath(files.path));
+  const { identity } = files;
+  const sealed = sealSegment(map, {
+    head: { identity, keyringId, fileSalt },
+    keyId,
+    pageKey: derivePageKey(dek, fileSalt, keyId, identity),
+    macKey: deriveSidecarMacKey(dek, fileSalt, identity),
+    epoch,
+  });
+  return { segment, ...sealed };
+}
+
+/** What is read at a time of a segment before: enough to find where a record begins. */
+function fileBytes(fs: FileSystem, path: BytePath): SegmentBytes {
+  return {
+    read: (buffer, offset, length, position) =>
+      withFile(fs, path, (file) => file.read(buffer, offset, length, position)),
+  };
+}
+
+export interface OpenedWalSegment extends OpenedSegment {
+  /** As stored or, where it was decrypted without a problem, the original. */
+  readonly segment: Buffer;
+  readonly sidecarDigest: Buffer;
+}
+
+/**
+ * Checks a stored segment and, when asked, decrypts it in memory.
+ * @param report - may throw.
+ */
+export function openWalSegment(
+  fs: FileSystem,
+  { keys, keyringId, epoch }: WalFacts,
+  files: WalSegmentFiles,
+  decrypt: boolean,
+  report: (problem: Problem) => void,
+): OpenedWalSegment {
+  const segment = readWhole(fs, files.segment);
+  const sidecar = readWhole(fs, files.sidecar);
+  const path = displayPath(files.path);
+  const sidecarDigest = sha256(sidecar);
+  const nothing = { segment, sidecarDigest, blocksByKey: new Map(), macKeyIds: new Set<number>() };
+  const head = walSidecarHead(sidecar);
+  if (typeof head === "string") {
+    report({ kind: "sidecar", path, message: head });
+    return { ...nothing, map: undefined };
+  }
+  if (!sameIdentity(head.identity, files.identity)) {
+    report({ kind: "identity", path, message: identityMessage(head, files) });
+    return { ...nothing, map: undefined };
+  }
+  if (keys !== undefined && head.keyringId !== keyringId) {
+    const message = `${path} needs keyring ${head.keyringId}, yours is keyring ${keyringId}`;
+    report({ kind: "key", path, message });
+    return { ...nothing, map: undefined };
+  }
+  const context = {
+    head,
+    keys: keys && new DerivedFileKeys(keys, head, path),
+    maxEpoch: epoch,
+    path,
+    report,
+  };
+  return { ...openSegment(segment, sidecar, context, decrypt), segment, sidecarDigest };
+}
+
+/** What the first page of a segment's sidecar says; in words why it says nothing. */
+export function walSidecarHead(sidecar: Buffer): SidecarHead | string {
+  if (sidecar.length < WAL_SIDECAR_PAGE_BYTES) return "the sidecar is cut";
+  const head = parseSidecarPage(sidecar.subarray(0, WAL_SIDECAR_PAGE_BYTES));
+  if (typeof head === "string") return head;
+  return head.identity.fork === "wal" ? head : "the sidecar is not that of a WAL segment";
+}
+
+/** That a segment is sealed as another one than its name says. */
+function identityMessage({ identity }: SidecarHead, files: WalSegmentFiles): string {
+  const own = files.identity;
+  if (identity.systemIdentifier !== own.systemIdentifier) {
+    return `it is of cluster ${identity.systemIdentifier}, not ${own.systemIdentifier}`;
+  }
+  return `it is segment ${identity.relfilenumber} of timeline ${identity.tablespaceOid}, not ${own.relfilenumber} of ${own.tablespaceOid}`;
+}
+
+/** The largest segment; its sidecar is smaller. */
+const LIMIT_BYTES = 2 ** 30;
+
+function readWhole(fs: FileSystem, path: BytePath): Buffer {
+  return withFile(fs, path, (file) => {
+    const { sizeBytes } = file.stat();
+    if (sizeBytes > LIMIT_BYTES) {
+      throw new FormatError(`file "${displayPath(path)}" is larger than any WAL segment`);
+    }
+    const bytes = Buffer.allocUnsafe(sizeBytes);
+    readExactly(file, bytes, 0, sizeBytes, 0);
+    return bytes;
+  });
+}

@@ -1,0 +1,268 @@
+/**
+ * The WAL segments of a folder in readable mode or on their way there: which of them are plain and which are stored
+ * with a sidecar, of which cluster they are, and which follow which.
+ */
+import { type BytePath, displayPath, joinPath, nameOf } from "../../bytes/byte-path.ts";
+import { sidecarName } from "../../datadir/relation-path.ts";
+import type { FileIdentity } from "../../format/identity.ts";
+import { walIdentity, walSidecarHead, type WalSegmentFiles } from "../../datadir/wal-segment.ts";
+import { FormatError, IntegrityError, StateError, UsageError } from "../../errors.ts";
+import type { SidecarHead } from "../../format/sidecar-page.ts";
+import { guardedIdentifier } from "../../format/wal/open-segment.ts";
+import type { SegmentPlace } from "../../format/wal/plain-map.ts";
+import { storedSystemIdentifier } from "../../format/wal/wal-page.ts";
+import { WAL_SIDECAR_PAGE_BYTES } from "../../format/wal/wal-slot.ts";
+import { readUpTo, withFile } from "../../storage/file-io.ts";
+import type { FileSystem } from "../../storage/file-system.ts";
+import { isSegmentSize, WAL_PAGE_BYTES, WAL_PAGE_HEADER } from "../../wal/page-header.ts";
+import { archivedKind, parseWalFileName } from "../../wal/wal-file-name.ts";
+import { beginsAsContainer } from "../wal-archive/sealed-wal.ts";
+
+/**
+ * plain: without a sidecar. stored: with one, and with the guard. unclear: with a sidecar and without the guard: plain,
+ * beside what a run left that was ended before it replaced the segment, or before it removed the sidecar; or a segment
+ * that was never written. settle-segment.ts tells by the tags.
+ */
+export type SegmentState = "plain" | "stored" | "unclear";
+
+export interface WalSegment {
+  readonly name: BytePath;
+  readonly path: BytePath;
+  readonly place: SegmentPlace;
+  /** LSN of its first byte / its size: counts segments through all timelines. */
+  readonly number: bigint;
+  readonly isPartial: boolean;
+  readonly state: SegmentState;
+  readonly files: WalSegmentFiles;
+}
+
+export interface WalFolder {
+  readonly path: BytePath;
+  readonly segmentBytes: number;
+  readonly systemIdentifier: bigint;
+  /** By number, then timeline; `.partial` behind the whole one. */
+  readonly segments: readonly WalSegment[];
+  /** Files with the name of a segment that are sealed as containers. */
+  readonly sealed: readonly BytePath[];
+}
+
+/** What the beginning of a segment and of its sidecar say. */
+interface Head {
+  readonly name: BytePath;
+  readonly sizeBytes: number;
+  readonly segmentBytes: number | undefined;
+  /** As stored: with the guard, or without. */
+  readonly systemIdentifier: bigint | undefined;
+  readonly place: SegmentPlace | undefined;
+  readonly sidecar: SidecarHead | undefined;
+  readonly hasSidecar: boolean;
+}
+
+/**
+ * @param names - of the files that count; undefined: all segments of the folder.
+ * @throws {FormatError} for a file that is no whole segment. @throws {IntegrityError} for one of another cluster.
+ * @throws {UsageError} when there is no segment.
+ */
+export function readWalFolder(
+  fs: FileSystem,
+  path: BytePath,
+  names?: ReadonlySet<BytePath>,
+): WalFolder {
+  const entries = fs.readDirectory(path).map(({ name }) => name);
+  const present = new Set(entries);
+  const heads: Head[] = [];
+  const sealed: BytePath[] = [];
+  for (const name of entries.filter((each) => names?.has(each) ?? isSegmentName(each)).sort()) {
+    const file = joinPath(path, name);
+    if (withFile(fs, file, beginsAsContainer)) sealed.push(name);
+    else heads.push(readHead(fs, path, name, present.has(sidecarName(name))));
+  }
+  if (heads.length === 0) {
+    throw new UsageError(`"${displayPath(path)}" holds no WAL segment that is not sealed whole`);
+  }
+  const segmentBytes = commonSize(path, heads);
+  const systemIdentifier = commonCluster(path, heads);
+  const segments = heads.map((head) => segmentOf(path, head, segmentBytes, systemIdentifier));
+  segments.sort(byPlace);
+  return { path, segmentBytes, systemIdentifier, segments, sealed };
+}
+
+/** The name of a whole segment or of the last one of a timeline, which was never filled. */
+export function isSegmentName(name: string): boolean {
+  const kind = archivedKind(name);
+  return kind === "segment" || kind === "partial";
+}
+
+/** In the order of their names, through all timelines. */
+function byPlace(a: WalSegment, b: WalSegment): number {
+  if (a.number !== b.number) return a.number < b.number ? -1 : 1;
+  return a.place.timeline - b.place.timeline || Number(a.isPartial) - Number(b.isPartial);
+}
+
+/**
+ * The segment before or after another one: of its timeline or, where that has none, of the nearest one that it comes
+ * from or that comes from it.
+ */
+export function neighbourOf(
+  segments: readonly WalSegment[],
+  of: WalSegment,
+  distance: 1 | -1,
+): WalSegment | undefined {
+  const candidates = segments.filter(({ number }) => number === of.number + BigInt(distance));
+  const own = candidates.find(({ place }) => place.timeline === of.place.timeline);
+  if (own !== undefined) return own;
+  return distance < 0
+    ? candidates.findLast(({ place }) => place.timeline < of.place.timeline)
+    : candidates.find(({ place }) => place.timeline > of.place.timeline);
+}
+
+/** Segments that lack the one before them, but for the first: where a run of segments begins anew. */
+export function gapsIn(segments: readonly WalSegment[]): WalSegment[] {
+  return segments.filter(
+    (each, i) =>
+      i > 0 && neighbourOf(segments, each, -1) === undefined && each.number !== segments[0]?.number,
+  );
+}
+
+function readHead(fs: FileSystem, folder: BytePath, name: BytePath, hasSidecar: boolean): Head {
+  const path = joinPath(folder, name);
+  const page = Buffer.alloc(WAL_PAGE_BYTES);
+  const sizeBytes = withFile(fs, path, (file) => {
+    readUpTo(file, page, 0, page.length, 0);
+    return file.stat().sizeBytes;
+  });
+  const systemIdentifier = storedSystemIdentifier(page);
+  const isKnown = systemIdentifier !== undefined;
+  return {
+    name,
+    sizeBytes,
+    systemIdentifier,
+    segmentBytes: isKnown ? page.readUInt32LE(WAL_PAGE_HEADER.segmentSize) : undefined,
+    place: isKnown
+      ? {
+          low: page.readUInt32LE(WAL_PAGE_HEADER.pageAddress),
+          high: page.readUInt32LE(WAL_PAGE_HEADER.pageAddress + 4),
+          timeline: page.readUInt32LE(WAL_PAGE_HEADER.timeline),
+        }
+      : undefined,
+    hasSidecar,
+    sidecar: hasSidecar ? readSidecarHead(fs, joinPath(folder, sidecarName(name))) : undefined,
+  };
+}
+
+/** Undefined where it says nothing: a stored segment then fails when it is opened. */
+function readSidecarHead(fs: FileSystem, path: BytePath): SidecarHead | undefined {
+  const page = Buffer.alloc(WAL_SIDECAR_PAGE_BYTES);
+  const count = withFile(fs, path, (file) => readUpTo(file, page, 0, page.length, 0));
+  const head = walSidecarHead(page.subarray(0, count));
+  return typeof head === "string" ? undefined : head;
+}
+
+function commonSize(path: BytePath, heads: readonly Head[]): number {
+  const { segmentBytes: said } = heads.find(({ segmentBytes }) => segmentBytes !== undefined) ?? {};
+  const size = said ?? heads[0]?.sizeBytes ?? 0;
+  if (!isSegmentSize(size)) {
+    throw new FormatError(
+      `"${displayPath(path)}" holds no whole WAL segment of PostgreSQL 13 to 19`,
+    );
+  }
+  for (const { name, sizeBytes, segmentBytes = size } of heads) {
+    const where = `"${displayPath(joinPath(path, name))}"`;
+    if (segmentBytes !== size) {
+      throw new FormatError(
+        `${where} is of segments of ${segmentBytes} bytes, others here of ${size}`,
+        {
+          hint: "Work on the segments of one cluster at a time.",
+        },
+      );
+    }
+    if (sizeBytes !== size) {
+      throw new FormatError(
+        `${where} is not a whole WAL segment: it has ${sizeBytes} bytes of ${size}`,
+        {
+          hint: "Fetch the segment again, or name the files that are whole.",
+        },
+      );
+    }
+  }
+  return size;
+}
+
+/** The cluster of all of them; a segment that was never written says none. */
+function commonCluster(path: BytePath, heads: readonly Head[]): bigint {
+  const clusters = new Map<bigint, BytePath>();
+  for (const head of heads) {
+    const cluster = clusterOf(path, head);
+    if (cluster !== undefined && !clusters.has(cluster)) clusters.set(cluster, head.name);
+  }
+  const [[cluster, name] = [], other] = clusters;
+  if (cluster === undefined || name === undefined) {
+    throw new FormatError(`no segment in "${displayPath(path)}" says of which cluster it is`);
+  }
+  if (other === undefined) return cluster;
+  throw new IntegrityError(
+    `"${displayPath(joinPath(path, other[1]))}" is from another cluster than "${displayPath(name)}": its system identifier is ${other[0]}, not ${cluster}`,
+    { hint: "Work on the segments of one cluster at a time." },
+  );
+}
+
+/** Seconds since 1970 are the upper half of a system identifier: in its complement they are beyond 2038. */
+const FIRST_COMPLEMENT = 2n ** 63n;
+
+/** @throws {StateError} for ciphertext that has no sidecar. */
+function clusterOf(path: BytePath, { name, sidecar, systemIdentifier }: Head): bigint | undefined {
+  if (sidecar !== undefined) return sidecar.identity.systemIdentifier;
+  if (systemIdentifier === undefined || systemIdentifier < FIRST_COMPLEMENT)
+    return systemIdentifier;
+  throw new StateError(
+    `"${displayPath(joinPath(path, name))}" is encrypted already, but its sidecar is missing or damaged`,
+    {
+      hint: `Restore the segment together with "${displayPath(sidecarName(name))}"; nothing is ever encrypted twice.`,
+    },
+  );
+}
+
+function segmentOf(
+  folder: BytePath,
+  head: Head,
+  segmentBytes: number,
+  systemIdentifier: bigint,
+): WalSegment {
+  const { name } = head;
+  const place = parseWalFileName(name, segmentBytes);
+  const path = joinPath(folder, name);
+  if (place === undefined)
+    throw new FormatError(`"${displayPath(path)}" is not the name of a WAL segment`);
+  if (
+    head.place !== undefined &&
+    head.place.high === place.high &&
+    head.place.low === place.low &&
+    head.place.timeline > place.timeline
+  ) {
+    throw new IntegrityError(
+      `"${displayPath(path)}" is a segment of timeline ${head.place.timeline}, not of ${place.timeline} as its name says`,
+      { hint: "The file was renamed. Give it its own name." },
+    );
+  }
+  const identity = walIdentity(systemIdentifier, place, segmentBytes);
+  return {
+    name,
+    path,
+    place,
+    number: identity.relfilenumber,
+    isPartial: nameOf(path).endsWith(".partial"),
+    state: stateOf(head, identity),
+    files: {
+      path: name,
+      segment: path,
+      sidecar: joinPath(folder, sidecarName(name)),
+      identity,
+      place,
+    },
+  };
+}
+
+function stateOf({ hasSidecar, systemIdentifier }: Head, identity: FileIdentity): SegmentState {
+  if (!hasSidecar) return "plain";
+  return systemIdentifier === guardedIdentifier(identity) ? "stored" : "unclear";
+}

@@ -1,0 +1,90 @@
+/**
+ * Takes one record apart into structure and secret. Pure: it reads the record's headers and what it names as
+ * structure, so that the stored form of a record, whose secrets are ciphertext, is taken apart the same way.
+ */
+import type { Major } from "../../postgres/version.ts";
+import { blockAt } from "../decode-record.ts";
+import { aligned } from "../page-header.ts";
+import type { WalRecord } from "../record.ts";
+import type { WalFormat } from "../wal-format.ts";
+import { heap, heap2, seq } from "./heap.ts";
+import { brin, gin, gist, hash, nbt, spg } from "./indexes.ts";
+import type { RecordParts } from "./record-parts.ts";
+import type { CompiledRow, StructureOf } from "./rows.ts";
+import {
+  clog,
+  commitTs,
+  dbase,
+  generic,
+  logicalMessage,
+  mxact,
+  relmap,
+  replOrigin,
+  smgr,
+  standby,
+  tblspc,
+  xlog,
+} from "./system.ts";
+import { xact } from "./xact.ts";
+
+/** In the order of their ids: access/rmgrlist.h. Those of extensions, from 128 on, keep nothing. */
+const STRUCTURES: readonly StructureOf[] = [
+  xlog,
+  xact,
+  smgr,
+  clog,
+  dbase,
+  tblspc,
+  mxact,
+  relmap,
+  standby,
+  heap2,
+  heap,
+  nbt,
+  hash,
+  gin,
+  gist,
+  seq,
+  spg,
+  brin,
+  commitTs,
+  replOrigin,
+  generic,
+  logicalMessage,
+];
+
+type RowOf = (info: number) => CompiledRow | undefined;
+const compiled = new Map<Major, readonly RowOf[]>();
+
+/** By rmgr id. */
+function structuresOf(major: Major): readonly RowOf[] {
+  let rows = compiled.get(major);
+  if (rows === undefined) {
+    rows = STRUCTURES.map((structure) => structure(major));
+    compiled.set(major, rows);
+  }
+  return rows;
+}
+
+/**
+ * Which bytes of a record stay readable.
+ * @param record - decoded; its secrets may be ciphertext.
+ * @param parts - gets the boundaries, up to the end of the padding behind the record, which is secret.
+ */
+export function readableParts(record: WalRecord, format: WalFormat, parts: RecordParts): void {
+  parts.begin(record);
+  const row = structuresOf(format.major)[record.rmid]?.(record.info);
+  if (row?.data0 !== undefined && record.maxBlockId >= 0) {
+    const { present, hasData, dataStart, dataLength } = blockAt(record, 0);
+    if (present && hasData) {
+      parts.enter(dataStart + dataLength);
+      row.data0(parts, record, dataStart, dataStart + dataLength, format);
+    }
+  }
+  if (row?.main !== undefined && record.mainLength > 0) {
+    const end = record.mainStart + record.mainLength;
+    parts.enter(end);
+    row.main(parts, record, record.mainStart, end, format);
+  }
+  parts.finish(aligned(record.totalLength));
+}

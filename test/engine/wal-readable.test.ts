@@ -1,0 +1,382 @@
+/**
+ * `tde wal encrypt` and `decrypt` on folders: what stock pg_waldump and a real server make of encrypted segments, what
+ * bad input gets, and what any crash leaves.
+ */
+import assert from "node:assert/strict";
+import {
+  copyFileSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { test, type TestContext } from "node:test";
+import { type BytePath, bytePath } from "../../src/bytes/byte-path.ts";
+import { makeOwnFolder } from "../../src/demo/postgres-server.ts";
+import { giveTree, serverUser } from "../../src/demo/server-user.ts";
+import { decryptWal } from "../../src/engine/wal-readable/decrypt-wal.ts";
+import { encryptWal, type EncryptWalReport } from "../../src/engine/wal-readable/encrypt-wal.ts";
+import { isStoredSegment } from "../../src/engine/wal-readable/read-stored.ts";
+import { FormatError, IntegrityError, KeyError, StateError, UsageError } from "../../src/errors.ts";
+import type { DataKeys } from "../../src/keyring/data-keys.ts";
+import { readWholeFile, writeAll } from "../../src/storage/file-io.ts";
+import type { FileSystem } from "../../src/storage/file-system.ts";
+import { temporaryPath } from "../support/cluster.ts";
+import { CrashDisk, PowerCut } from "../support/crash-disk.ts";
+import { testKeys } from "../support/keys.ts";
+import { SmallEngine } from "../support/small-cluster.ts";
+import { requireStockTools } from "../support/stock-tools.ts";
+import { runTdeBytes, runTde } from "../support/tde.ts";
+import { temporaryDirectory } from "../support/temporary-directory.ts";
+import { SMALL_SET_MAJORS, unpackSmallSet } from "../support/waldump-cases.ts";
+import { commitWithMessages, filler, message, SEGMENT, WalWriter } from "../support/written-wal.ts";
+
+const isSegment = (name: string): boolean => /^[0-9A-F]{24}(\.partial)?$/.test(name);
+
+async function encrypt(
+  folder: string,
+  { keys = testKeys(2), names }: { keys?: DataKeys; names?: readonly string[] } = {},
+): Promise<EncryptWalReport> {
+  const { engine } = new SmallEngine();
+  return await encryptWal(engine, keys, {
+    folder: bytePath(folder),
+    names: names && new Set(names.map(bytePath)),
+  });
+}
+
+async function decrypt(folder: string, keys = testKeys(2)): Promise<number> {
+  const { engine } = new SmallEngine();
+  return (await decryptWal(engine, keys, { folder: bytePath(folder) })).decrypted;
+}
+
+/** Two copies of a set: one to work on, one to compare with. */
+function copies(
+  t: TestContext,
+  major: (typeof SMALL_SET_MAJORS)[number],
+  set: string,
+): [string, string] {
+  const { folder } = unpackSmallSet(major, temporaryDirectory(t));
+  const work = join(folder, "work");
+  mkdirSync(work);
+  for (const name of readdirSync(join(folder, set)))
+    copyFileSync(join(folder, set, name), join(work, name));
+  return [work, join(folder, set)];
+}
+
+function assertSameFolder(actual: string, expected: string): void {
+  assert.deepEqual(readdirSync(actual).sort(), readdirSync(expected).sort());
+  for (const name of readdirSync(expected)) {
+    assert.ok(readFileSync(join(actual, name)).equals(readFileSync(join(expected, name))), name);
+  }
+}
+
+for (const major of SMALL_SET_MAJORS) {
+  test(`a folder of ${major} prints without a key as before, and comes back bit for bit`, async (t) => {
+    const [work, original] = copies(t, major, "tl2");
+    const report = await encrypt(work);
+    assert.equal(report.encrypted, 4);
+    const run = (folder: string): unknown => {
+      const range = ["000000010000000300000009", "00000001000000030000000B"];
+      const { status, stdout, stderr } = runTdeBytes(["waldump", "-b", ...range], { cwd: folder });
+      const lines = stdout.toString("latin1").replace(/( payload \(\d+ bytes\): ).*/g, "$1");
+      return { status, lines, error: stderr.toString().replace(/^.*the WAL is encrypted.*\n/, "") };
+    };
+    assert.deepEqual(run(work), run(original));
+    assert.equal(await decrypt(work), 4);
+    assertSameFolder(work, original);
+  });
+}
+
+test("stock pg_waldump prints the same of encrypted segments, plain, with details and as statistics", async (t) => {
+  const stock = requireStockTools(t);
+  if (stock === undefined) return;
+  for (const set of ["tl2", "contrecord"]) {
+    const [work, original] = copies(t, 15, set);
+    await encrypt(work);
+    for (const name of readdirSync(original).filter(isSegment)) {
+      for (const options of [[], ["--bkp-details"], ["--stats=record"]]) {
+        const run = (folder: string): unknown => {
+          const { status, stdout, stderr } = stock.run("pg_waldump", [
+            ...options,
+            join(folder, name),
+          ]);
+          return { status, stderr, lines: stdout.replace(/( payload \(\d+ bytes\): ).*/g, "$1") };
+        };
+        assert.deepEqual(run(work), run(original), `${name} ${options.join()}`);
+      }
+    }
+  }
+});
+
+test("a server refuses encrypted WAL before it replays any of it", async (t) => {
+  const stock = requireStockTools(t);
+  if (stock === undefined) return;
+  const folder = temporaryPath("guard");
+  const datadir = join(folder, "data");
+  const user = serverUser();
+  makeOwnFolder(folder, user);
+  const made = stock.run("initdb", ["-N", "-U", "postgres", "--wal-segsize=1", "-D", datadir], {
+    asServerUser: true,
+  });
+  assert.equal(made.status, 0, made.stderr);
+  await encrypt(join(datadir, "pg_wal"));
+  giveTree(datadir, user);
+  const settings = ["-c", "listen_addresses=", "-c", `unix_socket_directories=${folder}`];
+  const { status, stderr } = stock.run("postgres", ["-D", datadir, ...settings]);
+  assert.notEqual(status, 0);
+  assert.match(stderr, /WAL file is from different database system/);
+  assert.doesNotMatch(stderr, /redo starts/);
+});
+
+test("what the records hold is nowhere in the encrypted segments", async (t) => {
+  for (const major of SMALL_SET_MAJORS) {
+    const [work, original] = copies(t, major, "tl2");
+    await encrypt(work);
+    // Every text of eight letters and more that the plain segments hold, but for what records say by design.
+    for (const name of readdirSync(original).filter(isSegment)) {
+      const plain = readFileSync(join(original, name)).toString("latin1");
+      const stored = readFileSync(join(work, name)).toString("latin1");
+      const texts = new Set(plain.match(/[A-Za-z0-9_ ]{12,}/g));
+      const left = [...texts].filter((text) => stored.includes(text));
+      assert.deepEqual(left, [], `${major} ${name}`);
+    }
+  }
+});
+
+/** Three segments with records that cross into the next one. */
+function crossing(): WalWriter {
+  const writer = new WalWriter(17);
+  writer.append(message("first", Buffer.from("text")));
+  writer.fillTo(400);
+  writer.append(commitWithMessages(60));
+  writer.fillTo(16);
+  writer.append(message("prefix", Buffer.alloc(3000, "text of a message ")));
+  writer.append(filler(100));
+  return writer;
+}
+
+function writeFolder(t: TestContext, writer: WalWriter): string {
+  const folder = temporaryDirectory(t);
+  for (const [i, bytes] of writer.segments.entries())
+    writeFileSync(join(folder, writer.name(i)), bytes);
+  return folder;
+}
+
+test("a gap in the run is named, and the segments around it are encrypted each by themselves", async (t) => {
+  const writer = crossing();
+  const folder = writeFolder(t, writer);
+  rmSync(join(folder, writer.name(1)));
+  const report = await encrypt(folder);
+  assert.deepEqual(report.gaps, [writer.name(2)]);
+  assert.equal(await decrypt(folder), 2);
+  for (const i of [0, 2]) {
+    assert.ok(readFileSync(join(folder, writer.name(i))).equals(writer.segments[i] ?? Buffer.of()));
+  }
+});
+
+test("some segments of a folder are encrypted, the rest later, and one by one they come back", async (t) => {
+  const writer = crossing();
+  const folder = writeFolder(t, writer);
+  const names = [0, 1, 2].map((i) => writer.name(i));
+  assert.equal((await encrypt(folder, { names: names.slice(2) })).encrypted, 1);
+  const rest = await encrypt(folder);
+  assert.deepEqual([rest.encrypted, rest.already], [2, 1]);
+  const { engine } = new SmallEngine();
+  for (const [i, name] of names.entries()) {
+    const only = new Set([bytePath(name)]);
+    await decryptWal(engine, testKeys(2), { folder: bytePath(folder), names: only });
+    assert.ok(readFileSync(join(folder, name)).equals(writer.segments[i] ?? Buffer.of()));
+  }
+});
+
+test("a partial segment, an empty one and one of an older life are encrypted and come back", async (t) => {
+  const writer = crossing();
+  const folder = writeFolder(t, writer);
+  renameSync(join(folder, writer.name(2)), join(folder, `${writer.name(2)}.partial`));
+  writeFileSync(join(folder, "000000010000000000000008"), Buffer.alloc(SEGMENT));
+  copyFileSync(join(folder, writer.name(0)), join(folder, "000000010000000000000009"));
+  writeFileSync(join(folder, "00000001.history"), "not WAL");
+  const originals = new Map(
+    readdirSync(folder).map((name) => [name, readFileSync(join(folder, name))]),
+  );
+  assert.equal((await encrypt(folder)).encrypted, 5);
+  assert.equal((await encrypt(folder)).already, 5);
+  assert.equal(await decrypt(folder), 5);
+  assert.deepEqual(readdirSync(folder).sort(), [...originals.keys()].sort());
+  for (const [name, bytes] of originals)
+    assert.ok(readFileSync(join(folder, name)).equals(bytes), name);
+});
+
+test("what is no whole segment of one cluster is refused before anything is written", async (t) => {
+  const writer = crossing();
+  const spoil = async (
+    change: (folder: string) => void,
+    expected: { code: new () => Error } | RegExp,
+    message = /./,
+  ): Promise<void> => {
+    const folder = writeFolder(t, writer);
+    change(folder);
+    const before = readdirSync(folder).sort();
+    await assert.rejects(encrypt(folder), (error: Error) => {
+      assert.ok(expected instanceof RegExp || error instanceof expected.code, String(error));
+      assert.match(error.message, message);
+      return true;
+    });
+    assert.deepEqual(readdirSync(folder).sort(), before);
+  };
+  const first = writer.name(0);
+  await spoil(
+    (f) => truncateSync(join(f, first), 5 * 8192),
+    { code: FormatError as never },
+    /81|of 1048576/,
+  );
+  await spoil((f) => truncateSync(join(f, first), 0), { code: FormatError as never }, /0 bytes of/);
+  await spoil(
+    (f) => {
+      const other = Buffer.from(writer.segments[0] ?? Buffer.of());
+      other.writeBigUInt64LE(7n, 24);
+      writeFileSync(join(f, first), other);
+    },
+    { code: IntegrityError as never },
+    /another cluster/,
+  );
+  await spoil(
+    (f) => {
+      const other = Buffer.from(writer.segments[0] ?? Buffer.of());
+      other.writeUInt32LE(2, 4);
+      writeFileSync(join(f, first), other);
+    },
+    { code: IntegrityError as never },
+    /timeline 2/,
+  );
+});
+
+test("a segment whose sidecar is gone is not encrypted once more", async (t) => {
+  const writer = crossing();
+  const folder = writeFolder(t, writer);
+  await encrypt(folder);
+  rmSync(join(folder, `${writer.name(1)}_tde`));
+  await assert.rejects(
+    encrypt(folder),
+    (error) => error instanceof StateError && /sidecar/.test(error.message),
+  );
+});
+
+test("a folder without a segment, and a wrong key, are errors of their own", async (t) => {
+  await assert.rejects(encrypt(temporaryDirectory(t)), UsageError);
+  const folder = writeFolder(t, crossing());
+  await encrypt(folder);
+  await assert.rejects(decrypt(folder, testKeys(2, { fill: 7 })), KeyError);
+  await assert.rejects(decrypt(folder, testKeys(2, { keyringId: "00000000000000aa" })), KeyError);
+});
+
+const FOLDER = "/wal" as BytePath;
+
+function diskWith(writer: WalWriter): CrashDisk {
+  const disk = new CrashDisk();
+  disk.makeDirectory(FOLDER, 0o700);
+  for (const [i, bytes] of writer.segments.entries()) {
+    const file = disk.create(`${FOLDER}/${writer.name(i)}` as BytePath, 0o600);
+    writeAll(file, bytes, 0, bytes.length, 0);
+    file.sync();
+    file.close();
+  }
+  disk.syncDirectory(FOLDER);
+  disk.syncDirectory("/" as BytePath);
+  return disk;
+}
+
+function encryptOn(fs: FileSystem): Promise<unknown> {
+  return encryptWal(new SmallEngine({ fs }).engine, testKeys(2), { folder: FOLDER });
+}
+
+function decryptOn(fs: FileSystem): Promise<unknown> {
+  return decryptWal(new SmallEngine({ fs }).engine, testKeys(2), { folder: FOLDER });
+}
+
+/** A power cut before every third step, with what may be left of the disk; then the command once more. */
+async function assertSurvivesCuts(
+  start: CrashDisk,
+  work: (fs: FileSystem) => Promise<unknown>,
+  check: (disk: CrashDisk) => Promise<void>,
+): Promise<void> {
+  let cuts = 0;
+  for (let crashAt = 1; ; crashAt += 3) {
+    const disk = start.copy({ crashAt });
+    try {
+      await work(disk);
+      break;
+    } catch (error) {
+      if (!(error instanceof PowerCut)) throw error;
+    }
+    cuts++;
+    for (const survivors of ["synced-only", "random"] as const) {
+      const left = disk.reboot({ survivors, seed: crashAt });
+      // Another process: the lock that was left is nobody's.
+      for (const { name } of left.readDirectory(FOLDER)) {
+        if (name.startsWith("tde.lock")) left.remove(`${FOLDER}/${name}` as BytePath);
+      }
+      await work(left);
+      await check(left);
+    }
+  }
+  assert.ok(cuts > 6);
+}
+
+function assertPlain(disk: CrashDisk, writer: WalWriter): void {
+  const names = disk.readDirectory(FOLDER).map(({ name }) => name as string);
+  assert.deepEqual(names.sort(), writer.segments.map((_, i) => writer.name(i)).sort());
+  for (const [i, bytes] of writer.segments.entries()) {
+    const path = `${FOLDER}/${writer.name(i)}` as BytePath;
+    assert.ok(readWholeFile(disk, path, 2 * SEGMENT).equals(bytes), writer.name(i));
+  }
+}
+
+test("a power cut at any step of encrypting leaves what the next run finishes", async () => {
+  const writer = crossing();
+  await assertSurvivesCuts(diskWith(writer), encryptOn, async (disk) => {
+    for (const i of writer.segments.keys()) {
+      assert.ok(isStoredSegment(disk, FOLDER, bytePath(writer.name(i))));
+    }
+    await decryptOn(disk);
+    assertPlain(disk, writer);
+  });
+});
+
+test("a power cut at any step of decrypting leaves what the next run finishes", async () => {
+  const writer = crossing();
+  const disk = diskWith(writer);
+  await encryptOn(disk);
+  await assertSurvivesCuts(disk, decryptOn, async (left) => assertPlain(left, writer));
+});
+
+test("waldump prints with the keyring what it printed before encryption, and tells a wrong key from damage", async (t) => {
+  const [work, original] = copies(t, 17, "tl2");
+  const keyring = join(work, "..", "app.keyring");
+  const key = ["--keyring", keyring, "--key-file", join(work, "..", "kek.key")];
+  assert.equal(runTde(["keyring", "create", ...key, "--new-key-file"]).status, 0);
+  const encrypted = runTde(["wal", "encrypt", work, ...key]);
+  assert.match(encrypted.stdout, /^encrypted 4 segments \(4\.0 MB\)\n$/);
+  const name = "00000001000000030000000A";
+  const before = runTdeBytes(["waldump", "-b", name, "-p", original]);
+  assert.deepEqual(runTdeBytes(["waldump", "-b", name, "-p", work, ...key]), before);
+
+  const other = ["--keyring", join(work, "..", "other.keyring"), ...key.slice(2)];
+  assert.equal(runTde(["keyring", "create", ...other]).status, 0);
+  const wrong = runTde(["waldump", name, "-p", work, ...other]);
+  assert.equal(wrong.status, 1);
+  assert.match(wrong.stderr, /needs keyring [0-9a-f]{16}, yours is keyring/);
+
+  const bytes = readFileSync(join(work, name));
+  bytes[9000] = (bytes[9000] ?? 0) ^ 1;
+  writeFileSync(join(work, name), bytes);
+  const damaged = runTde(["waldump", name, "-p", work, ...key]);
+  assert.equal(damaged.status, 1);
+  assert.match(damaged.stderr, /block 1: /);
+  assert.equal(runTde(["wal", "verify", work, ...key, "--allow-plain"]).status, 3);
+  assert.equal(runTde(["wal", "decrypt", work, ...key]).status, 3);
+});
