@@ -55,7 +55,7 @@ export async function benchWaldump(bench: WaldumpBench): Promise<Comparison[]> {
 }
 
 /** @returns the first and the last whole segment. */
-async function writeWal(
+export async function writeWal(
   { home, walMb, say }: WaldumpBench,
   folder: string,
 ): Promise<readonly [string, string]> {
