@@ -23,6 +23,9 @@ const HASH_BITS = 16;
 /** After this many misses (as a power of two) the search takes longer steps: content that does not shrink is quick. */
 const SKIP_SHIFT = 6;
 
+/** Up to here a loop is faster than a call. */
+const SHORT_COPY_BYTES = 32;
+
 /** One frame that holds all of the parts, in pieces. */
 export async function* encodeLz4Frame(
   parts: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
@@ -56,6 +59,7 @@ function encodeBlock(content: Buffer, table: Int32Array): Buffer {
 function encodeLz4Block(content: Buffer, output: Buffer, table: Int32Array): number | undefined {
   // Positions are stored one higher, so that 0 is none.
   table.fill(0);
+  const words = new DataView(content.buffer, content.byteOffset, content.length);
   const lastMatch = content.length - LAST_MATCH_BYTES;
   const matchLimit = content.length - LAST_LITERAL_BYTES;
   let to = 0;
@@ -71,7 +75,8 @@ function encodeLz4Block(content: Buffer, output: Buffer, table: Int32Array): num
     output[token] =
       (Math.min(literals, LONG_LENGTH) << 4) | (matched === 0 ? 0 : Math.min(extra, LONG_LENGTH));
     if (literals >= LONG_LENGTH) to = writeLength(output, to, literals - LONG_LENGTH);
-    for (let from = anchor; from < anchor + literals;) output[to++] = content[from++] ?? 0;
+    if (literals > SHORT_COPY_BYTES) to += content.copy(output, to, anchor, anchor + literals);
+    else for (let from = anchor; from < anchor + literals;) output[to++] = content[from++] ?? 0;
     if (matched === 0) return true;
     output[to++] = distance & 0xff;
     output[to++] = distance >>> 8;
@@ -80,11 +85,11 @@ function encodeLz4Block(content: Buffer, output: Buffer, table: Int32Array): num
   };
 
   for (let at = 0; at <= lastMatch;) {
-    const word = wordAt(content, at);
+    const word = words.getInt32(at, true);
     const slot = Math.imul(word, 0x9e3779b1) >>> (32 - HASH_BITS);
     const found = (table[slot] ?? 0) - 1;
     table[slot] = at + 1;
-    if (found < 0 || at - found > MOST_DISTANCE || wordAt(content, found) !== word) {
+    if (found < 0 || at - found > MOST_DISTANCE || words.getInt32(found, true) !== word) {
       at += misses++ >>> SKIP_SHIFT;
       continue;
     }
@@ -106,13 +111,4 @@ function writeLength(output: Buffer, start: number, length: number): number {
   for (; left >= 255; left -= 255) output[to++] = 255;
   output[to++] = left;
   return to;
-}
-
-function wordAt(bytes: Buffer, at: number): number {
-  return (
-    (bytes[at] ?? 0) |
-    ((bytes[at + 1] ?? 0) << 8) |
-    ((bytes[at + 2] ?? 0) << 16) |
-    ((bytes[at + 3] ?? 0) << 24)
-  );
 }

@@ -4,10 +4,7 @@
  * it stops before one that it does not take, and reader.ts, whose checks these are, looks at it. It has no memory of
  * its own: record-scan.ts brings it and lays it out.
  */
-import { makeTables, TABLES_BYTES, update } from "../postgres/crc32c.as";
-
-/** Where the tables of the CRC are; what follows them belongs to record-scan.ts. */
-const TABLES: usize = 0;
+import { makeTables, update } from "../postgres/crc32c.as";
 
 /** XLogRecord of access/xlogrecord.h, as record-header.ts has it. */
 const HEADER_BYTES: u32 = 24;
@@ -35,19 +32,18 @@ let bitsCompressed: u32 = 0;
 /** What `tally` found last. */
 let lastRecord: usize = 0;
 
-export function prepare(rmgrCount: u32, customRmgrs: bool, hole: u32, compressed: u32): u32 {
-  makeTables(TABLES);
+export function prepare(rmgrCount: u32, customRmgrs: bool, hole: u32, compressed: u32): void {
+  makeTables();
   builtinRmgrs = rmgrCount;
   hasCustomRmgrs = customRmgrs;
   bitHole = hole;
   bitsCompressed = compressed;
-  return TABLES_BYTES;
 }
 
 /** What xl_crc has to be: of what follows the header, then of the header up to there. */
 export function recordCrc(record: usize, totalLength: u32): u32 {
-  const data = update(TABLES, record + HEADER_BYTES, record + totalLength, 0xffffffff);
-  return ~update(TABLES, record, record + CRC_OFFSET, data);
+  const data = update(record + HEADER_BYTES, record + totalLength, 0xffffffff);
+  return ~update(record, record + CRC_OFFSET, data);
 }
 
 /**

@@ -20,7 +20,7 @@ declare const WebAssembly: {
 };
 
 interface Exports {
-  prepare(rmgrCount: number, customRmgrs: number, hole: number, compressed: number): number;
+  prepare(rmgrCount: number, customRmgrs: number, hole: number, compressed: number): void;
   recordCrc(record: number, totalLength: number): number;
   tally(
     record: number,
@@ -37,7 +37,7 @@ interface Exports {
 const WASM_PAGE_BYTES = 65536;
 export const WINDOW_BYTES: number = 2 ** 18;
 const SCRATCH_BYTES = 2 ** 16;
-/** Multiples of 8 all of them; the tables of the module come first. */
+/** Multiples of 8 all of them; the tables of the CRC come first (crc32c.as.ts). */
 const TALLIES_OFFSET = 2 ** 14;
 /** Behind 4096 tallies of 24 bytes. */
 const WINDOW_OFFSET = 2 ** 17;

@@ -8,59 +8,64 @@ import { BLOCK_BYTES, INFO_MASK } from "./record-header.ts";
 import type { BlockReference, WalRecord } from "./record.ts";
 import { resourceManagersOf } from "./rmgr/index.ts";
 import type { ResourceManager } from "./rmgr/rmgr.ts";
-import type { TextBuffer } from "./text-buffer.ts";
+import { type Literal, literal, type TextBuffer } from "./text-buffer.ts";
 import type { ImageBits, WalFormat } from "./wal-format.ts";
 
 export const FORK_NAMES = ["main", "fsm", "vm", "init"] as const;
 
 const NEWLINE = 0x0a;
+const SLASH = 0x2f;
 const NAME_COLUMNS = 11;
+const UNNAMED = literal("");
+const TX = literal(", tx: ");
+const LSN = literal(", lsn: ");
+const PREV = literal(", prev ");
+const BLOCK_REFERENCE = literal(", blkref #");
+const RELATION = literal(": rel ");
+const BLOCK = literal(" blk ");
 
 export class RecordText {
   readonly #format: WalFormat;
   readonly #details: boolean;
   readonly #rmgrs: readonly (ResourceManager | undefined)[];
   /** `rmgr: Heap        len (rec/tot): ` by rmgr id. */
-  readonly #beginnings: readonly string[];
+  readonly #beginnings: readonly Literal[];
+  /** `, desc: INSERT ` by rmgr id times 256 plus info, of those that occurred. */
+  readonly #names: (Literal | undefined)[] = Array.from({ length: 256 * 256 });
 
   /** @param details - a line for each block, as --bkp-details asks for. */
   constructor(format: WalFormat, details: boolean) {
     this.#format = format;
     this.#details = details;
     this.#rmgrs = resourceManagersOf(format.major);
-    this.#beginnings = Array.from(
-      this.#rmgrs,
-      (rmgr) => `rmgr: ${(rmgr?.name ?? "").padEnd(NAME_COLUMNS)} len (rec/tot): `,
+    this.#beginnings = Array.from(this.#rmgrs, (rmgr) =>
+      literal(`rmgr: ${(rmgr?.name ?? "").padEnd(NAME_COLUMNS)} len (rec/tot): `),
     );
   }
 
   /** Adds the record's text to `out`. Its rmgr is one that the major has: the reader has seen to that. */
   write(out: TextBuffer, record: WalRecord): void {
     const { rmid, totalLength } = record;
-    out.text(this.#beginnings[rmid] ?? "");
+    out.literal(this.#beginnings[rmid] ?? UNNAMED);
     out.unsignedRight(totalLength - imageBytesOf(record), 6);
-    out.text("/");
+    out.byte(SLASH);
     out.unsignedRight(totalLength, 6);
-    out.text(", tx: ");
+    out.literal(TX);
     out.unsignedRight(record.xid, 10);
-    out.text(", lsn: ");
+    out.literal(LSN);
     out.lsnPadded(record.lsnHigh, record.lsnLow);
-    out.text(", prev ");
+    out.literal(PREV);
     out.lsnPadded(record.prevHigh, record.prevLow);
-    out.text(", desc: ");
-    const rmgr = this.#rmgrs[rmid];
-    const name = rmgr?.identify(record.info);
-    if (name === undefined) {
-      out.text("UNKNOWN (");
-      out.hexLower(record.info & ~INFO_MASK);
-      out.text(") ");
-    } else {
-      out.text(name);
-      out.text(" ");
-    }
-    rmgr?.describe(out, record, this.#format);
+    const name = rmid * 256 + record.info;
+    out.literal((this.#names[name] ??= this.#nameOf(record)));
+    this.#rmgrs[rmid]?.describe(out, record, this.#format);
     if (this.#details) this.#writeDetails(out, record);
     else writeBlocks(out, record);
+  }
+
+  #nameOf({ rmid, info }: WalRecord): Literal {
+    const name = this.#rmgrs[rmid]?.identify(info);
+    return literal(`, desc: ${name ?? `UNKNOWN (${(info & ~INFO_MASK).toString(16)})`} `);
   }
 
   #writeDetails(out: TextBuffer, record: WalRecord): void {
@@ -115,15 +120,15 @@ function writeBlocks(out: TextBuffer, record: WalRecord): void {
   for (let i = 0; i <= record.maxBlockId; i++) {
     const block = blockAt(record, i);
     if (!block.present) continue;
-    out.text(", blkref #");
+    out.literal(BLOCK_REFERENCE);
     out.unsigned(i);
-    out.text(": rel ");
+    out.literal(RELATION);
     writeRelation(out, block);
     if (block.fork !== 0) {
       out.text(" fork ");
       writeFork(out, block.fork);
     }
-    out.text(" blk ");
+    out.literal(BLOCK);
     out.unsigned(block.blockNumber);
     if (block.hasImage) out.text(block.applyImage ? " FPW" : " FPW for WAL verification");
   }
@@ -132,9 +137,9 @@ function writeBlocks(out: TextBuffer, record: WalRecord): void {
 
 function writeRelation(out: TextBuffer, block: BlockReference): void {
   out.unsigned(block.tablespaceOid);
-  out.text("/");
+  out.byte(SLASH);
   out.unsigned(block.databaseOid);
-  out.text("/");
+  out.byte(SLASH);
   out.unsigned(block.relfilenumber);
 }
 

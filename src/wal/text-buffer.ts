@@ -11,6 +11,7 @@ const INITIAL_BYTES = 1 << 16;
 const NUMBER_BYTES = 24;
 
 const MINUS = 0x2d;
+const SPACE = 0x20;
 const SLASH = 0x2f;
 const ZERO = 0x30;
 /** What a digit above 9 adds to it: `A` for 10. */
@@ -18,9 +19,29 @@ const UPPER_HEX = 0x37;
 const LOWER_HEX = 0x57;
 const TWO_32 = 2 ** 32;
 
+/** A text that is written again and again: four bytes a step. */
+export interface Literal {
+  readonly words: Int32Array;
+  readonly length: number;
+}
+
+/** @param ascii - text with no character above U+007F. */
+export function literal(ascii: string): Literal {
+  const bytes = Buffer.alloc(Math.ceil(ascii.length / 4) * 4);
+  bytes.write(ascii, "latin1");
+  const words = Int32Array.from({ length: bytes.length / 4 }, (_, i) => bytes.readInt32LE(4 * i));
+  return { words, length: ascii.length };
+}
+
+/** The two digits of each byte in upper case, the first one in the lower half: as they are stored. */
+const HEX_PAIRS: Uint16Array = Uint16Array.from({ length: 256 }, (_, byte) =>
+  Buffer.from(byte.toString(16).toUpperCase().padStart(2, "0"), "latin1").readUInt16LE(0),
+);
+
 export class TextBuffer {
   bytes: Buffer = Buffer.allocUnsafe(INITIAL_BYTES);
   length = 0;
+  #view: DataView = viewOf(this.bytes);
   /** Tells the times of day that are printed. */
   readonly clock: LocalClock;
   readonly #lsnLowDigits: number;
@@ -44,7 +65,9 @@ export class TextBuffer {
    */
   take(spare?: ArrayBuffer): Uint8Array {
     const taken = this.bytes.subarray(0, this.length);
-    this.bytes = spare === undefined ? Buffer.allocUnsafe(this.bytes.length) : Buffer.from(spare);
+    this.#setMemory(
+      spare === undefined ? Buffer.allocUnsafe(this.bytes.length) : Buffer.from(spare),
+    );
     this.reset();
     return taken;
   }
@@ -55,7 +78,21 @@ export class TextBuffer {
     if (needed <= this.bytes.length) return;
     const larger = Buffer.allocUnsafe(Math.max(needed, 2 * this.bytes.length));
     this.bytes.copy(larger, 0, 0, this.length);
-    this.bytes = larger;
+    this.#setMemory(larger);
+  }
+
+  #setMemory(bytes: Buffer): void {
+    this.bytes = bytes;
+    this.#view = viewOf(bytes);
+  }
+
+  literal({ words, length }: Literal): void {
+    // The last word may go beyond the text: what comes next is written over it.
+    this.reserve(length + 3);
+    const view = this.#view;
+    let at = this.length;
+    for (let i = 0; i < words.length; i++, at += 4) view.setInt32(at, words[i] ?? 0, true);
+    this.length += length;
   }
 
   /** @param ascii - text with no character above U+007F. */
@@ -84,8 +121,15 @@ export class TextBuffer {
 
   /** As `%*u`: right-aligned with spaces in at least `width` columns. */
   unsignedRight(value: number, width: number): void {
-    for (let i = decimalDigits(value); i < width; i++) this.byte(0x20);
-    this.unsigned(value);
+    const digits = decimalDigits(value);
+    const columns = Math.max(width, digits);
+    this.reserve(columns);
+    const { bytes } = this;
+    const start = this.length;
+    const end = start + columns;
+    for (let at = start; at < end - digits; at++) bytes[at] = SPACE;
+    writeDecimal(bytes, end - digits, value, digits);
+    this.length = end;
   }
 
   /** As `%d`. */
@@ -107,8 +151,15 @@ export class TextBuffer {
   /** As `%X/%08X`, whatever the major. */
   lsnPadded(high: number, low: number): void {
     this.hex(high);
-    this.byte(SLASH);
-    this.hex(low, 8);
+    this.reserve(9);
+    const view = this.#view;
+    const at = this.length;
+    view.setUint8(at, SLASH);
+    view.setUint16(at + 1, HEX_PAIRS[low >>> 24] ?? 0, true);
+    view.setUint16(at + 3, HEX_PAIRS[(low >>> 16) & 0xff] ?? 0, true);
+    view.setUint16(at + 5, HEX_PAIRS[(low >>> 8) & 0xff] ?? 0, true);
+    view.setUint16(at + 7, HEX_PAIRS[low & 0xff] ?? 0, true);
+    this.length = at + 9;
   }
 
   /** As LSN_FORMAT_ARGS is printed by the major. */
@@ -169,6 +220,10 @@ export class TextBuffer {
     }
     this.length += digits;
   }
+}
+
+function viewOf({ buffer, byteOffset, byteLength }: Buffer): DataView {
+  return new DataView(buffer, byteOffset, byteLength);
 }
 
 function decimalDigits(value: number): number {

@@ -1,7 +1,8 @@
 /**
  * `npm run bench`: how long tde takes beside the tools that everybody knows, on a real cluster in the page cache.
  *
- *   npm run bench -- [--size-mb 2048] [--table-mb 700] [--runs 5] [--relations 0] [--only rotate|waldump|wal-encrypt|ls]
+ *   npm run bench -- [--size-mb 2048] [--table-mb 700] [--runs 5] [--relations 0]
+ *                    [--only rotate|waldump|wal-encrypt|ls|archive]
  *                    [--wal-mb 1024] [--json]
  *
  * Prints ratios, and with --json one document. With --relations it says how many files there are.
@@ -27,6 +28,7 @@ import { benchRotate } from "./rotate.ts";
 import { compareSync } from "./sync.ts";
 import { benchWalEncrypt } from "./wal-encrypt.ts";
 import { benchWaldump } from "./waldump.ts";
+import { benchArchive } from "./archive.ts";
 
 /** Stock pg_checksums fits its own major only. */
 const MAJOR = 15;
@@ -90,6 +92,11 @@ async function bench(path: string): Promise<Comparison[]> {
     run(tde("keyring", "create", ...walKeys, "--new-key-file"));
     const walMb = Number(options["wal-mb"]);
     return benchWalEncrypt({ home, path, tde, walMb, runs, say, run, keys: walKeys });
+  }
+  if (options.only === "archive") {
+    const results = await benchArchive({ home, path, tde, run, runs, say });
+    say(table(results));
+    return results;
   }
   const plain = join(path, "plain");
   await build(home, plain);

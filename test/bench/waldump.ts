@@ -2,6 +2,7 @@
  * How long `tde waldump` takes beside the C pg_waldump of the same major, on WAL as pgbench's TPC-B-like transactions
  * write it: an insert and three updates each. A procedure makes them, since pgbench itself would take an hour.
  */
+import { execFileSync } from "node:child_process";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import {
@@ -34,6 +35,9 @@ export async function benchWaldump(bench: WaldumpBench): Promise<Comparison[]> {
   const wal = join(folder, "pg_wal");
   const smallest = ["-n", "1", join(wal, first)];
   const range = ["-p", wal, first, last];
+  const counted = run([PG_WALDUMP, "--stats", ...range]);
+  const records = Number(/^Total +(\d+)/m.exec(counted)?.[1]);
+  say(`${records} records`);
   const cases: readonly (readonly [string, readonly string[], number])[] = [
     ["waldump", range, runs],
     ["waldump --stats", ["--stats", ...range], runs],
@@ -48,15 +52,43 @@ export async function benchWaldump(bench: WaldumpBench): Promise<Comparison[]> {
       { name: "pg_waldump", run: { command: [PG_WALDUMP, ...args] } },
       count,
     );
-    say(`${title}: ${result.ratio.toFixed(2)} x pg_waldump`);
     results.push(result);
+    if (args === smallest) continue;
+    const millions = (seconds: number): string => (records / seconds / 1e6).toFixed(2);
+    say(
+      `${title}: ${millions(result.secondsA)} million records a second, pg_waldump ${millions(result.secondsB)}: ` +
+        `${(1 / result.ratio).toFixed(2)} x as many`,
+    );
   }
+  results.push(
+    await compare(
+      "waldump, beside Node.js alone",
+      { name: "tde waldump", run: { command: tde("waldump", ...smallest) } },
+      { name: "node -e 0", run: { command: [process.execPath, "-e", "0"] } },
+      Math.max(runs, 9),
+    ),
+    await compare(
+      "waldump, through a pipe",
+      { name: "tde waldump", run: { command: piped(tde("waldump", ...range)) } },
+      { name: "pg_waldump", run: { command: piped([PG_WALDUMP, ...range]) } },
+      runs,
+    ),
+  );
   return results;
+}
+
+/** To a reader that takes everything: what is written to /dev/null is not even looked at. */
+function piped(command: readonly string[]): readonly string[] {
+  return ["sh", "-c", `${command.map((word) => `'${word}'`).join(" ")} | cat > /dev/null`];
+}
+
+function run([program = "", ...args]: readonly string[]): string {
+  return execFileSync(program, args, { encoding: "utf8" });
 }
 
 /** @returns the first and the last whole segment. */
 export async function writeWal(
-  { home, walMb, say }: WaldumpBench,
+  { home, walMb, say }: Pick<WaldumpBench, "home" | "walMb" | "say">,
   folder: string,
 ): Promise<readonly [string, string]> {
   say(`writing ${walMb} MB of WAL ...`);

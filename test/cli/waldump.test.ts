@@ -7,7 +7,10 @@ import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from
 import { join } from "node:path";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
+import { RECORD_HEADER } from "../../src/wal/record-header.ts";
+import { walFormatOf } from "../../src/wal/wal-format.ts";
 import { fixturePath } from "../support/fixtures.ts";
+import { goldenRecords } from "../support/golden-records.ts";
 import { runTde, runTdeBytes, TDE_PROGRAM } from "../support/tde.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 import {
@@ -20,6 +23,7 @@ import {
   type WaldumpCase,
   type WaldumpCases,
 } from "../support/waldump-cases.ts";
+import { writeWal } from "../support/wal-writer.ts";
 
 /** No WAL is there that could tell whose words to use: it is said as by 18. */
 const WITHOUT_WAL = ["empty-dir", "empty-dir-seg", "text-file"];
@@ -172,4 +176,40 @@ function pick({ status, stdout }: { status: number | null; stdout: Buffer }): {
   stdout: Buffer;
 } {
   return { status, stdout };
+}
+
+/** Enough for threads to be started, which a few megabytes are not. */
+test("several threads print what one prints, up to damage and with its message", (t) => {
+  const folder = temporaryDirectory(t);
+  const segmentBytes = 2 ** 24;
+  const records = goldenRecords(17).filter(({ bytes }) => bytes[RECORD_HEADER.rmid] !== 0);
+  const bytesOfAll = records.reduce((sum, { bytes }) => sum + bytes.length, 0);
+  const times = Math.ceil((2.2 * segmentBytes) / bytesOfAll);
+  const { bytes, offsets } = writeWal(
+    Array.from({ length: times }, () => records.map((record) => record.bytes)).flat(),
+    { format: walFormatOf(17), segmentBytes },
+  );
+  // In the third segment.
+  const damaged = offsets.findLast((offset) => offset < 2.1 * segmentBytes) ?? 0;
+  bytes[damaged + RECORD_HEADER.crc] = bytes.readUInt8(damaged + RECORD_HEADER.crc) ^ 1;
+  const names = [1, 2, 3].map((number) => `0000000100000000${hex8(number)}`);
+  for (const [i, name] of names.entries()) {
+    const content = Buffer.alloc(segmentBytes);
+    bytes.copy(content, 0, i * segmentBytes);
+    writeFileSync(join(folder, name), content);
+  }
+  const [first = "", , last = ""] = names;
+  for (const options of [[], ["--stats=record"]]) {
+    const args = ["waldump", ...options, "-p", folder, first, last];
+    const one = runTdeBytes([...args, "-j", "1"]);
+    const several = runTdeBytes([...args, "-j", "3"]);
+    assert.match(one.stderr.toString(), /incorrect resource manager data checksum/);
+    assert.equal(several.stderr.toString(), one.stderr.toString());
+    assert.equal(several.status, one.status);
+    assert.ok(several.stdout.equals(one.stdout));
+  }
+});
+
+function hex8(value: number): string {
+  return value.toString(16).toUpperCase().padStart(8, "0");
 }

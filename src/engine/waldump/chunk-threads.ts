@@ -33,10 +33,13 @@ export type StartThreads = (
   count: number,
   context: ThreadContext,
   keys: WalKeys,
-) => Promise<ChunkThreads>;
+) => Promise<ChunkRunner>;
 
 /** Chunks that one thread has: it begins the next one while the text of the one before is written. */
 const CHUNKS_PER_THREAD = 2;
+
+/** Its text, in memory for each chunk under way, is two to four times as long. */
+const CHUNK_BYTES = 2 ** 21;
 
 interface Waiting {
   readonly resolve: (result: ChunkResult) => void;
@@ -51,6 +54,7 @@ interface Thread {
 
 export class ChunkThreads implements ChunkRunner {
   readonly width: number;
+  readonly chunkBytes: number = CHUNK_BYTES;
   readonly #threads: readonly Thread[];
   readonly #keys: WalKeys;
   #failure: Error | undefined;

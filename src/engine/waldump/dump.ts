@@ -5,9 +5,8 @@ import { formatHalves } from "../../wal/messages.ts";
 import { WalReader } from "../../wal/reader.ts";
 import { RecordScan } from "../../wal/record-scan.ts";
 import type { WalFormat } from "../../wal/wal-format.ts";
-import type { ChunkThreads } from "./chunk-threads.ts";
 import type { Dialect } from "./dialect.ts";
-import { printChunks } from "./print-chunks.ts";
+import { type ChunkRunner, printChunks } from "./print-chunks.ts";
 import { Printer } from "./printer.ts";
 import { endOf, findRecord, lsnOf, printRange, type RangeEnd } from "./print-range.ts";
 import type { LsnHalves, WaldumpRequest } from "./request.ts";
@@ -33,13 +32,11 @@ export interface DumpPlace {
   readonly end: LsnHalves | undefined;
   readonly source: FetchingSource;
   /** Starts threads that read the same WAL; undefined where one thread has to read it. */
-  readonly startThreads: (() => Promise<ChunkThreads>) | undefined;
+  readonly startThreads: (() => Promise<ChunkRunner>) | undefined;
 }
 
 /** Text is handed on when there is this much of it. */
 const FLUSH_BYTES = 2 ** 17;
-/** A multiple of a page; its text, in memory for each chunk under way, is about as much again. */
-const CHUNK_BYTES = 2 ** 22;
 
 const STRUCTURE_ALONE =
   'the WAL is encrypted: without --keyring its structure is shown, and messages as "<encrypted>"';
@@ -112,7 +109,6 @@ async function dumpInThreads(
   try {
     const end = await printChunks(threads, {
       first: lsnOf(reader),
-      chunkBytes: CHUNK_BYTES,
       printer,
       stopped: output.stopped,
       write: (text) => output.write(text),

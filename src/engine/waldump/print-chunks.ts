@@ -12,14 +12,15 @@ import type { LsnHalves } from "./request.ts";
 export interface ChunkRunner {
   /** How many are worth having under way: this bounds the memory for their text. */
   readonly width: number;
+  /** How large a chunk is: a multiple of a page. */
+  readonly chunkBytes: number;
   run(task: ChunkTask): Promise<ChunkResult>;
+  close(): Promise<void>;
 }
 
 export interface ChunksContext {
   /** LSN of a record: the first one to print. */
   readonly first: LsnHalves;
-  /** A multiple of a page. */
-  readonly chunkBytes: number;
   readonly printer: Printer;
   readonly stopped: () => boolean;
   /** @returns false when nobody reads it any more. */
@@ -33,7 +34,7 @@ export interface ChunksContext {
  */
 export async function printChunks(
   runner: ChunkRunner,
-  { first, chunkBytes, printer, stopped, write }: ChunksContext,
+  { first, printer, stopped, write }: ChunksContext,
 ): Promise<RangeEnd | LsnHalves> {
   const underWay: { readonly until: LsnHalves; readonly result: Promise<ChunkResult> }[] = [];
   const spares: ArrayBuffer[] = [];
@@ -42,7 +43,7 @@ export async function printChunks(
   let expected = first;
   for (;;) {
     while (underWay.length < runner.width) {
-      const until = chunkEnd(from, chunkBytes);
+      const until = chunkEnd(from, runner.chunkBytes);
       const result = runner.run({ from, until, spare: spares.pop() });
       // A rejection is seen when its turn comes; until then it must not count as unhandled.
       result.catch(() => {});

@@ -5,7 +5,7 @@
  */
 import assert from "node:assert";
 
-import type { TextBuffer } from "../text-buffer.ts";
+import { type Literal, literal, type TextBuffer } from "../text-buffer.ts";
 import { writeTimestamp } from "../timestamp.ts";
 import { markCutShort } from "./cut-short.ts";
 import { writeFixed, writeGeneral } from "./floating-point.ts";
@@ -49,7 +49,7 @@ type FieldType = keyof typeof BYTES_OF_TYPE;
 
 interface Field {
   /** What stands before it. */
-  readonly before: string;
+  readonly before: Literal;
   readonly offset: number;
   readonly type: FieldType;
   readonly words: string;
@@ -66,21 +66,26 @@ export function fields(text: string): WriteFields {
     const type = match[2] ?? "when";
     assert(isFieldType(type), `no such type of field: ${type}`);
     const offset = Number(match[1]);
-    list.push({ before: text.slice(behind, match.index), offset, type, words: match[3] ?? "" });
+    list.push({
+      before: literal(text.slice(behind, match.index)),
+      offset,
+      type,
+      words: match[3] ?? "",
+    });
     needed = Math.max(needed, offset + BYTES_OF_TYPE[type]);
     behind = match.index + match[0].length;
   }
-  const after = text.slice(behind);
+  const after = literal(text.slice(behind));
   return (out, bytes, start, end) => {
     if (start + needed > end) {
       markCutShort(out);
       return false;
     }
     for (const field of list) {
-      out.text(field.before);
+      out.literal(field.before);
       writeField(out, field, bytes, start + field.offset, end);
     }
-    out.text(after);
+    out.literal(after);
     return true;
   };
 }
