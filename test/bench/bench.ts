@@ -2,7 +2,7 @@
  * `npm run bench`: how long tde takes beside the tools that everybody knows, on a real cluster in the page cache.
  *
  *   npm run bench -- [--size-mb 2048] [--table-mb 700] [--runs 5] [--relations 0]
- *                    [--only rotate|waldump|ls|archive]
+ *                    [--only rotate|waldump|wal-encrypt|ls|archive]
  *                    [--wal-mb 1024] [--json]
  *
  * Prints ratios, and with --json one document. With --relations it says how many files there are.
@@ -26,6 +26,7 @@ import { compare, type Comparison, type Side } from "./measure.ts";
 import { benchLs } from "./ls.ts";
 import { benchRotate } from "./rotate.ts";
 import { compareSync } from "./sync.ts";
+import { benchWalEncrypt } from "./wal-encrypt.ts";
 import { benchWaldump } from "./waldump.ts";
 import { benchArchive } from "./archive.ts";
 
@@ -86,6 +87,12 @@ async function bench(path: string): Promise<Comparison[]> {
     return results;
   };
   if (options.only === "waldump") return waldump();
+  if (options.only === "wal-encrypt") {
+    const walKeys = ["--keyring", join(path, "wal.keyring"), "--key-file", join(path, "wal.key")];
+    run(tde("keyring", "create", ...walKeys, "--new-key-file"));
+    const walMb = Number(options["wal-mb"]);
+    return benchWalEncrypt({ home, path, tde, walMb, runs, say, run, keys: walKeys });
+  }
   if (options.only === "archive") {
     const results = await benchArchive({ home, path, tde, run, runs, say });
     say(table(results));

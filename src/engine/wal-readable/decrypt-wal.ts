@@ -2,7 +2,7 @@
  * `tde wal decrypt`: segments in readable mode back to what they were, bit for bit, in place.
  *
  * Order for each segment: the original under its working name, written and synced; renamed; sync of the folder; sidecar
- * removed; sync of the folder. A crash leaves a segment stored with its sidecar, or plain beside one that does not
+ * removed, which the next sync of the folder makes durable. A crash leaves a segment stored with its sidecar, or plain beside one that does not
  * count.
  */
 import type { BytePath } from "../../bytes/byte-path.ts";
@@ -46,7 +46,7 @@ export async function decryptWal(
     for (const segment of folder.segments) {
       const state = settleSegment(fs, context, segment);
       if (state === "stored") todo.push(segment);
-      else if (state === "half") removeSidecar(segment);
+      else if (state === "half") fs.remove(segment.files.sidecar);
     }
     const bytes = todo.length * folder.segmentBytes;
     engine.progress.begin("decrypting", bytes);
@@ -55,8 +55,9 @@ export async function decryptWal(
       await runInOrder(runner, tasks(todo, engine.signal), (_results, segment) => {
         fs.rename(workingName(segment.path), segment.path);
         fs.syncDirectory(path);
-        removeSidecar(segment);
+        fs.remove(segment.files.sidecar);
       });
+      fs.syncDirectory(path);
     } finally {
       await runner.close();
       engine.progress.end();
@@ -65,11 +66,6 @@ export async function decryptWal(
     return { decrypted: todo.length, plain, bytes, sealed: folder.sealed };
   } finally {
     lock.release();
-  }
-
-  function removeSidecar({ files }: WalSegment): void {
-    fs.remove(files.sidecar);
-    fs.syncDirectory(path);
   }
 }
 

@@ -4,8 +4,9 @@
  * again.
  *
  * Order for each segment: new segment and sidecar under working names, written and synced; the CRC of the record that
- * goes on in the next segment; sidecar renamed; sync of the folder; segment renamed; sync of the folder. A crash leaves
- * a segment plain, or plain beside a sidecar that does not count, or stored with its sidecar.
+ * goes on in the next segment; sidecar renamed; sync of the folder, which makes the segment after it durable, too;
+ * segment renamed. After the first one, which comes last, the folder is synced once more. A crash leaves a segment
+ * plain, or plain beside a sidecar that does not count, or stored with its sidecar and all segments after it.
  */
 import assert from "node:assert/strict";
 import { type BytePath, displayPath } from "../../bytes/byte-path.ts";
@@ -73,6 +74,7 @@ export async function encryptWal(
         assert(result !== undefined, "a task gives a result for each segment");
         await run.publish(segment, result.openCrc);
       });
+      fs.syncDirectory(path);
     } finally {
       await runner.close();
       engine.progress.end();
@@ -127,7 +129,6 @@ class EncryptionRun {
     this.#fs.rename(working.sidecar, segment.files.sidecar);
     this.#fs.syncDirectory(path);
     this.#fs.rename(working.segment, segment.path);
-    this.#fs.syncDirectory(path);
     this.#forgetBehind(segment);
   }
 

@@ -24,7 +24,7 @@ import {
   type SidecarHead,
 } from "../sidecar-page.ts";
 import { isUnusedSlot, readSlotFields, SLOT, SLOT_BYTES } from "../slot.ts";
-import { wholeRecordCrc, writeWholeRecordCrcs } from "./record-checksum.ts";
+import { WholeRecordCrcs, writeWholeRecordCrcs } from "./record-checksum.ts";
 import { crcSealedIn, walSlotAt, zerosFromOf } from "./seal-segment.ts";
 import type { SegmentMap } from "./segment-map.ts";
 import { MapDefect, mapStoredSegment } from "./stored-map.ts";
@@ -227,9 +227,10 @@ class SegmentOpener {
   /** @returns the blocks of records whose stored CRC is not that of their stored bytes. */
   #wrongCrcs(map: SegmentMap): number[] {
     const blocks: number[] = [];
+    const crcs = new WholeRecordCrcs(map);
     for (let i = 0; i < map.wholeCount; i++) {
       const at = map.wholeCrcs[i] ?? 0;
-      if (this.#segment.readUInt32LE(at) === wholeRecordCrc(map, i)) continue;
+      if (this.#segment.readUInt32LE(at) === crcs.of(i)) continue;
       blocks.push(Math.floor(at / WAL_PAGE_BYTES));
     }
     return blocks;
