@@ -39,6 +39,7 @@ for (const name of wasmModules) {
 rmSync(join(root, "dist/bundle"), { recursive: true, force: true });
 for (const [name, entry] of [
   ["tde", "dist/src/cli/main.js"],
+  ["wal-server", "dist/src/cli/wal-server.js"],
   ["page-worker", "dist/src/workers/page-worker.js"],
   ["waldump-worker", "dist/src/engine/waldump/waldump-worker.js"],
 ]) {
@@ -46,7 +47,8 @@ for (const [name, entry] of [
     entryPoints: { [name]: join(root, entry) },
     outdir: join(root, "dist/bundle"),
     bundle: true,
-    // The program loads each command when it is called; a worker needs all of its code at once.
+    // The program loads each command when it is called; a worker, and what a server calls for each file of its WAL,
+    // needs all of its code at once.
     splitting: name === "tde",
     packages: "external",
     platform: "node",

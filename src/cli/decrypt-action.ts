@@ -4,8 +4,11 @@
 import type { BytePath } from "../bytes/byte-path.ts";
 import { decryptDatadir, type DecryptReport } from "../engine/decrypt-datadir.ts";
 import { decryptIntoOutput } from "../engine/decrypt-output.ts";
-import { type ScopeSelection, selectsEverything } from "../engine/scope-request.ts";
+import { decryptRelationsInto, type DecryptRelationsReport } from "../engine/decrypt-relations.ts";
+import type { OutputOptions } from "../engine/output-directory.ts";
+import { selectsEverything } from "../engine/scope-request.ts";
 import { UsageError } from "../errors.ts";
+import { serializeScope } from "../format/scope.ts";
 import { engineContext, keyContext } from "./engine-context.ts";
 import { namingRelations } from "./naming-relations.ts";
 import { openKeyringFromOptions } from "./open-keyring.ts";
@@ -45,7 +48,9 @@ export async function decrypt(
   flags: DecryptFlags,
 ): Promise<void> {
   const output = createOutput(flags);
-  refuseScope(scopeFrom(flags));
+  const named = scopeFrom(flags);
+  const into = outputFrom(flags);
+  if (!selectsEverything(named)) assertOnlyRelations(flags, into);
   const root = dataDirectoryFrom(flags, positional);
   const command = "tde decrypt-datadir";
   const engine = await engineContext(command, flags, output);
@@ -58,8 +63,16 @@ export async function decrypt(
     keepRecoverySettings: flags.keepRecoverySettings === true,
     dryRun: flags.dryRun === true,
   };
-  const into = outputFrom(flags);
   const context = keyContext(opened, engine, output);
+  if (!selectsEverything(named) && into !== undefined) {
+    const only = { ...options, named, output: into.output };
+    const part = await namingRelations(engine, opened.dataKeys, root, () =>
+      decryptRelationsInto(engine, context, only),
+    );
+    if (flags.format === "json") output.json({ ...part, selected: serializeScope(part.selected) });
+    else output.result(relationsText(part));
+    return;
+  }
   const report = await namingRelations(engine, opened.dataKeys, root, () =>
     into === undefined
       ? decryptDatadir(engine, context, options)
@@ -69,11 +82,36 @@ export async function decrypt(
   else output.result(decryptedText(report));
 }
 
-function refuseScope(selection: ScopeSelection): void {
-  if (selectsEverything(selection)) return;
-  throw new UsageError("decrypt-datadir gives the whole directory back, not parts of it", {
-    hint: "Leave the scope options out. To have less encrypted, decrypt it, then encrypt it with the scope that you want.",
+/** @throws {UsageError} for relations in place, and for options that are about a whole data directory. */
+function assertOnlyRelations(flags: DecryptFlags, into: OutputOptions | undefined): void {
+  if (into === undefined) {
+    throw new UsageError(
+      "decrypt-datadir gives the whole directory back in place, not parts of it",
+      {
+        hint: "With --output NEW the plain files of what is named go into a new directory. To have less encrypted, decrypt the whole, then encrypt it with the scope that you want.",
+      },
+    );
+  }
+  const given = [
+    flags.restoreControl === true ? "--restore-control" : undefined,
+    flags.keepRecoverySettings === true ? "--keep-recovery-settings" : undefined,
+    (flags.acceptChanged ?? []).length > 0 ? "--accept-changed" : undefined,
+    (flags.tablespaceMapping?.size ?? 0) > 0 ? "--tablespace-mapping" : undefined,
+  ].find((option) => option !== undefined);
+  if (given === undefined) return;
+  throw new UsageError(`${given} is about a whole data directory, and relations are named`, {
+    hint: "Leave it out: of relations that are named only their own files are written.",
   });
+}
+
+function relationsText({ outcome, files, bytes, selected }: DecryptRelationsReport): string {
+  const done = `${files} files, ${formatBytes(bytes)}`;
+  return [
+    `only relations (${serializeScope(selected)}): everything else is left out, and no server starts on it`,
+    outcome === "dry-run"
+      ? `would write: ${done}`
+      : `written: ${done}; of each every tag held, or the digest of what is out of scope`,
+  ].join("\n");
 }
 
 export function decryptedText(report: DecryptReport): string {

@@ -13,15 +13,8 @@ export async function main(argv: readonly string[]): Promise<void> {
   if (command === "waldump") return await waldump(args);
   const { runProgram } = await import("./program.ts");
   const isRestore = command === "wal" && args[0] === "restore";
-  if (isRestore) process.on("uncaughtException", endRestoreByBug);
   await runProgram(rawArguments(argv));
   if (isRestore) process.exitCode = restoreExitCode(Number(process.exitCode ?? ExitCode.ok));
-}
-
-/** Node itself would end with 1, which recovery takes for the end of the archive. */
-function endRestoreByBug(error: unknown): void {
-  printBug(error);
-  process.exit(restoreExitCode(ExitCode.bug));
 }
 
 /** It stands in for a C program, whose options commander would read otherwise. */

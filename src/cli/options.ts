@@ -220,11 +220,7 @@ export interface ScopeFlags {
   readonly withPartitions?: boolean | undefined;
 }
 
-/** @param options - hidden: a command takes them to say why it does not. */
-export function addScopeOptions(
-  command: Command,
-  { hidden = false }: { readonly hidden?: boolean } = {},
-): Command {
+export function addScopeOptions(command: Command): Command {
   const options = [
     ["--tablespace <name>", "only relations of this tablespace: its name, OID or location"],
     ["--database <name>", "only relations of this database: its name or OID"],
@@ -238,14 +234,9 @@ export function addScopeOptions(
     ],
   ] as const;
   for (const [flags, description] of options) {
-    command.addOption(new Option(flags, description).argParser(collectPaths).hideHelp(hidden));
+    command.option(flags, description, collectPaths);
   }
-  command.addOption(
-    new Option("--with-partitions", "a partitioned table means its partitions, too").hideHelp(
-      hidden,
-    ),
-  );
-  if (hidden) return command;
+  command.option("--with-partitions", "a partitioned table means its partitions, too");
   return command.addHelpText(
     "after",
     `

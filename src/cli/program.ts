@@ -3,7 +3,7 @@
  * message and an exit code.
  */
 import { Command, CommanderError } from "commander";
-import { TdeError, UsageError } from "../errors.ts";
+import { UsageError } from "../errors.ts";
 import { decryptDatadirCommand } from "./commands/decrypt-datadir.ts";
 import { demoCommand } from "./commands/demo.ts";
 import { encryptDatadirCommand } from "./commands/encrypt-datadir.ts";
@@ -18,9 +18,9 @@ import { verifyCommand } from "./commands/verify.ts";
 import { walCommand } from "./commands/wal.ts";
 import { waldumpCommand } from "./commands/waldump.ts";
 import { ExitCode } from "./exit-codes.ts";
-import { Interrupted } from "./interrupt.ts";
-import { printBug, printError } from "./output.ts";
+import { printError } from "./output.ts";
 import { packageVersion } from "./package-version.ts";
+import { reportError } from "./report-error.ts";
 
 /** One line for each command; each of these files only declares options and loads its work when it runs. */
 const commands: readonly (() => Command)[] = [
@@ -44,7 +44,8 @@ export async function runProgram(args: readonly string[]): Promise<void> {
   try {
     await buildProgram().parseAsync(args, { from: "user" });
   } catch (error) {
-    process.exitCode = await reportError(error);
+    process.exitCode =
+      error instanceof CommanderError ? await reportUsage(error) : await reportError(error);
   }
 }
 
@@ -73,20 +74,6 @@ function configure(command: Command): void {
   if (command.commands.length > 0)
     command.helpCommand("help [command]", "print help for a command");
   for (const child of command.commands) configure(child);
-}
-
-async function reportError(error: unknown): Promise<number> {
-  if (error instanceof CommanderError) return await reportUsage(error);
-  if (error instanceof Interrupted) {
-    process.stderr.write("tde: interrupted\n");
-    return ExitCode.interrupted;
-  }
-  if (error instanceof TdeError) {
-    await printError(error);
-    return ExitCode[error.code];
-  }
-  printBug(error);
-  return ExitCode.bug;
 }
 
 /** Commander ends by an exception in any case: after printing help or the version, too. */

@@ -11,16 +11,12 @@ import type { DataKeys } from "../keyring/data-keys.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { NodeFileSystem } from "../storage/node-file-system.ts";
 import { getopt, type GetoptEvent } from "./getopt.ts";
+import { keyringFlagsOf } from "./keyring-events.ts";
 import { createOutput } from "./output.ts";
 import { packageVersion } from "./package-version.ts";
 import { pathArgument, rawEnvironment } from "./raw-arguments.ts";
 import { writeToStandardOutput } from "./standard-output.ts";
-import {
-  GetoptError,
-  keyringFlagsOf,
-  parseWaldumpOptions,
-  WALDUMP_OPTIONS,
-} from "./waldump-options.ts";
+import { GetoptError, parseWaldumpOptions, WALDUMP_OPTIONS } from "./waldump-options.ts";
 import { WALDUMP_HELP } from "./waldump-help.ts";
 
 const NAME = "tde waldump";

@@ -3,7 +3,6 @@
  * bin/pg_waldump/pg_waldump.c.
  */
 import { availableParallelism } from "node:os";
-import type { BytePath } from "../bytes/byte-path.ts";
 import type { Dialect } from "../engine/waldump/dialect.ts";
 import { zoneSource } from "../wal/time-zone.ts";
 import { readZoneFile } from "./zone-file.ts";
@@ -14,7 +13,6 @@ import { FORK_NAMES } from "../wal/record-text.ts";
 import { FIRST_CUSTOM_RMGR, resourceManagersOf } from "../wal/rmgr/index.ts";
 import type { WalFormat } from "../wal/wal-format.ts";
 import type { GetoptEvent, OptionShape } from "./getopt.ts";
-import type { KeyringFlags, SecretFlags } from "./options.ts";
 import { pathArgument, rawEnvironment } from "./raw-arguments.ts";
 import { scanSigned, scanUnsigned, strtoul } from "./scanf.ts";
 
@@ -187,31 +185,6 @@ export function parseWaldumpOptions(
     throw usageProblem(`too many command-line arguments (first is "${positionals[2]}")`);
   }
   return request;
-}
-
-/** The options that open a keyring; all others are left alone. @throws {GetoptError} for a value that is none. */
-export function keyringFlagsOf(
-  events: readonly GetoptEvent[],
-): Pick<KeyringFlags, "keyring"> & SecretFlags {
-  const values = (name: string): string[] =>
-    events.flatMap((event) =>
-      event.kind === "option" && event.name === name ? [event.value ?? ""] : [],
-    );
-  const paths = (name: string): BytePath[] | undefined => {
-    const named = values(name);
-    return named.length === 0 ? undefined : named.map(pathArgument);
-  };
-  const descriptors = values("passphrase-fd");
-  const wrong = descriptors.find((text) => !/^[0-9]{1,6}$/.test(text));
-  if (wrong !== undefined) throw new GetoptError(`invalid file descriptor: "${wrong}"`);
-  return {
-    keyring: paths("keyring")?.at(-1),
-    keyFile: paths("key-file"),
-    passphrase: values("passphrase").length > 0 ? true : undefined,
-    passphraseFile: paths("passphrase-file"),
-    passphraseFd: descriptors.length === 0 ? undefined : descriptors.map(Number),
-    unwrapCommand: values("unwrap-command").at(-1),
-  };
 }
 
 function parseLsn(

@@ -81,7 +81,9 @@ export async function decryptIntoOutput(
     const ended = options.dryRun
       ? undefined
       : undoUnfinishedOutput(engine, keyContext, output, "decryptOutput");
-    if (ended === "output-finished") return report;
+    // What single relations were decrypted into has no PG_VERSION, and is not empty either.
+    const isWhole = fs.stat(joinPath(output, "PG_VERSION")) !== undefined;
+    if (ended === "output-finished" && isWhole) return report;
     const plan = planOutput(fs, source, outputOptions);
     if (options.dryRun) return report;
 

@@ -100,7 +100,8 @@ class Columns {
     if (!isWanted(relation, table.schema)) return;
     if (sort === "name") {
       const own = table === relation ? "" : relation.name;
-      this.names[this.wanted.length] = `${table.schema}\0${table.name}\0${own}`;
+      // Joined, not concatenated: a concatenation would keep all of its parts.
+      this.names[this.wanted.length] = [table.schema, table.name, own].join("\0");
     }
     this.wanted.push(index);
   }

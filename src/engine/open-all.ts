@@ -36,6 +36,8 @@ type PlannedOpening = Planned<readonly DueStep[]>;
 export interface Opening {
   readonly manifest: Manifest;
   readonly accepted: readonly AcceptedChange[];
+  /** These lines alone; all of them where it is left out. */
+  readonly only?: ((entry: ManifestEntry) => boolean) | undefined;
 }
 
 /** @param commit - lets a batch's plain files take their places; called in order, never twice at once. */
@@ -62,14 +64,15 @@ export async function openAll(
   );
 }
 
-/** How much there is to open. */
+/** How much there is to open; with `output` also what is plain, and copied there. */
 export function countToOpen(
   fs: FileSystem,
   datadir: Datadir,
   opening: Opening,
+  output?: BytePath,
 ): { files: number; bytes: number } {
   const counted = { files: 0, bytes: 0 };
-  const places = { source: datadir.root, output: undefined };
+  const places = { source: datadir.root, output };
   for (const { item } of plannedOpenings(fs, datadir, places, opening)) {
     if (item === undefined) continue;
     counted.files++;
@@ -82,10 +85,11 @@ function* plannedOpenings(
   fs: FileSystem,
   datadir: Datadir,
   places: Places,
-  { manifest, accepted }: Opening,
+  { manifest, accepted, only }: Opening,
 ): Generator<PlannedOpening> {
   const changes = new Map(accepted.map((change) => [change.path, change]));
   for (const entry of manifest.entries()) {
+    if (only?.(entry) === false) continue;
     const planned =
       entry.class === "P"
         ? openRelation(fs, datadir, places, entry)

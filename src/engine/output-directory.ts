@@ -33,16 +33,17 @@ export function planOutput(fs: FileSystem, source: Datadir, options: OutputOptio
   const { output, tablespaceMapping } = options;
   const tablespaces = placesOfTablespaces(source, tablespaceMapping, () => true);
   const places = [output, ...tablespaces.values()];
-  const sources = [
-    source.realRoot,
-    ...source.tablespaces.map(({ realPath }) => realPath),
-    source.walTarget ?? source.realRoot,
-  ];
+  const sources = placesOf(source);
   for (const [i, place] of places.entries()) {
     const others = places.slice(0, i).map((other) => futureRealPath(fs, other));
     assertFreePlace(fs, place, [...sources, ...others]);
   }
   return { output, tablespaces };
+}
+
+/** Where a data directory and what its links lead to are, without a link in it. */
+export function placesOf({ realRoot, tablespaces, walTarget }: Datadir): BytePath[] {
+  return [realRoot, ...tablespaces.map(({ realPath }) => realPath), walTarget ?? realRoot];
 }
 
 /**
@@ -229,7 +230,7 @@ function futureRealPath(fs: FileSystem, path: BytePath): BytePath {
   return joinPath(fs.realPath(parent), path.slice(path.lastIndexOf("/") + 1));
 }
 
-function parentOf(path: BytePath): BytePath {
+export function parentOf(path: BytePath): BytePath {
   const trimmed = path.replace(/\/+$/, "");
   const slash = trimmed.lastIndexOf("/");
   return (slash < 0 ? "." : slash === 0 ? "/" : trimmed.slice(0, slash)) as BytePath;

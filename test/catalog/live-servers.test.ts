@@ -1,23 +1,29 @@
 /**
  * The catalog reader on a cluster with a life behind it: mapped catalogs rewritten, relations renamed, dropped, moved
- * and half made, names of every alphabet. What it reads after the server stopped is what the server said just before.
+ * and half made, names of every alphabet. What it reads after the server stopped is what the server said just before,
+ * and `tde ls` prints it, with the sizes that psql told.
  * TDE_TEST_MAJORS=all takes every major that npm brings.
  */
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
+import { bytePath } from "../../src/bytes/byte-path.ts";
 import type { Catalog } from "../../src/catalog/catalog.ts";
 import { type CatalogRelation, RELATION_KINDS } from "../../src/catalog/database-catalog.ts";
 import { findRelations, relationName } from "../../src/catalog/names.ts";
+import { openKeyringFromOptions } from "../../src/cli/open-keyring.ts";
+import { createOutput } from "../../src/cli/output.ts";
 import type { Datadir } from "../../src/datadir/datadir.ts";
 import { formatRelationPath } from "../../src/datadir/relation-path.ts";
 import { makeOwnFolder, type PostgresServer, type Row } from "../../src/demo/postgres-server.ts";
+import type { DataKeys } from "../../src/keyring/data-keys.ts";
 import { type Cluster, LIVE_MAJORS, makeCluster, serverHome } from "../support/cluster.ts";
 import { catalogAt, datadirAt, relationsOf } from "../support/fixture-catalog.ts";
-import { testKeys } from "../support/keys.ts";
-import { SmallEngine } from "../support/small-cluster.ts";
+import { bytesOnDisk } from "../support/listed.ts";
+import { runTde } from "../support/tde.ts";
 
-const SETTINGS = ["max_prepared_transactions=4"];
+// Nothing changes the size of a file between the question and the stop.
+const SETTINGS = ["max_prepared_transactions=4", "autovacuum=off"];
 const majors = process.env["TDE_TEST_MAJORS"] === "all" ? LIVE_MAJORS : LIVE_MAJORS.slice(-1);
 const STRANGE_NAMES = [
   "with space",
@@ -95,13 +101,20 @@ for (const major of majors) {
   test(`names and files of PostgreSQL ${major} after much DDL are those that the server said before it stopped, plain and encrypted`, async () => {
     const cluster = await makeCluster({ major, checksums: true, content: "small" });
     try {
-      const truth = await live(cluster);
-      assertTruth(cluster.datadir, truth, catalogAt(cluster.datadir));
+      const { datadir, folder } = cluster;
+      const { names, listing } = await live(cluster);
+      assertTruth(datadir, names, catalogAt(datadir));
+      assertListing(datadir, listing);
 
-      await new SmallEngine().encrypt(cluster.datadir);
-      const catalog = catalogAt(cluster.datadir, { keys: testKeys() });
-      assertTruth(cluster.datadir, truth, catalog);
+      const keyring = join(folder, "app.keyring");
+      const keyFile = join(folder, "kek.key");
+      const options = ["--keyring", keyring, "--key-file", keyFile];
+      tde("keyring", "create", ...options, "--new-key-file");
+      tde("encrypt-datadir", "-D", datadir, ...options);
+      const catalog = catalogAt(datadir, { keys: await keysIn(keyring, keyFile) });
+      assertTruth(datadir, names, catalog);
       assertFound(catalog);
+      assertListing(datadir, listing, ...options);
     } finally {
       cluster.remove();
     }
@@ -131,7 +144,7 @@ test("after a crash names are those that reached the files, and are said to be p
 /** Rows by database: what the server says of every relation in it. */
 type Truth = ReadonlyMap<string, readonly Row[]>;
 
-async function live(cluster: Cluster): Promise<Truth> {
+async function live(cluster: Cluster): Promise<{ names: Truth; listing: ListingTruth }> {
   const places = ["ext", "moved"].map((name) => join(cluster.folder, name));
   for (const place of places) makeOwnFolder(place, serverHome(cluster.major).user);
   const server = await cluster.start(SETTINGS);
@@ -156,7 +169,7 @@ async function live(cluster: Cluster): Promise<Truth> {
     const statement = `'CREATE TABLE "caf' || chr(233) || '" (id int)'`;
     await server.run("bytes", `DO $$ BEGIN EXECUTE ${statement.replaceAll("$", "$$")}; END $$`);
     await server.run("shop", ...LIFE);
-    return await truthOf(server);
+    return { names: await truthOf(server, TRUTH), listing: await listingTruthOf(server) };
   } finally {
     await server.stop();
   }
@@ -171,14 +184,122 @@ const TRUTH = `
    WHERE c.relname::text NOT LIKE 'caf%' -- of the database "bytes": no text that a client could have
    ORDER BY c.oid`;
 
-async function truthOf(server: PostgresServer): Promise<Truth> {
+async function truthOf(server: PostgresServer, query: string): Promise<Truth> {
   const truth = new Map<string, readonly Row[]>();
   const databases = await server.query(
     "postgres",
     "SELECT datname FROM pg_database WHERE datallowconn ORDER BY oid",
   );
-  for (const [name] of databases) truth.set(name ?? "", await server.query(name ?? "", TRUTH));
+  for (const [name] of databases) truth.set(name ?? "", await server.query(name ?? "", query));
   return truth;
+}
+
+/** Shared relations, of which every database tells, come under the database "". */
+interface ListingTruth {
+  readonly relations: readonly Row[];
+  readonly databases: readonly Row[];
+  readonly tablespaces: readonly Row[];
+}
+
+const LISTING_TRUTH = `
+  SELECT CASE WHEN c.relisshared THEN '' ELSE current_database() END, n.nspname, c.relname, c.oid, c.relkind,
+         c.reltoastrelid, pg_relation_filenode(c.oid), pg_relation_filepath(c.oid),
+         CASE WHEN c.relkind <> 'p' THEN t.spcname END,
+         -- Two empty tables are locked by the prepared transaction: to ask for their sizes would wait for its end.
+         CASE WHEN l.relation IS NULL THEN pg_relation_size(c.oid) ELSE 0 END,
+         CASE WHEN l.relation IS NULL THEN pg_total_relation_size(c.oid) ELSE 0 END
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_database d ON d.datname = current_database()
+    JOIN pg_tablespace t ON t.oid = coalesce(nullif(c.reltablespace, 0), d.dattablespace)
+    LEFT JOIN pg_locks l ON l.relation = c.oid AND l.database = d.oid AND l.mode = 'AccessExclusiveLock'
+   WHERE c.relkind IN ('r', 'p', 'i', 't', 'm', 'S') AND c.relname::text NOT LIKE 'caf%'`;
+
+async function listingTruthOf(server: PostgresServer): Promise<ListingTruth> {
+  const byDatabase = await truthOf(server, LISTING_TRUTH);
+  const shared = byDatabase.get("postgres")?.filter(([database]) => database === "") ?? [];
+  const others = [...byDatabase.values()].flat().filter(([database]) => database !== "");
+  return {
+    relations: [...shared, ...others],
+    databases: await server.query(
+      "postgres",
+      `SELECT d.datname, d.oid, pg_encoding_to_char(encoding), spcname FROM pg_database d
+         JOIN pg_tablespace t ON t.oid = dattablespace ORDER BY d.oid`,
+    ),
+    tablespaces: await server.query(
+      "postgres",
+      "SELECT spcname, oid, pg_tablespace_location(oid) FROM pg_tablespace ORDER BY oid",
+    ),
+  };
+}
+
+/** What `tde ls` prints is what psql said, and every file of the directory is in it. */
+function assertListing(datadir: string, truth: ListingTruth, ...options: string[]): void {
+  const list = (by: string, ...more: string[]): JsonRow[] => {
+    const args = ["ls", datadir, "--by", by, "--sort", "oid", "--format", "json", ...more];
+    return (JSON.parse(tde(...args, ...options)) as Record<string, JsonRow[]>)[`${by}s`] ?? [];
+  };
+  const text = (rows: readonly Row[]): string[] => rows.map((row) => JSON.stringify(row)).sort();
+  const rows = list("relation", "--system");
+  // template0 takes no connections, and of the database "bytes" psql could not give all names as text.
+  const told = rows.filter(
+    ({ oid, database, relation }) =>
+      oid !== undefined && database !== "template0" && !String(relation).startsWith("caf"),
+  );
+  assert.deepEqual(text(told.map(listedRow)), text(truth.relations));
+
+  const files = rows.filter(({ path }) => path !== undefined);
+  assert.deepEqual(
+    new Map(files.map(({ path, sizeBytes }) => [String(path), sizeBytes])),
+    bytesOnDisk(datadir),
+  );
+  // The two tables that were made by a transaction which is only prepared, and an index.
+  const orphans = rows.filter(({ remark }) => remark === "orphan");
+  assert.deepEqual([orphans.length, orphans.every(({ oid }) => oid === undefined)], [3, true]);
+  assert.ok(rows.every(({ remark }) => remark === undefined || remark === "orphan"));
+
+  const databases = list("database").filter(({ oid }) => oid !== 0);
+  assert.deepEqual(
+    databases.map((one) => [one["database"], String(one.oid), one["encoding"], one["tablespace"]]),
+    truth.databases,
+  );
+  assert.deepEqual(
+    list("tablespace").map(({ name, oid, location }) => [name, String(oid), location ?? ""]),
+    truth.tablespaces,
+  );
+}
+
+/** Of the lists in it, such as keys, none is looked at here. */
+type JsonRow = Readonly<Record<string, string | number | undefined>>;
+
+function listedRow(row: JsonRow): Row {
+  const letter = Object.entries(RELATION_KINDS).find(([, kind]) => kind === row["kind"])?.[0];
+  const values = [
+    row["database"] ?? "",
+    row["schema"],
+    row["relation"],
+    row["oid"],
+    letter,
+    row["toastOid"] ?? 0,
+    row["relfilenumber"],
+    row["path"],
+    row["tablespace"],
+    row["mainBytes"],
+    row["totalBytes"],
+  ];
+  return values.map((value) => (value === undefined ? null : String(value)));
+}
+
+/** What a command prints that succeeds. */
+function tde(...args: readonly string[]): string {
+  const { status, stdout, stderr } = runTde(args);
+  assert.equal(status, 0, stderr);
+  return stdout;
+}
+
+async function keysIn(keyring: string, keyFile: string): Promise<DataKeys> {
+  const flags = { keyring: bytePath(keyring), keyFile: [bytePath(keyFile)], quiet: true };
+  const opened = await openKeyringFromOptions(flags, "a test", createOutput(flags));
+  return opened.dataKeys;
 }
 
 function assertTruth(path: string, truth: Truth, catalog: Catalog): void {

@@ -1,6 +1,6 @@
 /** What commands say of a scope, and of configuration that was accepted: in text, as JSON, and with which exit code. */
 import assert from "node:assert/strict";
-import { appendFileSync } from "node:fs";
+import { appendFileSync, existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { before, test } from "node:test";
 import { temporaryPath } from "../support/cluster.ts";
@@ -94,7 +94,11 @@ for (const [args, status, message] of [
   [["encrypt-datadir", "--relation", "orders"], 7, /could not open.*\n.*paths still work/],
   [["encrypt-datadir", "--database", "99"], 2, /no database 99.*\n.*Its databases: 1\./],
   [["verify", "--tablespace", "99"], 2, /no tablespace "99"/],
-  [["decrypt-datadir", "--relation", "base/1/1259"], 2, /gives the whole directory back/],
+  [
+    ["decrypt-datadir", "--relation", "base/1/1259"],
+    2,
+    /gives the whole directory back in place, not parts.*\n.*--output NEW/,
+  ],
   [["encrypt-datadir", "--relation", "base/1/1247"], 5, /is encrypted, but not in the scope/],
 ] as const) {
   test(`tde ${args.join(" ")} is refused with ${status}, and changes nothing`, () => {
@@ -119,4 +123,16 @@ test("accepted configuration is named in text and JSON, and no line calls it ver
     const json = JSON.parse(tde(command, ...accept, "--format", "json").join("\n"));
     assert.deepEqual(json.accepted, accepted);
   }
+});
+
+test("decrypt-datadir of a part says that the rest is left out, and takes no option of the whole", () => {
+  const output = join(temporaryPath("part"), "new");
+  const args = ["decrypt-datadir", "-D", partly, "--relation", "base/1/1259", "--output", output];
+  const refused = run(...args, "--restore-control", ...KEYS);
+  assert.deepEqual([refused.status, existsSync(output)], [2, false]);
+  assert.deepEqual(tde(...args, ...KEYS), [
+    "only relations (relation:1663/1/1259): everything else is left out, and no server starts on it",
+    "written: 3 files, 144 kB; of each every tag held, or the digest of what is out of scope",
+  ]);
+  assert.deepEqual(readdirSync(join(output, "base/1")).sort(), ["1259", "1259_fsm", "1259_vm"]);
 });

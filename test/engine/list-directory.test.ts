@@ -223,6 +223,17 @@ test("a file without a row is an orphan, and a row without its file is marked", 
   assert.equal(remarkOf("pg_class"), undefined);
 });
 
+test("a sidecar whose file is gone does not pass for the file", () => {
+  const datadir = copyOf(encrypted);
+  rmSync(join(datadir, "tde.manifest"));
+  rmSync(join(datadir, LARGE));
+  const listing = listingOf(datadir, { keys: testKeys() });
+  const rows = rowsOf(listing);
+  assert.equal(listing.evidence, "sidecars");
+  const row = rows.find(({ path }) => path === LARGE);
+  assert.deepEqual([row?.remark, row?.mainBytes], ["no-file", 0]);
+});
+
 test("after an unclean stop names are listed, and said to be perhaps stale", () => {
   const datadir = copyOf(small);
   edit(join(datadir, "global/pg_control"), (bytes) => {

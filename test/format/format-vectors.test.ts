@@ -4,6 +4,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 import { exportKey, secretKey, sha256 } from "../../src/crypto/primitives.ts";
 import type { DataKeys } from "../../src/keyring/data-keys.ts";
+import { type CompressionMethod, decompressed } from "../../src/compression/stream.ts";
 import { containerDigest, ContainerOpener } from "../../src/format/container-opener.ts";
 import { ContainerSealer } from "../../src/format/container-sealer.ts";
 import {
@@ -30,6 +31,9 @@ interface ContainerVector {
   readonly contentSizeKnown: boolean;
   readonly content?: string;
   readonly contentRepeated?: readonly [string, number];
+  readonly compression?: CompressionMethod;
+  /** The content as the chunks hold it. */
+  readonly compressed?: string;
   readonly sealedKey: string;
   readonly commitment: string;
   readonly container?: string;
@@ -61,12 +65,12 @@ const containers = vectors.filter((v): v is ContainerVector => v.structure === "
 const manifests = vectors.filter((v): v is ManifestVector => v.structure === "manifest");
 
 test("the specification has vectors of both structures", () => {
-  assert.ok(containers.length >= 4);
+  assert.ok(containers.length >= 7);
   assert.ok(manifests.length >= 1);
 });
 
 for (const vector of containers) {
-  test(`vector of a sealed container: ${vector.name}`, () => {
+  test(`vector of a sealed container: ${vector.name}`, async () => {
     const [suffix, times] = vector.contextThenRepeated ?? ["", 0];
     const context = vector.context + suffix.repeat(times);
     const [byte, count] = vector.contentRepeated ?? ["", 0];
@@ -78,14 +82,17 @@ for (const vector of containers) {
       systemIdentifier: BigInt(vector.systemIdentifier),
       context,
       contentSizeBytes: vector.contentSizeKnown ? content.length : undefined,
+      compression: vector.compression,
       chunkSizeBytes: vector.chunkSize,
       fileSalt: Buffer.from(vector.fileSalt, "hex"),
     });
-    const stored = [sealer.header, ...sealer.seal(content), ...sealer.finish()];
+    const inChunks =
+      vector.compressed === undefined ? content : Buffer.from(vector.compressed, "hex");
+    const stored = [sealer.header, ...sealer.seal(inChunks), ...sealer.finish()];
     const bytes = Buffer.concat(stored);
     assert.equal(
       bytes.length,
-      containerSizeBytes(content.length, context.length, vector.chunkSize),
+      containerSizeBytes(inChunks.length, context.length, vector.chunkSize),
     );
     if (vector.container !== undefined) assert.equal(bytes.toString("hex"), vector.container);
     else {
@@ -101,8 +108,14 @@ for (const vector of containers) {
     const digest = containerDigest(readAt, bytes.length, "a vector");
     assert.equal(digest.toString("hex"), vector.digest);
     const keys = keysOf(vector.keyringId, vector.keyId, vector.dek);
-    const opener = new ContainerOpener({ keys, where: "a vector", context });
-    assert.deepEqual(Buffer.concat([...opener.open(bytes), ...opener.finish()]), content);
+    const decompresses = vector.compression !== undefined;
+    const opener = new ContainerOpener({ keys, where: "a vector", context, decompresses });
+    const opened = Buffer.concat([...opener.open(bytes), ...opener.finish()]);
+    assert.deepEqual(opened, inChunks);
+    if (vector.compression === undefined) return;
+    const parts: Uint8Array[] = [];
+    for await (const part of decompressed(vector.compression, [opened])) parts.push(part.slice());
+    assert.deepEqual(Buffer.concat(parts), content);
   });
 }
 

@@ -21,7 +21,7 @@ export function decryptDatadirCommand(): Command {
   addOutputDirectoryOptions(command);
   addSecretOptions(addKeyringOptions(command));
   addOutputOptions(addWorkOptions(command, { writes: true }));
-  addScopeOptions(command, { hidden: true });
+  addScopeOptions(command);
   addAcceptOptions(command);
   return command
     .option(
@@ -35,8 +35,12 @@ export function decryptDatadirCommand(): Command {
     .addHelpText(
       "after",
       `
-Example:
-  tde decrypt-datadir -D /srv/pg/17/main --keyring app.keyring --key-file kek.key`,
+With --relation and the like, only the plain files of those relations are written, into --output:
+to look at them, or to put one back. It is no data directory, and no server starts on it.
+
+Examples:
+  tde decrypt-datadir -D /srv/pg/17/main --keyring app.keyring --key-file kek.key
+  tde decrypt-datadir -D /srv/pg/17/main --relation shop.public.orders --output orders --keyring app.keyring --key-file kek.key`,
     )
     .action(async (datadir, flags) =>
       (await import("../decrypt-action.ts")).decrypt(datadir, flags),

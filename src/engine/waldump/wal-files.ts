@@ -56,6 +56,13 @@ export function openIfThere(
     return fs.open(joinPath(directory, fileName));
   } catch (error) {
     if (isMissing(error)) return undefined;
+    if (error instanceof StorageError && error.errno === undefined) {
+      // pg_waldump would wait for the pipe's other end, and then fail to read at a position.
+      throw new WaldumpError(
+        `could not open file "${displayPath(fileName)}": it is a socket, pipe or device`,
+        { detail: 'WAL from a pipe is read from standard input, as segment "-".' },
+      );
+    }
     throw new WaldumpError(`could not open file "${displayPath(fileName)}": ${systemText(error)}`);
   }
 }

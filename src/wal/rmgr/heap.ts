@@ -3,7 +3,7 @@ import type { WalRecord } from "../record.ts";
 import type { TextBuffer } from "../text-buffer.ts";
 import type { WalFormat } from "../wal-format.ts";
 import { markCutShort } from "./cut-short.ts";
-import { fields } from "./fields.ts";
+import { fields, type WriteFields } from "./fields.ts";
 import { describeTupleBefore16, describeTuple, writeInfobits } from "./heap-tuple.ts";
 import { writeInitFile, writeInvalidations } from "./invalidations.ts";
 import { writeArray, writeElements, writeSpacedU32, writeU32 } from "./lists.ts";
@@ -59,27 +59,31 @@ const UPDATE_BYTES = 14;
 
 function update(name: string): Versions {
   return {
-    13: { name, describe: describeUpdateBefore16 },
-    16: { name, describe: describeUpdate },
+    13: {
+      name,
+      describe: (out, record) => describeUpdate(out, record, OLD_TUPLE_13, " ", " ", NEW_TUPLE_13),
+    },
+    16: {
+      name,
+      describe: (out, record) => describeUpdate(out, record, OLD_TUPLE_16, ", ", "", NEW_TUPLE_16),
+    },
   };
 }
 
-function describeUpdateBefore16(out: TextBuffer, record: WalRecord): void {
-  const { bytes, mainStart } = record;
-  const end = mainStart + record.mainLength;
+/** The two tuples, and between them the old one's infobits, as `writeInfobits` takes what stands around them. */
+function describeUpdate(
+  out: TextBuffer,
+  { bytes, mainStart, mainLength }: WalRecord,
+  oldTuple: WriteFields,
+  separator: string,
+  after: string,
+  newTuple: WriteFields,
+): void {
+  const end = mainStart + mainLength;
   if (mainStart + UPDATE_BYTES > end) return markCutShort(out);
-  OLD_TUPLE_13(out, bytes, mainStart, end);
-  writeInfobits(out, bytes.readUInt8(mainStart + 6), " ", " ");
-  NEW_TUPLE_13(out, bytes, mainStart, end);
-}
-
-function describeUpdate(out: TextBuffer, record: WalRecord): void {
-  const { bytes, mainStart } = record;
-  const end = mainStart + record.mainLength;
-  if (mainStart + UPDATE_BYTES > end) return markCutShort(out);
-  OLD_TUPLE_16(out, bytes, mainStart, end);
-  writeInfobits(out, bytes.readUInt8(mainStart + 6), ", ", "");
-  NEW_TUPLE_16(out, bytes, mainStart, end);
+  oldTuple(out, bytes, mainStart, end);
+  writeInfobits(out, bytes.readUInt8(mainStart + 6), separator, after);
+  newTuple(out, bytes, mainStart, end);
 }
 
 /** xl_heap_truncate: database u32, nrelids u32, flags u8, then the relations from 12 on. */
