@@ -39,6 +39,11 @@ export type { PostgresServer } from "../../src/demo/postgres-server.ts";
 
 /** The majors that real servers exist for; 19 is there as a fixture only. */
 export const LIVE_MAJORS: readonly number[] = EMBEDDED_MAJORS.toReversed();
+/** For what differs little between majors: the oldest and the newest, or with TDE_TEST_MAJORS=all every one. */
+export const SAMPLED_MAJORS: readonly number[] =
+  process.env["TDE_TEST_MAJORS"] === "all"
+    ? LIVE_MAJORS
+    : LIVE_MAJORS.filter((_, i) => i === 0 || i === LIVE_MAJORS.length - 1);
 
 export interface ClusterOptions {
   readonly major: number;

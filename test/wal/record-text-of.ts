@@ -19,10 +19,28 @@ export function textOf(bytes: Buffer, format: WalFormat, cut = 0): string {
   const problem = decodeRecord(record, view, format);
   if (problem !== undefined) throw new Error(problem);
   record.mainLength = Math.max(0, record.mainLength - cut);
-  const out = new TextBuffer(format.lsnLowDigits);
-  new RecordText(format, false).write(out, record);
+  const { out, writer } = writerFor(format);
+  out.reset();
+  writer.write(out, record);
   const line = out.bytes.toString("latin1", 0, out.length);
   return line.slice(line.indexOf(", desc: ") + 8, -1);
+}
+
+interface Writer {
+  readonly out: TextBuffer;
+  readonly writer: RecordText;
+}
+
+/** A writer prepares what it prints often, which is not worth it for one record. */
+const writers = new Map<WalFormat, Writer>();
+
+function writerFor(format: WalFormat): Writer {
+  let found = writers.get(format);
+  if (found === undefined) {
+    found = { out: new TextBuffer(format.lsnLowDigits), writer: new RecordText(format, false) };
+    writers.set(format, found);
+  }
+  return found;
 }
 
 /** A record that names no block. @param main - fewer than 256 bytes, as hexadecimal with spaces. */
