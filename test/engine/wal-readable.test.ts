@@ -266,6 +266,23 @@ test("a segment whose sidecar is gone is not encrypted once more", async (t) => 
   );
 });
 
+test("a segment of one block whose guard is damaged keeps its sidecar", async (t) => {
+  const writer = new WalWriter(17);
+  writer.append(message("prefix", Buffer.from("what must not be lost")));
+  const folder = writeFolder(t, writer);
+  await encrypt(folder);
+  const [name = ""] = readdirSync(folder).filter(isSegment);
+  const path = join(folder, name);
+  const stored = readFileSync(path);
+  stored[24] = (stored[24] ?? 0) ^ 1; // xlp_sysid
+  writeFileSync(path, stored);
+  const before = readdirSync(folder).sort();
+  await assert.rejects(decrypt(folder), IntegrityError);
+  await assert.rejects(encrypt(folder), IntegrityError);
+  assert.deepEqual(readdirSync(folder).sort(), before);
+  assert.ok(readFileSync(path).equals(stored));
+});
+
 test("a folder without a segment, and a wrong key, are errors of their own", async (t) => {
   await assert.rejects(encrypt(temporaryDirectory(t)), UsageError);
   const folder = writeFolder(t, crossing());

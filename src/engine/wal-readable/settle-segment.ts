@@ -5,7 +5,9 @@
 import { openWalSegment, type WalFacts } from "../../datadir/wal-segment.ts";
 import { displayPath } from "../../bytes/byte-path.ts";
 import { IntegrityError, KeyError } from "../../errors.ts";
+import type { FileIdentity } from "../../format/identity.ts";
 import type { Problem } from "../../format/problem.ts";
+import { storedSystemIdentifier } from "../../format/wal/wal-page.ts";
 import type { FileSystem } from "../../storage/file-system.ts";
 import { WAL_PAGE_BYTES } from "../../wal/page-header.ts";
 import type { WalSegment } from "./wal-folder.ts";
@@ -30,11 +32,20 @@ export function settleSegment(
   if (key !== undefined) throw new KeyError(key.message);
   const failed = new Set(problems.map(({ block }) => block));
   const isPlain =
-    map !== undefined && !failed.has(undefined) && failed.size === contentBlocks(map.segment);
+    map !== undefined &&
+    hasTrueIdentifier(map.segment, files.identity) &&
+    !failed.has(undefined) &&
+    failed.size === contentBlocks(map.segment);
   if (isPlain) return "half";
   throw new IntegrityError(`"${displayPath(path)}" is neither plain nor what its sidecar says`, {
     hint: "Restore the segment together with its sidecar (_tde) from a backup.",
   });
+}
+
+/** A first page that has neither the guard nor what was there before it is damaged: its sidecar counts. */
+function hasTrueIdentifier(segment: Buffer, { systemIdentifier }: FileIdentity): boolean {
+  const found = storedSystemIdentifier(segment);
+  return found === undefined || found === systemIdentifier;
 }
 
 const ZERO_BLOCK = Buffer.alloc(WAL_PAGE_BYTES);
