@@ -9,7 +9,12 @@ import { derivePageKey, deriveSidecarMacKey } from "../format/file-keys.ts";
 import { type FileIdentity, NO_BACKEND, sameIdentity } from "../format/identity.ts";
 import type { Problem } from "../format/problem.ts";
 import { FILE_SALT_BYTES, parseSidecarPage, type SidecarHead } from "../format/sidecar-page.ts";
-import { type OpenedSegment, openSegment } from "../format/wal/open-segment.ts";
+import {
+  isOriginal,
+  type OpenedSegment,
+  openSegment,
+  type WalOpenContext,
+} from "../format/wal/open-segment.ts";
 import { bytesOf, mapPlainSegment, type SegmentPlace } from "../format/wal/plain-map.ts";
 import type { OpenCrc } from "../format/wal/record-checksum.ts";
 import { sealSegment } from "../format/wal/seal-segment.ts";
@@ -126,38 +131,78 @@ export interface OpenedWalSegment extends OpenedSegment {
  */
 export function openWalSegment(
   fs: FileSystem,
-  { keys, keyringId, epoch }: WalFacts,
+  facts: WalFacts,
   files: WalSegmentFiles,
   decrypt: boolean,
   report: (problem: Problem) => void,
 ): OpenedWalSegment {
-  const segment = readWhole(fs, files.segment);
-  const sidecar = readWhole(fs, files.sidecar);
-  const path = displayPath(files.path);
+  const bytes = { segment: readWhole(fs, files.segment), sidecar: readWhole(fs, files.sidecar) };
+  return openWalBytes(bytes, facts, files, decrypt, report);
+}
+
+/** Both files of a stored segment. */
+export interface WalSegmentBytes {
+  readonly segment: Buffer;
+  readonly sidecar: Buffer;
+}
+
+/** As openWalSegment, of what is in memory already. */
+export function openWalBytes(
+  { segment, sidecar }: WalSegmentBytes,
+  facts: WalFacts,
+  files: Pick<WalSegmentFiles, "path" | "identity">,
+  decrypt: boolean,
+  report: (problem: Problem) => void,
+): OpenedWalSegment {
   const sidecarDigest = sha256(sidecar);
-  const nothing = { segment, sidecarDigest, blocksByKey: new Map(), macKeyIds: new Set<number>() };
+  const context = openContext(sidecar, facts, files, report);
+  if (context === undefined) {
+    const nothing = { blocksByKey: new Map(), macKeyIds: new Set<number>(), map: undefined };
+    return { ...nothing, segment, sidecarDigest };
+  }
+  return { ...openSegment(segment, sidecar, context, decrypt), segment, sidecarDigest };
+}
+
+/** Whether a plain segment is, bit for bit, what its sidecar was made for. Anything else is reported, too. */
+export function isOriginalWalSegment(
+  fs: FileSystem,
+  facts: WalFacts,
+  files: WalSegmentFiles,
+  report: (problem: Problem) => void,
+): boolean {
+  const sidecar = readWhole(fs, files.sidecar);
+  const context = openContext(sidecar, facts, files, report);
+  return context !== undefined && isOriginal(readWhole(fs, files.segment), sidecar, context);
+}
+
+function openContext(
+  sidecar: Buffer,
+  { keys, keyringId, epoch }: WalFacts,
+  files: Pick<WalSegmentFiles, "path" | "identity">,
+  report: (problem: Problem) => void,
+): WalOpenContext | undefined {
+  const path = displayPath(files.path);
   const head = walSidecarHead(sidecar);
   if (typeof head === "string") {
     report({ kind: "sidecar", path, message: head });
-    return { ...nothing, map: undefined };
+    return undefined;
   }
   if (!sameIdentity(head.identity, files.identity)) {
     report({ kind: "identity", path, message: identityMessage(head, files) });
-    return { ...nothing, map: undefined };
+    return undefined;
   }
   if (keys !== undefined && head.keyringId !== keyringId) {
     const message = `${path} needs keyring ${head.keyringId}, yours is keyring ${keyringId}`;
     report({ kind: "key", path, message });
-    return { ...nothing, map: undefined };
+    return undefined;
   }
-  const context = {
+  return {
     head,
     keys: keys && new DerivedFileKeys(keys, head, path),
     maxEpoch: epoch,
     path,
     report,
   };
-  return { ...openSegment(segment, sidecar, context, decrypt), segment, sidecarDigest };
 }
 
 /** What the first page of a segment's sidecar says; in words why it says nothing. */
@@ -169,7 +214,10 @@ export function walSidecarHead(sidecar: Buffer): SidecarHead | string {
 }
 
 /** That a segment is sealed as another one than its name says. */
-function identityMessage({ identity }: SidecarHead, files: WalSegmentFiles): string {
+function identityMessage(
+  { identity }: SidecarHead,
+  files: Pick<WalSegmentFiles, "identity">,
+): string {
   const own = files.identity;
   if (identity.systemIdentifier !== own.systemIdentifier) {
     return `it is of cluster ${identity.systemIdentifier}, not ${own.systemIdentifier}`;

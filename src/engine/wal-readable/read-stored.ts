@@ -5,8 +5,7 @@ import { type BytePath, displayPath, joinPath } from "../../bytes/byte-path.ts";
 import { sidecarName } from "../../datadir/relation-path.ts";
 import { openWalSegment, walIdentity, walSidecarHead } from "../../datadir/wal-segment.ts";
 import { FormatError, IntegrityError, KeyError } from "../../errors.ts";
-import { guardedIdentifier } from "../../format/wal/open-segment.ts";
-import { storedSystemIdentifier } from "../../format/wal/wal-page.ts";
+import { firstPageOf } from "../../format/wal/wal-page.ts";
 import { WAL_SIDECAR_PAGE_BYTES } from "../../format/wal/wal-slot.ts";
 import type { DataKeys } from "../../keyring/data-keys.ts";
 import { readUpTo, withFile } from "../../storage/file-io.ts";
@@ -32,8 +31,7 @@ export function isStoredSegment(fs: FileSystem, folder: BytePath, name: BytePath
   const head = walSidecarHead(readStart(fs, sidecar, WAL_SIDECAR_PAGE_BYTES));
   const page = readStart(fs, joinPath(folder, name), WAL_PAGE_BYTES);
   if (typeof head === "string" || page.length < WAL_PAGE_BYTES) return true;
-  const stored = storedSystemIdentifier(page);
-  return stored === undefined || stored === guardedIdentifier(head.identity);
+  return firstPageOf(page)?.isGuarded ?? true;
 }
 
 /**
