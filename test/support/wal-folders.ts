@@ -28,9 +28,14 @@ export async function encrypt(
   });
 }
 
-export async function decrypt(folder: string, keys: DataKeys = testKeys(2)): Promise<number> {
+export async function decrypt(
+  folder: string,
+  keys: DataKeys = testKeys(2),
+  names?: readonly string[],
+): Promise<number> {
   const { engine } = new SmallEngine();
-  return (await decryptWal(engine, keys, { folder: bytePath(folder) })).decrypted;
+  const request = { folder: bytePath(folder), names: names && new Set(names.map(bytePath)) };
+  return (await decryptWal(engine, keys, request)).decrypted;
 }
 
 /** Three segments with records that cross into the next one. */

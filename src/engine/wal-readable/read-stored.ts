@@ -3,7 +3,12 @@
  */
 import { type BytePath, displayPath, joinPath } from "../../bytes/byte-path.ts";
 import { sidecarName } from "../../datadir/relation-path.ts";
-import { openWalSegment, walIdentity, walSidecarHead } from "../../datadir/wal-segment.ts";
+import {
+  openWalSegment,
+  walIdentity,
+  walSidecarHead,
+  type WalSegmentFiles,
+} from "../../datadir/wal-segment.ts";
 import { FormatError, IntegrityError, KeyError } from "../../errors.ts";
 import { firstPageOf } from "../../format/wal/wal-page.ts";
 import { WAL_SIDECAR_PAGE_BYTES } from "../../format/wal/wal-slot.ts";
@@ -17,7 +22,7 @@ import { isSegmentName } from "./wal-folder.ts";
 export interface StoredSegment {
   /** The original. */
   readonly segment: Buffer;
-  readonly systemIdentifier: bigint;
+  readonly files: WalSegmentFiles;
   readonly blocksByKey: ReadonlyMap<number, number>;
 }
 
@@ -60,7 +65,7 @@ export function readStoredSegment(
     const message = `"${displayPath(path)}"${where}: ${problem.message}`;
     throw problem.kind === "key" ? new KeyError(message) : new IntegrityError(message);
   });
-  return { segment, systemIdentifier, blocksByKey };
+  return { segment, files, blocksByKey };
 }
 
 function readStart(fs: FileSystem, path: BytePath, bytes: number): Buffer {

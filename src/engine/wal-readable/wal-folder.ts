@@ -23,12 +23,16 @@ import { beginsAsContainer } from "../wal-archive/sealed-wal.ts";
  */
 export type SegmentState = "plain" | "stored" | "unclear";
 
-export interface WalSegment {
-  readonly name: BytePath;
-  readonly path: BytePath;
+/** A segment among others. */
+export interface PlacedSegment {
   readonly place: SegmentPlace;
   /** LSN of its first byte / its size: counts segments through all timelines. */
   readonly number: bigint;
+}
+
+export interface WalSegment extends PlacedSegment {
+  readonly name: BytePath;
+  readonly path: BytePath;
   readonly isPartial: boolean;
   readonly state: SegmentState;
   readonly files: WalSegmentFiles;

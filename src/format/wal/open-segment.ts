@@ -25,7 +25,8 @@ import {
   slotsPerPage,
   type SidecarHead,
 } from "../sidecar-page.ts";
-import { isUnusedSlot, readSlotFields, SLOT, SLOT_BYTES } from "../slot.ts";
+import { readSlotFields, SLOT } from "../slot.ts";
+import { carryOf, carryPagesFrom } from "./carry-of-sidecar.ts";
 import { WholeRecordCrcs, writeWholeRecordCrcs } from "./record-checksum.ts";
 import { crcSealedIn, walSlotAt, zerosFromOf } from "./seal-segment.ts";
 import type { SegmentMap } from "./segment-map.ts";
@@ -35,7 +36,6 @@ import { firstPageOf, toggleGuard } from "./wal-page.ts";
 import {
   type Carry,
   hasSealedEnd,
-  parseCarrySlots,
   readWalSlotFields,
   SEALED_CRC_OFFSET,
   WAL_SIDECAR_PAGE_BYTES,
@@ -191,22 +191,10 @@ class SegmentOpener {
       const { keyId } = readSlotFields(this.#sidecar, at);
       this.#blocksByKey.set(keyId, (this.#blocksByKey.get(keyId) ?? 0) + 1);
     }
-    const carry = this.#carry(slotCount);
+    const carryPages = this.#sidecar.subarray(carryPagesFrom(this.#blockCount));
+    const carry = carryOf(carryPages, this.#blockCount);
     if (typeof carry === "string") return this.#defect(carry);
     return usable ? carry : undefined;
-  }
-
-  #carry(slotCount: number): Carry | string {
-    const slots: Buffer[] = [];
-    let i = this.#blockCount;
-    for (; i < slotCount && !isUnusedSlot(this.#sidecar, walSlotAt(i)); i++) {
-      slots.push(this.#sidecar.subarray(walSlotAt(i), walSlotAt(i) + SLOT_BYTES));
-    }
-    if (Math.ceil(i / SLOTS_PER_PAGE) * SLOTS_PER_PAGE !== slotCount) return "a page without slots";
-    for (; i < slotCount; i++) {
-      if (!isUnusedSlot(this.#sidecar, walSlotAt(i))) return "a slot behind an unused one";
-    }
-    return parseCarrySlots(slots);
   }
 
   #pageDefect(number: number, pages: number): string | undefined {
