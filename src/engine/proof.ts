@@ -30,6 +30,7 @@ import {
 import { addEntryLoad } from "./directory-load.ts";
 import { ABSENT_CONTEXT, contexts as autoConfContexts } from "./guard.ts";
 import { secretsIn } from "./inventory.ts";
+import { STRUCTURE_OF_WAL } from "./manifest-facts.ts";
 import { writeManifestFile } from "./manifest-file.ts";
 import { contentItem, openRelationItem, type Places, readableItem, walItem } from "./plan-items.ts";
 import { type PlaintextGroup, PlaintextGroups } from "./plaintext-groups.ts";
@@ -184,7 +185,10 @@ export class Proof implements ManifestProof<ProofReport> {
         return fact("P", openRelationItem(this.places, path, identity, sizeBytes));
       }
       case "wal": {
-        if (this.hasSidecar(path)) return fact("W", walItem(this.places, this.datadir, path));
+        if (this.hasSidecar(path)) {
+          this.plaintext.add(STRUCTURE_OF_WAL, false, path, sizeBytes);
+          return fact("W", walItem(this.places, this.datadir, path));
+        }
         if (this.options.header.wal !== "skip" || this.isSealed(path)) return content();
         return readable("O", "WAL, left as it is by --wal=skip");
       }

@@ -23,17 +23,25 @@ interface DirectorySegment extends OrderedSegment {
 export class WalToSeal {
   private readonly datadir: Datadir;
   private readonly places: Places;
+  private readonly plainRoot: BytePath;
   private readonly segments: DirectorySegment[] = [];
 
-  constructor(datadir: Datadir, places: Places) {
+  /** @param plainRoot - where the plain segments are: another directory where a copy is brought up to date. */
+  constructor(datadir: Datadir, places: Places, plainRoot: BytePath = places.source) {
     this.datadir = datadir;
     this.places = places;
+    this.plainRoot = plainRoot;
   }
 
   /** A plain segment, to be sealed. */
   add(path: BytePath): void {
-    const plain = joinPath(this.places.source, path);
+    const plain = joinPath(this.plainRoot, path);
     this.push(path, { plain, target: walTarget(this.places, path) });
+  }
+
+  /** One that is stored as it should be, and plain at hand, too. */
+  addUnchanged(path: BytePath): void {
+    this.push(path, { plain: joinPath(this.plainRoot, path) });
   }
 
   /** One that is sealed already, to be sealed anew. */
@@ -54,7 +62,8 @@ export class WalToSeal {
     commit: (steps: readonly DueStep[]) => void,
   ): Promise<void> {
     const { walSegmentSizeBytes } = this.datadir.control;
-    const order = new SealOrder(fs, facts, walSegmentSizeBytes, this.segments.toSorted(byNumber));
+    const segments = this.segments.toSorted(byNumber);
+    const order = new SealOrder(fs, facts, walSegmentSizeBytes, segments);
     await order.run(runner, signal, ({ path }) =>
       // The sidecar first: ciphertext without one must never exist.
       commit(stepsFor(this.places, sidecarName(path), path)),
@@ -63,9 +72,17 @@ export class WalToSeal {
 
   private push(path: BytePath, more: Pick<OrderedSegment, "plain" | "target">): void {
     const root = this.places.output ?? this.places.source;
-    const stored = walFilesOf(this.datadir, root, path);
-    assert(stored !== undefined, `"${path}" is no WAL segment`);
-    const number = stored.identity.relfilenumber;
-    this.segments.push({ path, number, place: stored.place, stored, ...more });
+    this.segments.push({ ...segmentOf(this.datadir, root, path), ...more });
   }
+}
+
+/** @param paths - of class "wal". @returns them in the order of WAL. */
+export function segmentsOf(datadir: Datadir, paths: readonly BytePath[]): DirectorySegment[] {
+  return paths.map((path) => segmentOf(datadir, datadir.root, path)).toSorted(byNumber);
+}
+
+function segmentOf(datadir: Datadir, root: BytePath, path: BytePath): DirectorySegment {
+  const stored = walFilesOf(datadir, root, path);
+  assert(stored !== undefined, `"${path}" is no WAL segment`);
+  return { path, number: stored.identity.relfilenumber, place: stored.place, stored };
 }

@@ -115,7 +115,7 @@ export class TaskPerformer {
           throw new assert.AssertionError({ message: "backup_manifest lists no WAL" });
         case "check":
         case "digest": {
-          const depth = task.kind === "check" ? task.depth : undefined;
+          const depth = task.kind === "check" ? walDepth(task) : undefined;
           return new ProblemCollector(item.files.path).collect((report) =>
             checkWal(fs, context, item, depth, report),
           );
@@ -487,6 +487,11 @@ export class TaskPerformer {
     const { systemIdentifier } = this.context;
     return { keys: this.keys(), systemIdentifier, context: item.context };
   }
+}
+
+/** Of a segment all tags are checked or none: what was sealed since is most of what there is. */
+function walDepth({ depth, sinceEpoch }: Extract<Task, { kind: "check" }>): CheckDepth {
+  return sinceEpoch === undefined ? depth : "tags";
 }
 
 /** For a task that writes: the first problem ends it. */

@@ -188,6 +188,6 @@ function crossesInto(lead: Buffer): boolean {
 /** As a stored segment is made whose own tags do not hold, its neighbour would be made of what nobody wrote. */
 function stop({ path, message }: { readonly path: string; readonly message: string }): never {
   throw new IntegrityError(`${path}: ${message}`, {
-    hint: `Restore "${displayPath(path as BytePath)}" together with its sidecar (_tde) from a backup.`,
+    hint: `Restore "${displayPath(path)}" together with its sidecar (_tde) from a backup.`,
   });
 }
