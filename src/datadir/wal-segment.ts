@@ -2,6 +2,7 @@
  * One WAL segment in readable mode as files: reads a plain one with what is around it and gives its stored form and
  * sidecar, or reads those and gives the original. A segment is held in memory whole.
  */
+import assert from "node:assert/strict";
 import { type BytePath, displayPath } from "../bytes/byte-path.ts";
 import { randomBytes, sha256 } from "../crypto/primitives.ts";
 import { FormatError, KeyError } from "../errors.ts";
@@ -13,11 +14,18 @@ import {
   isOriginal,
   type OpenedSegment,
   openSegment,
+  type WalDepth,
   type WalOpenContext,
 } from "../format/wal/open-segment.ts";
-import { bytesOf, mapPlainSegment, type SegmentPlace } from "../format/wal/plain-map.ts";
+import {
+  bytesOf,
+  completeLeading,
+  mapPlainSegment,
+  type SegmentPlace,
+} from "../format/wal/plain-map.ts";
 import type { OpenCrc } from "../format/wal/record-checksum.ts";
 import { sealSegment } from "../format/wal/seal-segment.ts";
+import type { SegmentMap } from "../format/wal/segment-map.ts";
 import { WAL_SIDECAR_PAGE_BYTES } from "../format/wal/wal-slot.ts";
 import { dekFor } from "../keyring/data-keys.ts";
 import { readExactly, withFile } from "../storage/file-io.ts";
@@ -76,11 +84,10 @@ export interface SealedWalSegment {
 /** @throws {KeyError} when the keyring lacks its current key; {StorageError}. */
 export function sealWalSegment(
   fs: FileSystem,
-  { keys, keyringId, epoch }: WalFacts,
+  facts: WalFacts,
   files: WalSegmentFiles,
   { before, after }: WalSurroundings,
 ): SealedWalSegment {
-  if (keys === undefined) throw new KeyError("sealing needs an opened keyring");
   const segment = readWhole(fs, files.segment);
   const opened = new Map<number, SegmentBytes>();
   const at = (distance: number): SegmentBytes | undefined => {
@@ -96,7 +103,44 @@ export function sealWalSegment(
     if (bytes !== undefined) opened.set(distance, bytes);
     return bytes;
   };
-  const map = mapPlainSegment(segment, files.place, { at });
+  return sealMapped(mapPlainSegment(segment, files.place, { at }), facts, files);
+}
+
+/**
+ * A stored segment with another salt, other nonces and the current key, taken apart as it was before.
+ * @param before - the stored segment before it, where there is one.
+ * @param report - must throw: nothing is sealed anew that does not authenticate.
+ */
+export function resealWalSegment(
+  fs: FileSystem,
+  facts: WalFacts,
+  files: WalSegmentFiles,
+  before: BytePath | undefined,
+  report: (problem: Problem) => never,
+): SealedWalSegment {
+  const { map } = openWalSegment(fs, facts, files, "decrypt", report);
+  assert(map !== undefined, "what was opened without a problem has a map");
+  completeLeading(map, (bytes) => {
+    if (before === undefined) {
+      const message = "the segment before it, in which its first record begins, is missing";
+      return report({ kind: "missing", path: displayPath(files.path), message });
+    }
+    return withFile(fs, before, (file) => {
+      const end = Buffer.alloc(bytes);
+      readExactly(file, end, 0, bytes, file.stat().sizeBytes - bytes);
+      return end;
+    });
+  });
+  return sealMapped(map, facts, files);
+}
+
+/** @param map - of a plain segment, whose bytes are replaced. */
+function sealMapped(
+  map: SegmentMap,
+  { keys, keyringId, epoch }: WalFacts,
+  files: WalSegmentFiles,
+): SealedWalSegment {
+  if (keys === undefined) throw new KeyError("sealing needs an opened keyring");
   const fileSalt = randomBytes(FILE_SALT_BYTES);
   const keyId = keys.currentKeyId;
   const dek = dekFor(keys, keyringId, keyId, displayPath(files.path));
@@ -108,7 +152,7 @@ export function sealWalSegment(
     macKey: deriveSidecarMacKey(dek, fileSalt, identity),
     epoch,
   });
-  return { segment, ...sealed };
+  return { segment: map.segment, ...sealed };
 }
 
 /** What is read at a time of a segment before: enough to find where a record begins. */
@@ -126,18 +170,18 @@ export interface OpenedWalSegment extends OpenedSegment {
 }
 
 /**
- * Checks a stored segment and, when asked, decrypts it in memory.
+ * Checks a stored segment and, when asked, decrypts it in memory. Without keys its form alone is checked.
  * @param report - may throw.
  */
 export function openWalSegment(
   fs: FileSystem,
   facts: WalFacts,
   files: WalSegmentFiles,
-  decrypt: boolean,
+  depth: WalDepth,
   report: (problem: Problem) => void,
 ): OpenedWalSegment {
   const bytes = { segment: readWhole(fs, files.segment), sidecar: readWhole(fs, files.sidecar) };
-  return openWalBytes(bytes, facts, files, decrypt, report);
+  return openWalBytes(bytes, facts, files, depth, report);
 }
 
 /** Both files of a stored segment. */
@@ -151,16 +195,16 @@ export function openWalBytes(
   { segment, sidecar }: WalSegmentBytes,
   facts: WalFacts,
   files: Pick<WalSegmentFiles, "path" | "identity">,
-  decrypt: boolean,
+  depth: WalDepth,
   report: (problem: Problem) => void,
 ): OpenedWalSegment {
   const sidecarDigest = sha256(sidecar);
   const context = openContext(sidecar, facts, files, report);
   if (context === undefined) {
-    const nothing = { blocksByKey: new Map(), macKeyIds: new Set<number>(), map: undefined };
-    return { ...nothing, segment, sidecarDigest };
+    const nothing = { blocksByKey: new Map(), newestBlocks: 0, macKeyIds: new Set<number>() };
+    return { ...nothing, segment, sidecarDigest, map: undefined };
   }
-  return { ...openSegment(segment, sidecar, context, decrypt), segment, sidecarDigest };
+  return { ...openSegment(segment, sidecar, context, depth), segment, sidecarDigest };
 }
 
 /** Whether a plain segment is, bit for bit, what its sidecar was made for. Anything else is reported, too. */

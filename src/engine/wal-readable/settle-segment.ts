@@ -25,7 +25,7 @@ export function settleSegment(
   if (state !== "unclear") return state;
   const problems: Problem[] = [];
   const report = (problem: Problem): void => void problems.push(problem);
-  openWalSegment(fs, facts, files, false, report);
+  openWalSegment(fs, facts, files, "tags", report);
   if (problems.length === 0) return "stored";
   if (isOriginalWalSegment(fs, facts, files, report)) return "half";
   const key = problems.find(({ kind }) => kind === "key");

@@ -53,9 +53,14 @@ export interface WalOpenContext {
   readonly report: (problem: Problem) => void;
 }
 
+/** How deep: the sidecar's MACs and what needs no key; also the tag of every block; also back to the original. */
+export type WalDepth = "macs" | "tags" | "decrypt";
+
 export interface OpenedSegment {
   /** Blocks under each key id. */
   readonly blocksByKey: ReadonlyMap<number, number>;
+  /** Blocks of the newest epoch that may be. */
+  readonly newestBlocks: number;
   readonly macKeyIds: ReadonlySet<number>;
   /** As it was taken apart; undefined where that was not possible. */
   readonly map: SegmentMap | undefined;
@@ -72,16 +77,16 @@ interface BlockOpening {
 const SLOTS_PER_PAGE = slotsPerPage(WAL_SIDECAR_PAGE_BYTES);
 
 /**
- * @param segment - as stored; with `decrypt` it holds the original afterwards, if nothing was reported.
+ * @param segment - as stored; decrypted it holds the original afterwards, if nothing was reported.
  * @param sidecar - all of it.
  */
 export function openSegment(
   segment: Buffer,
   sidecar: Buffer,
   context: WalOpenContext,
-  decrypt: boolean,
+  depth: WalDepth,
 ): OpenedSegment {
-  return new SegmentOpener(segment, sidecar, context).open(decrypt);
+  return new SegmentOpener(segment, sidecar, context).open(depth);
 }
 
 /**
@@ -100,6 +105,7 @@ class SegmentOpener {
   readonly #blocksByKey = new Map<number, number>();
   readonly #macKeyIds = new Set<number>();
   readonly #keyProblems = new Set<string>();
+  #newestBlocks = 0;
   #problems = 0;
 
   constructor(segment: Buffer, sidecar: Buffer, context: WalOpenContext) {
@@ -109,12 +115,17 @@ class SegmentOpener {
     this.#blockCount = segment.length / WAL_PAGE_BYTES;
   }
 
-  open(decrypt: boolean): OpenedSegment {
-    const found = { blocksByKey: this.#blocksByKey, macKeyIds: this.#macKeyIds };
+  open(depth: WalDepth): OpenedSegment {
     const map = this.#map();
+    const found = {
+      blocksByKey: this.#blocksByKey,
+      newestBlocks: this.#newestBlocks,
+      macKeyIds: this.#macKeyIds,
+    };
     if (map === undefined) return { ...found, map };
     const wrongCrcs = this.#wrongCrcs(map);
-    if (this.#context.keys !== undefined) this.#openBlocks(map, decrypt && wrongCrcs.length === 0);
+    if (this.#context.keys !== undefined && depth !== "macs")
+      this.#openBlocks(map, depth === "decrypt" && wrongCrcs.length === 0);
     // Where a tag fails, that says more.
     if (this.#problems === 0) {
       for (const block of wrongCrcs) {
@@ -188,7 +199,8 @@ class SegmentOpener {
         usable = false;
         continue;
       }
-      const { keyId } = readSlotFields(this.#sidecar, at);
+      const { keyId, epoch } = readSlotFields(this.#sidecar, at);
+      if (epoch === this.#context.maxEpoch) this.#newestBlocks++;
       this.#blocksByKey.set(keyId, (this.#blocksByKey.get(keyId) ?? 0) + 1);
     }
     const carryPages = this.#sidecar.subarray(carryPagesFrom(this.#blockCount));
