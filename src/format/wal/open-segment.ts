@@ -140,7 +140,8 @@ class SegmentOpener {
     if (firstPageOf(this.#segment)?.isGuarded === true) return false;
     toggleGuard(this.#segment);
     const map = this.#map();
-    if (map === undefined || this.#problems > 0) return false;
+    // A record's CRC is in no message: it is right, or the record would not have been taken apart.
+    if (map === undefined || this.#problems > 0 || this.#wrongCrcs(map).length > 0) return false;
     const messages = new WalMessages(map, this.#context.head.identity);
     for (let block = 0; block < this.#blockCount; block++) {
       const crcAt = crcSealedIn(map, block);
