@@ -12,6 +12,8 @@ export interface PlainRecord {
   readonly bytes: Buffer;
   /** Where each of its bytes is in the run; then those of the padding behind it. */
   readonly places: Int32Array;
+  /** Where its headers end, in `bytes`. */
+  readonly content: number;
   /** By block id: [start, end) of what it carries, in `bytes`. */
   readonly images: ReadonlyMap<number, Range>;
   readonly data: ReadonlyMap<number, Range>;
@@ -150,6 +152,7 @@ class RunReader {
         blocks.push({ id, imageBytes, dataBytes });
       }
     }
+    const content = at;
     const images = new Map<number, Range>();
     const data = new Map<number, Range>();
     for (const { id, imageBytes, dataBytes } of blocks) {
@@ -159,7 +162,7 @@ class RunReader {
     }
     const rmid = bytes.readUInt8(17);
     const info = bytes.readUInt8(16) & 0xf0;
-    return { rmid, info, bytes, places, images, data, main: [at, at + mainBytes] };
+    return { rmid, info, bytes, places, content, images, data, main: [at, at + mainBytes] };
   }
 
   #isPageOfRun(page: number): boolean {
