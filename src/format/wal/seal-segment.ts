@@ -21,7 +21,7 @@ import { SLOT, SLOT_KIND, writeSlotFields } from "../slot.ts";
 import { closeCrc, crossingCrc, type OpenCrc, writeWholeRecordCrcs } from "./record-checksum.ts";
 import type { SegmentMap } from "./segment-map.ts";
 import { WalMessages } from "./wal-message.ts";
-import { complementSystemIdentifier } from "./wal-page.ts";
+import { toggleGuard } from "./wal-page.ts";
 import {
   carrySlots,
   hasSealedEnd,
@@ -70,7 +70,7 @@ export function sealSegment(map: SegmentMap, context: WalSealContext): SealedSeg
   const pages = Math.ceil(slotCount / SLOTS_PER_PAGE);
   const sidecar = Buffer.alloc(pages * WAL_SIDECAR_PAGE_BYTES);
   const sealer = new BlockSealer(map, sidecar, context);
-  complementSystemIdentifier(map.segment);
+  toggleGuard(map.segment);
   for (let block = 0; block < map.blockCount; block++) sealer.seal(block);
   for (const [i, slot] of carry.entries()) slot.copy(sidecar, walSlotAt(map.blockCount + i));
   for (let pageNumber = 0; pageNumber < pages; pageNumber++) {
