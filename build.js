@@ -16,7 +16,7 @@ function run(packageName, program, ...args) {
 }
 
 run("typescript", "bin/tsc", "--project", "tsconfig.json");
-const wasmModules = ["postgres/page-checksum", "wal/record-scan"];
+const wasmModules = ["postgres/page-checksum", "wal/record-scan", "format/wal/block-text"];
 for (const name of wasmModules) {
   run(
     "assemblyscript",

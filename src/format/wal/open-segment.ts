@@ -24,10 +24,10 @@ import {
   type SidecarHead,
 } from "../sidecar-page.ts";
 import { isUnusedSlot, readSlotFields, SLOT, SLOT_BYTES } from "../slot.ts";
-import { WholeRecordCrcs, writeWholeRecordCrcs } from "./record-checksum.ts";
+import { writeWholeRecordCrcs } from "./record-checksum.ts";
 import { crcSealedIn, walSlotAt, zerosFromOf } from "./seal-segment.ts";
 import type { SegmentMap } from "./segment-map.ts";
-import { MapDefect, mapStoredSegment } from "./stored-map.ts";
+import { MapDefect, mapStoredSegment, type StoredMap } from "./stored-map.ts";
 import { WalMessages } from "./wal-message.ts";
 import { complementSystemIdentifier, storedSystemIdentifier } from "./wal-page.ts";
 import {
@@ -100,9 +100,9 @@ class SegmentOpener {
     const carry = this.#checkSidecar();
     if (carry === undefined) return { ...found, map: undefined };
     this.#checkGuard();
-    let map: SegmentMap;
+    let stored: StoredMap;
     try {
-      map = mapStoredSegment(
+      stored = mapStoredSegment(
         this.#segment,
         (block) => readWalSlotFields(this.#sidecar, walSlotAt(block)),
         carry,
@@ -112,7 +112,7 @@ class SegmentOpener {
       this.#problem("tag", `the block was changed: ${error.message}`, error.block);
       return { ...found, map: undefined };
     }
-    const wrongCrcs = this.#wrongCrcs(map);
+    const { map, wrongCrcs } = stored;
     if (this.#context.keys !== undefined) this.#openBlocks(map, decrypt && wrongCrcs.length === 0);
     // Where a tag fails, that says more.
     if (this.#problems === 0) {
@@ -222,18 +222,6 @@ class SegmentOpener {
     const stored = storedSystemIdentifier(this.#segment);
     if (stored === undefined || stored === guardedIdentifier(this.#context.head.identity)) return;
     this.#problem("mark", "the first page lacks the guard", 0);
-  }
-
-  /** @returns the blocks of records whose stored CRC is not that of their stored bytes. */
-  #wrongCrcs(map: SegmentMap): number[] {
-    const blocks: number[] = [];
-    const crcs = new WholeRecordCrcs(map);
-    for (let i = 0; i < map.wholeCount; i++) {
-      const at = map.wholeCrcs[i] ?? 0;
-      if (this.#segment.readUInt32LE(at) === crcs.of(i)) continue;
-      blocks.push(Math.floor(at / WAL_PAGE_BYTES));
-    }
-    return blocks;
   }
 
   #openBlocks(map: SegmentMap, decrypt: boolean): void {
