@@ -5,6 +5,7 @@ import type { BytePath } from "../bytes/byte-path.ts";
 import { encryptDatadir } from "../engine/encrypt-datadir.ts";
 import type { EncryptReport } from "../engine/encrypt-report.ts";
 import { encryptIntoOutput } from "../engine/encrypt-output.ts";
+import type { WalMode } from "../format/manifest-header.ts";
 import { serializeScope } from "../format/scope.ts";
 import { engineContext, keyContext } from "./engine-context.ts";
 import { pagesByKey } from "./key-load-text.ts";
@@ -39,7 +40,7 @@ export interface EncryptFlags
     OutputFlags,
     WorkFlags,
     KeyLimitFlags {
-  readonly wal: "sealed" | "skip";
+  readonly wal: WalMode;
   readonly sealConfig?: boolean | undefined;
   readonly assumeStopped?: boolean | undefined;
 }

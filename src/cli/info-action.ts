@@ -102,13 +102,15 @@ function runLines({ run }: DirectoryInfo): string[] {
 
 function manifestLines({ manifest }: DirectoryInfo): string[] {
   if (manifest === undefined) return [];
-  const { header, writtenAt, root, relations, contents, load, readable } = manifest;
+  const { header, writtenAt, root, relations, segments, contents, load, readable } = manifest;
+  const wal =
+    segments.files === 0 ? "" : `${segments.files} WAL segments, ${formatBytes(segments.bytes)}; `;
   return [
     `As the manifest says, which "tde verify" proves and tde info does not:`,
     `directory ${header.directoryId}, epoch ${header.epoch} of ${formatTime(writtenAt)}`,
     `root ${root}`,
     `scope: ${serializeScope(header.scope)}`,
-    `encrypted: ${counted(relations, "relation")}; ${counted(contents, "other")}`,
+    `encrypted: ${counted(relations, "relation")}; ${wal}${counted(contents, "other")}`,
     `needs keyring ${header.keyringId}; the manifest is under key ${header.keyId}`,
     ...keyLines(load),
     ...readable.map(
@@ -176,7 +178,7 @@ function runToJson({ operation, directoryId, keyringId, keyId, epoch }: JournalH
 }
 
 function manifestToJson(manifest: NonNullable<DirectoryInfo["manifest"]>): unknown {
-  const { header, writtenAt, root, relations, contents, load, readable } = manifest;
+  const { header, writtenAt, root, relations, segments, contents, load, readable } = manifest;
   const { directoryId, keyringId, keyId, epoch, scope, wal } = header;
   return {
     authenticated: false,
@@ -189,6 +191,7 @@ function manifestToJson(manifest: NonNullable<DirectoryInfo["manifest"]>): unkno
     scope: serializeScope(scope),
     wal,
     relations,
+    walSegments: segments,
     others: contents,
     load: loadsToJson(load),
     readable,

@@ -2,6 +2,7 @@
  * One WAL segment in readable mode as files: reads a plain one with what is around it and gives its stored form and
  * sidecar, or reads those and gives the original. A segment is held in memory whole.
  */
+import assert from "node:assert/strict";
 import { type BytePath, displayPath } from "../bytes/byte-path.ts";
 import { randomBytes, sha256 } from "../crypto/primitives.ts";
 import { FormatError, KeyError } from "../errors.ts";
@@ -9,10 +10,16 @@ import { derivePageKey, deriveSidecarMacKey } from "../format/file-keys.ts";
 import { type FileIdentity, NO_BACKEND, sameIdentity } from "../format/identity.ts";
 import type { Problem } from "../format/problem.ts";
 import { FILE_SALT_BYTES, parseSidecarPage, type SidecarHead } from "../format/sidecar-page.ts";
-import { type OpenedSegment, openSegment } from "../format/wal/open-segment.ts";
-import { bytesOf, mapPlainSegment, type SegmentPlace } from "../format/wal/plain-map.ts";
+import { type OpenedSegment, openSegment, type WalDepth } from "../format/wal/open-segment.ts";
+import {
+  bytesOf,
+  completeLeading,
+  mapPlainSegment,
+  type SegmentPlace,
+} from "../format/wal/plain-map.ts";
 import type { OpenCrc } from "../format/wal/record-checksum.ts";
 import { sealSegment } from "../format/wal/seal-segment.ts";
+import type { SegmentMap } from "../format/wal/segment-map.ts";
 import { WAL_SIDECAR_PAGE_BYTES } from "../format/wal/wal-slot.ts";
 import { dekFor } from "../keyring/data-keys.ts";
 import { readExactly, withFile } from "../storage/file-io.ts";
@@ -71,11 +78,10 @@ export interface SealedWalSegment {
 /** @throws {KeyError} when the keyring lacks its current key; {StorageError}. */
 export function sealWalSegment(
   fs: FileSystem,
-  { keys, keyringId, epoch }: WalFacts,
+  facts: WalFacts,
   files: WalSegmentFiles,
   { before, after }: WalSurroundings,
 ): SealedWalSegment {
-  if (keys === undefined) throw new KeyError("sealing needs an opened keyring");
   const segment = readWhole(fs, files.segment);
   const opened = new Map<number, SegmentBytes>();
   const at = (distance: number): SegmentBytes | undefined => {
@@ -91,7 +97,44 @@ export function sealWalSegment(
     if (bytes !== undefined) opened.set(distance, bytes);
     return bytes;
   };
-  const map = mapPlainSegment(segment, files.place, { at });
+  return sealMapped(mapPlainSegment(segment, files.place, { at }), facts, files);
+}
+
+/**
+ * A stored segment with another salt, other nonces and the current key, taken apart as it was before.
+ * @param before - the stored segment before it, where there is one.
+ * @param report - must throw: nothing is sealed anew that does not authenticate.
+ */
+export function resealWalSegment(
+  fs: FileSystem,
+  facts: WalFacts,
+  files: WalSegmentFiles,
+  before: BytePath | undefined,
+  report: (problem: Problem) => never,
+): SealedWalSegment {
+  const { map } = openWalSegment(fs, facts, files, "decrypt", report);
+  assert(map !== undefined, "what was opened without a problem has a map");
+  completeLeading(map, (bytes) => {
+    if (before === undefined) {
+      const message = "the segment before it, in which its first record begins, is missing";
+      return report({ kind: "missing", path: displayPath(files.path), message });
+    }
+    return withFile(fs, before, (file) => {
+      const end = Buffer.alloc(bytes);
+      readExactly(file, end, 0, bytes, file.stat().sizeBytes - bytes);
+      return end;
+    });
+  });
+  return sealMapped(map, facts, files);
+}
+
+/** @param map - of a plain segment, whose bytes are replaced. */
+function sealMapped(
+  map: SegmentMap,
+  { keys, keyringId, epoch }: WalFacts,
+  files: WalSegmentFiles,
+): SealedWalSegment {
+  if (keys === undefined) throw new KeyError("sealing needs an opened keyring");
   const fileSalt = randomBytes(FILE_SALT_BYTES);
   const keyId = keys.currentKeyId;
   const dek = dekFor(keys, keyringId, keyId, displayPath(files.path));
@@ -103,7 +146,7 @@ export function sealWalSegment(
     macKey: deriveSidecarMacKey(dek, fileSalt, identity),
     epoch,
   });
-  return { segment, ...sealed };
+  return { segment: map.segment, ...sealed };
 }
 
 /** What is read at a time of a segment before: enough to find where a record begins. */
@@ -121,21 +164,27 @@ export interface OpenedWalSegment extends OpenedSegment {
 }
 
 /**
- * Checks a stored segment and, when asked, decrypts it in memory.
+ * Checks a stored segment and, when asked, decrypts it in memory. Without keys its form alone is checked.
  * @param report - may throw.
  */
 export function openWalSegment(
   fs: FileSystem,
   { keys, keyringId, epoch }: WalFacts,
   files: WalSegmentFiles,
-  decrypt: boolean,
+  depth: WalDepth,
   report: (problem: Problem) => void,
 ): OpenedWalSegment {
   const segment = readWhole(fs, files.segment);
   const sidecar = readWhole(fs, files.sidecar);
   const path = displayPath(files.path);
   const sidecarDigest = sha256(sidecar);
-  const nothing = { segment, sidecarDigest, blocksByKey: new Map(), macKeyIds: new Set<number>() };
+  const nothing = {
+    segment,
+    sidecarDigest,
+    blocksByKey: new Map(),
+    newestBlocks: 0,
+    macKeyIds: new Set<number>(),
+  };
   const head = walSidecarHead(sidecar);
   if (typeof head === "string") {
     report({ kind: "sidecar", path, message: head });
@@ -157,7 +206,7 @@ export function openWalSegment(
     path,
     report,
   };
-  return { ...openSegment(segment, sidecar, context, decrypt), segment, sidecarDigest };
+  return { ...openSegment(segment, sidecar, context, depth), segment, sidecarDigest };
 }
 
 /** What the first page of a segment's sidecar says; in words why it says nothing. */

@@ -12,6 +12,7 @@ import {
   type ItemResult,
   MAX_PROBLEMS_PER_FILE,
   type RelationItem,
+  sizeOf,
   type Task,
 } from "../workers/tasks.ts";
 
@@ -128,10 +129,6 @@ function* cut<E>(
       yield batch();
   }
   if (members.length > 0) yield batch();
-}
-
-export function sizeOf(item: Item): number {
-  return item.kind === "relation" ? item.files.sizeBytes : item.sizeBytes;
 }
 
 function join(a: ItemResult, b: ItemResult): ItemResult {

@@ -10,6 +10,7 @@ import { type Datadir, openDatadir } from "../datadir/datadir.ts";
 import { assertNotInUse } from "../datadir/in-use.ts";
 import type { WalkEntry } from "../datadir/walk.ts";
 import { IntegrityError, StateError, UsageError } from "../errors.ts";
+import type { WalMode } from "../format/manifest-header.ts";
 import type { Manifest } from "../format/manifest.ts";
 import {
   isSameScope,
@@ -55,7 +56,7 @@ import { removeWorkingFiles } from "./working-files.ts";
 /** What the journal keeps of the options, so that a resumed run does the same. */
 interface EncryptPlan {
   readonly scope: Scope;
-  readonly wal: "sealed" | "skip";
+  readonly wal: WalMode;
   readonly sealConfig: boolean;
   readonly accepted: readonly AcceptedFile[];
 }
@@ -264,7 +265,7 @@ async function carryOn(
       };
       const places = { source: root, output: undefined };
       const inventory = takeInventory(fs, datadir, options, "work");
-      await sealAll(engine, runner, datadir, places, inventory, commit);
+      await sealAll(engine, runner, context, datadir, places, inventory, commit);
       sealBackupManifest(fs, datadir, root, keys);
       const report = await proveAndEnd(engine, keyContext, runner, {
         datadir,

@@ -110,9 +110,8 @@ async function encryptFrom(
       },
       outputPlanToJson(fs, plan),
     );
-    const runner = engine.startRunner(runContextOf(source, keyContext, epoch), (bytes) =>
-      engine.progress.advance(bytes),
-    );
+    const context = runContextOf(source, keyContext, epoch);
+    const runner = engine.startRunner(context, (bytes) => engine.progress.advance(bytes));
     try {
       installGuardFrom(fs, source, plan.output, keyContext);
       makeFolders(fs, source, plan);
@@ -121,6 +120,7 @@ async function encryptFrom(
       await sealAll(
         engine,
         runner,
+        context,
         source,
         places,
         takeInventory(fs, source, inventory, "work"),

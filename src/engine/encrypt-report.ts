@@ -2,6 +2,7 @@
  * What an encryption is asked for, and what it tells.
  */
 import type { BytePath } from "../bytes/byte-path.ts";
+import type { WalMode } from "../format/manifest-header.ts";
 import type { Scope } from "../format/scope.ts";
 import type { AcceptedFile } from "./accepted-changes.ts";
 import type { ProofReport } from "./proof.ts";
@@ -12,7 +13,7 @@ export interface EncryptOptions {
   readonly root: BytePath;
   /** Which relations; everything else is treated the same whatever they are. */
   readonly scope: ScopeSelection;
-  readonly wal: "sealed" | "skip";
+  readonly wal: WalMode;
   readonly assumeStopped: boolean;
   readonly sealConfig: boolean;
   readonly acceptOlder: boolean;

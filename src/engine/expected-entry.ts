@@ -15,7 +15,7 @@ import type { Problem, ProblemKind } from "../format/problem.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import type { Item, ItemResult } from "../workers/tasks.ts";
 import { contexts as autoConfContexts } from "./guard.ts";
-import { contentItem, openRelationItem, type Places, readableItem } from "./plan-items.ts";
+import { contentItem, openRelationItem, type Places, readableItem, walItem } from "./plan-items.ts";
 import { linkDigest } from "./proof.ts";
 
 export interface Expectation {
@@ -48,21 +48,24 @@ export function expectationOf(
     problems.push({ kind: "size", path: displayPath(path), message });
   }
   switch (entry.class) {
-    case "P":
     case "W": {
+      if (sizeBytes !== datadir.control.walSegmentSizeBytes)
+        return sizeProblem(problems, path, datadir.control.walSegmentSizeBytes);
+      const missing = sidecarProblem(fs, datadir, path);
+      if (missing !== undefined) return { problems: [...problems, missing], item: undefined };
+      const item =
+        found.classification.class === "wal" ? walItem(places, datadir, path) : undefined;
+      if (item === undefined)
+        return only("manifest", "the manifest names a WAL segment that cannot be one");
+      return { problems, item };
+    }
+    case "P": {
       const file = parseRelationPath(path, datadir);
       if (file === undefined)
         return only("manifest", "the manifest names a relation file that cannot be one");
       if (sizeBytes === 0) return { problems, item: undefined };
-      const sidecarKind = fs.stat(joinPath(datadir.root, sidecarName(path)))?.kind;
-      if (sidecarKind !== "file") {
-        const message =
-          sidecarKind === undefined
-            ? "the sidecar is missing"
-            : `the sidecar is no regular file (${sidecarKind})`;
-        problems.push({ kind: "sidecar", path: displayPath(path), message });
-        return { problems, item: undefined };
-      }
+      const missing = sidecarProblem(fs, datadir, path);
+      if (missing !== undefined) return { problems: [...problems, missing], item: undefined };
       return {
         problems,
         item: openRelationItem(places, path, identityOf(datadir, file), sizeBytes),
@@ -83,6 +86,21 @@ export function expectationOf(
     case "R":
       return { problems, item: readableItem(places, path, sizeBytes) };
   }
+}
+
+function sidecarProblem(fs: FileSystem, { root }: Datadir, path: BytePath): Problem | undefined {
+  const kind = fs.stat(joinPath(root, sidecarName(path)))?.kind;
+  if (kind === "file") return undefined;
+  const message =
+    kind === undefined ? "the sidecar is missing" : `the sidecar is no regular file (${kind})`;
+  return { kind: "sidecar", path: displayPath(path), message };
+}
+
+/** Of a segment: its blocks cannot be told. */
+function sizeProblem(known: readonly Problem[], path: BytePath, segmentBytes: number): Expectation {
+  const message = `it is not a whole WAL segment of ${segmentBytes} bytes`;
+  const problem: Problem = { kind: "size", path: displayPath(path), message };
+  return { problems: known.length > 0 ? known : [problem], item: undefined };
 }
 
 /** Which of the contexts that a kept original may have this one has; a wrong one fails when it is opened. */

@@ -5,12 +5,14 @@
  */
 import { type BytePath, displayPath, joinPath, nameOf } from "../bytes/byte-path.ts";
 import type { Datadir } from "../datadir/datadir.ts";
+import { isPlainSegment } from "../datadir/pg-wal.ts";
 import { type RelationFile, sidecarName, workingName } from "../datadir/relation-path.ts";
 import { containerHeaderOf } from "../datadir/sealed-file.ts";
 import { assertMappedTablespacesAreThere } from "../datadir/tablespace-map.ts";
 import { walkDatadir, type WalkEntry } from "../datadir/walk.ts";
 import { StateError } from "../errors.ts";
 import { fileContext } from "../format/container.ts";
+import type { WalMode } from "../format/manifest-header.ts";
 import { type Scope, type ScopeFilter, scopeFilter } from "../format/scope.ts";
 import { isStoredChecksum, SEALED_PAGE_MARK } from "../format/page-message.ts";
 import { secretHbaOptions, type SecretSetting, secretSettings } from "../format/postgres-conf.ts";
@@ -22,7 +24,7 @@ import type { FileSystem } from "../storage/file-system.ts";
 export interface InventoryOptions {
   /** Relations outside of it stay as they are. */
   readonly scope: Scope;
-  readonly wal: "sealed" | "skip";
+  readonly wal: WalMode;
   /** Seal configuration files that hold passwords, too. */
   readonly sealConfig: boolean;
   /** 16 hex digits: only this keyring's containers count as sealed already. */
@@ -37,6 +39,8 @@ export type InventoryPass = "first" | "resumed" | "work";
 
 export type Action =
   | { readonly do: "seal-relation"; readonly file: RelationFile }
+  /** A WAL segment, in readable mode. */
+  | { readonly do: "seal-wal" }
   | { readonly do: "seal-content" }
   /** Sealed by an earlier run. */
   | { readonly do: "nothing" }
@@ -98,8 +102,7 @@ function actionFor(
       if (!classification.expendable) assertHasOwner(fs, datadir, entry.path, classification.of);
       return PASS;
     case "wal":
-      if (options.wal === "skip") return { do: "keep", plaintext: true };
-      return contentAction(fs, datadir, entry.path, options);
+      return walAction(fs, datadir, entry.path, sizeBytes, options);
     case "sealed":
       return contentAction(fs, datadir, entry.path, options);
     case "readable":
@@ -216,6 +219,21 @@ function contentAction(
     });
   }
   return { do: "seal-content" };
+}
+
+/** Whatever the mode is now, what an earlier run sealed stays as it is. */
+function walAction(
+  fs: FileSystem,
+  datadir: Datadir,
+  path: BytePath,
+  sizeBytes: number,
+  options: InventoryOptions,
+): Action {
+  if (fs.stat(joinPath(datadir.root, sidecarName(path))) !== undefined) return { do: "nothing" };
+  if (options.wal === "skip") return { do: "keep", plaintext: true };
+  const action = contentAction(fs, datadir, path, options);
+  if (action.do === "nothing" || !isPlainSegment(fs, datadir, path, sizeBytes)) return action;
+  return options.wal === "readable" ? { do: "seal-wal" } : action;
 }
 
 function assertHasOwner(

@@ -26,6 +26,8 @@ export interface ManifestFacts {
   readonly relations: FileCount;
   /** Other files, sealed whole. */
   readonly contents: FileCount;
+  /** Segments of WAL in readable mode. */
+  readonly segments: FileCount;
   readonly load: KeyLoads;
   readonly readable: readonly PlaintextGroup[];
   /** Relation files in each tablespace of pg_tblspc, by OID. */
@@ -35,6 +37,7 @@ export interface ManifestFacts {
 export function manifestFacts(manifest: Manifest, datadir: Datadir): ManifestFacts {
   const relations = new Counter();
   const contents = new Counter();
+  const segments = new Counter();
   const readable = new PlaintextGroups();
   const load = new Map<number, KeyLoad>();
   const tablespaces = new Map<number, Counter>();
@@ -42,7 +45,8 @@ export function manifestFacts(manifest: Manifest, datadir: Datadir): ManifestFac
     const { path, class: entryClass, sizeBytes } = entry;
     addEntryLoad(load, entry, datadir.control.blockSizeBytes);
     if (entryClass === "P") relations.add(sizeBytes);
-    if (entryClass === "S" || entryClass === "W") contents.add(sizeBytes);
+    if (entryClass === "S") contents.add(sizeBytes);
+    if (entryClass === "W") segments.add(sizeBytes);
     const plain = whyReadable(entry, datadir);
     if (plain !== undefined) readable.add(plain.why, plain.exposed, path, sizeBytes);
     if (entryClass === "P" || entryClass === "O") countTablespace(tablespaces, path, sizeBytes);
@@ -53,6 +57,7 @@ export function manifestFacts(manifest: Manifest, datadir: Datadir): ManifestFac
     root: root.toString("hex"),
     relations,
     contents,
+    segments,
     load,
     readable: readable.list(),
     tablespaces,
@@ -90,9 +95,10 @@ function whyReadable(
   switch (entryClass) {
     case "P":
     case "S":
-    case "W":
     case "D":
       return undefined;
+    case "W":
+      return { why: STRUCTURE_OF_WAL, exposed: false };
     case "L": {
       const link = classify(path, "link", datadir);
       return link.class !== "link" || link.followed
@@ -112,6 +118,9 @@ function whyReadable(
     }
   }
 }
+
+/** What of a segment in readable mode can be read. */
+export const STRUCTURE_OF_WAL = "structure of WAL records, as pg_waldump shows it";
 
 /** Why backup_manifest can be read. */
 export const REWRITTEN_LIST = "list of the backup's files, rewritten for pg_verifybackup";

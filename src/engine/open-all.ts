@@ -4,6 +4,7 @@
 import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { AUTO_CONF, BACKUP_MANIFEST, OWN_FILES } from "../datadir/classify.ts";
 import type { Datadir } from "../datadir/datadir.ts";
+import { assertNoGuard } from "../datadir/pg-wal.ts";
 import { identityOf } from "../datadir/relation-identity.ts";
 import { parseRelationPath, sidecarName } from "../datadir/relation-path.ts";
 import { containerHeaderOf } from "../datadir/sealed-file.ts";
@@ -14,9 +15,9 @@ import type { Manifest } from "../format/manifest.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import type { DueStep } from "../storage/journal.ts";
 import type { TaskRunner } from "../workers/runner.ts";
-import type { RelationItem } from "../workers/tasks.ts";
+import { type RelationItem, sizeOf } from "../workers/tasks.ts";
 import type { AcceptedChange } from "./accepted-changes.ts";
-import { type Planned, runBatches, sizeOf } from "./batches.ts";
+import { type Planned, runBatches } from "./batches.ts";
 import type { EngineContext } from "./context.ts";
 import { assertNotSealed } from "./inventory.ts";
 import {
@@ -26,6 +27,8 @@ import {
   type Places,
   readableItem,
   stepsFor,
+  walItem,
+  walTarget,
 } from "./plan-items.ts";
 
 const CONTROL_PATH = "global/pg_control";
@@ -93,9 +96,11 @@ function* plannedOpenings(
     const planned =
       entry.class === "P"
         ? openRelation(fs, datadir, places, entry)
-        : changes.has(entry.path)
-          ? undefined
-          : openContent(fs, datadir, places, entry);
+        : entry.class === "W"
+          ? openWal(fs, datadir, places, entry)
+          : changes.has(entry.path)
+            ? undefined
+            : openContent(fs, datadir, places, entry);
     if (planned !== undefined) yield planned;
   }
   for (const { path, change, sizeBytes, digest } of accepted) {
@@ -113,10 +118,7 @@ function openRelation(
   const sidecar = sidecarName(path);
   if (fs.stat(joinPath(datadir.root, path)) === undefined) {
     if (expendable) return removeLeftSidecar(fs, datadir, places, sidecar);
-    throw new IntegrityError(`"${displayPath(path)}" is missing`, {
-      file: displayPath(path),
-      hint: "Restore it with its sidecar from a backup, then run the same command again.",
-    });
+    throw isMissing(path);
   }
   const file = parseRelationPath(path, datadir);
   if (file === undefined) {
@@ -135,6 +137,35 @@ function openRelation(
     item: openRelationItem(places, path, identityOf(datadir, file), sizeBytes),
     extra: steps,
   };
+}
+
+function openWal(
+  fs: FileSystem,
+  datadir: Datadir,
+  places: Places,
+  { path }: ManifestEntry,
+): PlannedOpening | undefined {
+  const sidecar = sidecarName(path);
+  if (fs.stat(joinPath(datadir.root, path)) === undefined) throw isMissing(path);
+  if (fs.stat(joinPath(datadir.root, sidecar)) === undefined) {
+    // As of a relation file.
+    assertNoGuard(fs, datadir, path);
+    return undefined;
+  }
+  const item = walItem(places, datadir, path);
+  if (item === undefined) {
+    throw new IntegrityError("the manifest names a WAL segment that cannot be one");
+  }
+  const steps = stepsFor(places, path);
+  if (places.output === undefined) steps.push({ action: "remove", path: sidecar });
+  return { item: { ...item, target: walTarget(places, path) }, extra: steps };
+}
+
+function isMissing(path: BytePath): IntegrityError {
+  return new IntegrityError(`"${displayPath(path)}" is missing`, {
+    file: displayPath(path),
+    hint: "Restore it with its sidecar from a backup, then run the same command again.",
+  });
 }
 
 /** A tool that leaves out what is expendable kept the sidecar, whose name it does not know. */

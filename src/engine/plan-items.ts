@@ -4,12 +4,20 @@
  */
 import { type BytePath, joinPath } from "../bytes/byte-path.ts";
 import { sha256 } from "../crypto/primitives.ts";
+import type { Datadir } from "../datadir/datadir.ts";
+import { walFilesOf } from "../datadir/pg-wal.ts";
 import type { RelationFiles } from "../datadir/relation-job.ts";
 import { sidecarName, workingName } from "../datadir/relation-path.ts";
 import { fileContext } from "../format/container.ts";
 import type { FileIdentity } from "../format/identity.ts";
 import type { DueStep } from "../storage/journal.ts";
-import type { ContentItem, ReadableItem, RelationItem } from "../workers/tasks.ts";
+import type {
+  ContentItem,
+  ReadableItem,
+  RelationItem,
+  WalItem,
+  WalTarget,
+} from "../workers/tasks.ts";
 
 /** Where a run reads and where it writes: the same directory, under working names, or another one. */
 export interface Places {
@@ -63,6 +71,18 @@ export function openRelationItem(
     sizeBytes,
   };
   return { kind: "relation", files };
+}
+
+/** A segment of pg_wal that is sealed in readable mode; undefined where the path is not that of one. */
+export function walItem(places: Places, datadir: Datadir, path: BytePath): WalItem | undefined {
+  const files = walFilesOf(datadir, places.source, path);
+  if (files === undefined) return undefined;
+  return { kind: "wal", files, sizeBytes: files.identity.relationSegment };
+}
+
+/** Where the new files of a segment are written. */
+export function walTarget(places: Places, path: BytePath): WalTarget {
+  return { segment: newPath(places, path), sidecar: newPath(places, sidecarName(path)) };
 }
 
 /** A whole file under `path`, sealed as the container of `original`, which is the same path but for kept originals. */

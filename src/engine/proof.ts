@@ -30,8 +30,9 @@ import {
 import { addEntryLoad } from "./directory-load.ts";
 import { ABSENT_CONTEXT, contexts as autoConfContexts } from "./guard.ts";
 import { secretsIn } from "./inventory.ts";
+import { STRUCTURE_OF_WAL } from "./manifest-facts.ts";
 import { writeManifestFile } from "./manifest-file.ts";
-import { contentItem, openRelationItem, type Places, readableItem } from "./plan-items.ts";
+import { contentItem, openRelationItem, type Places, readableItem, walItem } from "./plan-items.ts";
 import { type PlaintextGroup, PlaintextGroups } from "./plaintext-groups.ts";
 import type { BackupRewriting, ManifestProof } from "./write-manifests.ts";
 
@@ -183,9 +184,14 @@ export class Proof implements ManifestProof<ProofReport> {
         const identity = identityOf(this.datadir, classification.file);
         return fact("P", openRelationItem(this.places, path, identity, sizeBytes));
       }
-      case "wal":
+      case "wal": {
+        if (this.hasSidecar(path)) {
+          this.plaintext.add(STRUCTURE_OF_WAL, false, path, sizeBytes);
+          return fact("W", walItem(this.places, this.datadir, path));
+        }
         if (this.options.header.wal !== "skip" || this.isSealed(path)) return content();
         return readable("O", "WAL, left as it is by --wal=skip");
+      }
       case "sealed":
         return content();
       case "readable":
@@ -240,10 +246,14 @@ export class Proof implements ManifestProof<ProofReport> {
 
   /** Ciphertext that the manifest calls plain would be lost. */
   private assertPlain(path: BytePath): void {
-    if (this.fs.stat(joinPath(this.datadir.root, sidecarName(path))) === undefined) return;
+    if (!this.hasSidecar(path)) return;
     throw new IntegrityError(`"${displayPath(path)}" is out of scope, but has a sidecar`, {
       file: displayPath(path),
     });
+  }
+
+  private hasSidecar(path: BytePath): boolean {
+    return this.fs.stat(joinPath(this.datadir.root, sidecarName(path))) !== undefined;
   }
 
   private isSealed(path: BytePath): boolean {
@@ -264,7 +274,7 @@ export class Proof implements ManifestProof<ProofReport> {
         ? new KeyError(message, details)
         : new IntegrityError(message, details);
     }
-    if ((fact.class === "P" || fact.class === "S") && sizeBytes > 0) {
+    if (["P", "W", "S"].includes(fact.class) && sizeBytes > 0) {
       this.sealedFiles++;
       this.sealedBytes += sizeBytes;
       this.newestPages += result?.newestPages ?? 0;

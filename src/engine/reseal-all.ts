@@ -6,6 +6,7 @@ import { randomBytes } from "../crypto/primitives.ts";
 import type { Datadir } from "../datadir/datadir.ts";
 import { digestSidecar } from "../datadir/open-relation.ts";
 import { sidecarName } from "../datadir/relation-path.ts";
+import type { WalFacts } from "../datadir/wal-segment.ts";
 import { inspectSealedFile } from "../datadir/sealed-file.ts";
 import type { ManifestEntry } from "../format/manifest-entry.ts";
 import { FILE_SALT_BYTES } from "../format/sidecar-page.ts";
@@ -13,12 +14,13 @@ import { withFile } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import type { DueStep } from "../storage/journal.ts";
 import type { TaskRunner } from "../workers/runner.ts";
-import type { ContentItem, Item, RelationItem } from "../workers/tasks.ts";
+import type { ContentItem, Item, RelationItem, WalItem } from "../workers/tasks.ts";
 import { type Planned, runBatches } from "./batches.ts";
 import type { EngineContext } from "./context.ts";
 import { newPath, stepsFor } from "./plan-items.ts";
 import type { RotationFile } from "./rotation-files.ts";
 import { createSealedFiles } from "./seal-all.ts";
+import { WalToSeal } from "./seal-wal.ts";
 
 /**
  * @param isResumed - some of the files may be done already.
@@ -27,15 +29,17 @@ import { createSealedFiles } from "./seal-all.ts";
 export async function resealAll(
   engine: EngineContext,
   runner: TaskRunner,
+  facts: WalFacts,
   datadir: Datadir,
   files: Iterable<RotationFile>,
   isResumed: boolean,
   commit: (steps: readonly DueStep[]) => void,
 ): Promise<void> {
   const { fs, signal } = engine;
+  const wal = new WalToSeal(datadir, { source: datadir.root, output: undefined });
   await runBatches<readonly DueStep[]>(
     runner,
-    planned(fs, datadir, files, isResumed),
+    planned(fs, datadir, files, isResumed, wal),
     {
       blockSizeBytes: datadir.control.blockSizeBytes,
       splitLarge: true,
@@ -45,6 +49,7 @@ export async function resealAll(
     },
     (done) => commit(done.flatMap(({ extra }) => extra)),
   );
+  await wal.run(engine, runner, facts, commit);
 }
 
 function* planned(
@@ -52,6 +57,7 @@ function* planned(
   datadir: Datadir,
   files: Iterable<RotationFile>,
   isResumed: boolean,
+  wal: WalToSeal,
 ): Generator<Planned<readonly DueStep[]>> {
   const places = { source: datadir.root, output: undefined };
   for (const file of files) {
@@ -59,8 +65,12 @@ function* planned(
     if (file.do === "drop" && file.hasSidecar) {
       yield { item: undefined, extra: [{ action: "remove", path: sidecarName(path) }] };
     }
-    if (file.do !== "reseal") continue;
-    if (isResumed && !isAsBefore(fs, file.entry, file.item)) continue;
+    const isTodo = file.do === "reseal" && (!isResumed || isAsBefore(fs, file.entry, file.item));
+    if (file.entry.class === "W") {
+      if (isTodo) wal.addAnew(path);
+      else wal.addStored(path);
+    }
+    if (!isTodo || file.item.kind === "wal") continue;
     const item: Item =
       file.item.kind === "relation"
         ? { ...file.item, target: relationTarget(datadir, file.entry) }
@@ -86,9 +96,9 @@ function relationTarget(
 function isAsBefore(
   fs: FileSystem,
   { digest }: ManifestEntry,
-  item: RelationItem | ContentItem,
+  item: RelationItem | WalItem | ContentItem,
 ): boolean {
-  if (item.kind === "relation") {
+  if (item.kind !== "content") {
     const buffer = Buffer.alloc(READ_BYTES);
     const { root } = withFile(fs, item.files.sidecar, (sidecar) => digestSidecar(sidecar, buffer));
     return root.toString("hex") === digest;

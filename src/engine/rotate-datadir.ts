@@ -232,7 +232,7 @@ async function carryOn(
     };
     const files = rotationFiles(fs, datadir, manifest, selection);
     try {
-      await resealAll(engine, runner, datadir, files, isResumed, commit);
+      await resealAll(engine, runner, context, datadir, files, isResumed, commit);
     } catch (error) {
       if (!isOfOneFile(error)) throw error;
       removeWorkingFiles(fs, datadir);
@@ -379,7 +379,7 @@ async function assertSelectedIntact(
 ): Promise<void> {
   const context = runContextOf(datadir, keyContext, manifest.header.epoch);
   const runner = engine.startRunner(context, () => {});
-  const isSelected = selector(selection, datadir);
+  const isSelected = selector(selection, datadir, manifest);
   const only = (entry: ManifestEntry): boolean =>
     isSelected(entry) || entry.path === BACKUP_MANIFEST;
   try {

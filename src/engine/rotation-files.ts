@@ -11,7 +11,7 @@ import type { ManifestEntry } from "../format/manifest-entry.ts";
 import { joinByPath } from "../format/manifest-order.ts";
 import type { Manifest } from "../format/manifest.ts";
 import type { FileSystem } from "../storage/file-system.ts";
-import type { ContentItem, RelationItem } from "../workers/tasks.ts";
+import type { ContentItem, RelationItem, WalItem } from "../workers/tasks.ts";
 import { expectationOf } from "./expected-entry.ts";
 import { type RotationSelection, selector } from "./rotation-selection.ts";
 
@@ -22,7 +22,7 @@ export type RotationFile =
   | {
       readonly entry: ManifestEntry;
       readonly do: "reseal";
-      readonly item: RelationItem | ContentItem;
+      readonly item: RelationItem | WalItem | ContentItem;
     }
   /** Expendable and gone; its sidecar may still be there. */
   | { readonly entry: ManifestEntry; readonly do: "drop"; readonly hasSidecar: boolean };
@@ -37,7 +37,7 @@ export function* rotationFiles(
   manifest: Manifest,
   selection: RotationSelection,
 ): Generator<RotationFile> {
-  const isSelected = selector(selection, datadir);
+  const isSelected = selector(selection, datadir, manifest);
   for (const { entry, found } of joinByPath(manifest.entries(), namedFiles(fs, datadir))) {
     if (entry === undefined) continue;
     if (!isSelected(entry)) yield { entry, do: "keep" };

@@ -135,7 +135,7 @@ export class RotationProof implements ManifestProof<RotationProofReport> {
       result.problems?.[0]?.message ??
       (result.digest === entry.digest ? "it was not sealed anew" : undefined) ??
       (others.length > 0 ? `it still names key ${others.join(", ")}` : undefined) ??
-      (entry.class === "P" && result.newestPages !== result.pages
+      ((entry.class === "P" || entry.class === "W") && result.newestPages !== result.pages
         ? "it holds pages that this run did not write"
         : undefined);
     if (why === undefined) return;

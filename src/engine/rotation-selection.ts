@@ -60,17 +60,33 @@ export function sameSelection(a: RotationSelection, b: RotationSelection): boole
 /** Whether a file is to be sealed anew, by its line in the manifest of before. */
 export type IsSelected = (entry: ManifestEntry) => boolean;
 
-export function selector(selection: RotationSelection, datadir: Datadir): IsSelected {
+export function selector(
+  selection: RotationSelection,
+  datadir: Datadir,
+  manifest: Manifest,
+): IsSelected {
   switch (selection.kind) {
     case "all":
       return ({ keys }) => keys.length > 0;
-    case "key":
-      return ({ keys }) => keys.some(({ keyId }) => keyId === selection.keyId);
+    case "key": {
+      const isUnderKey: IsSelected = ({ keys }) =>
+        keys.some(({ keyId }) => keyId === selection.keyId);
+      const hasWal = hasSome(manifest, (entry) => entry.class === "W" && isUnderKey(entry));
+      // All segments or none: the last CRC of each counts what is stored in the next one.
+      return (entry) => (entry.class === "W" ? hasWal : isUnderKey(entry));
+    }
     case "relations": {
       const isNamed = isNamedIn(selection.scope, datadir);
       return (entry) => entry.keys.length > 0 && isNamed(entry);
     }
   }
+}
+
+function hasSome(manifest: Manifest, is: IsSelected): boolean {
+  let found = false;
+  // To the end: only there it shows that these are the lines which were checked.
+  for (const entry of manifest.entries()) found ||= is(entry);
+  return found;
 }
 
 /** Whether a line is of a relation in the scope, sealed or not. */

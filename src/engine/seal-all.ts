@@ -5,6 +5,7 @@ import type { BytePath } from "../bytes/byte-path.ts";
 import { randomBytes } from "../crypto/primitives.ts";
 import type { Datadir } from "../datadir/datadir.ts";
 import { FILE_SALT_BYTES } from "../format/sidecar-page.ts";
+import type { WalFacts } from "../datadir/wal-segment.ts";
 import { identityOf } from "../datadir/relation-identity.ts";
 import { sidecarName } from "../datadir/relation-path.ts";
 import type { FileSystem } from "../storage/file-system.ts";
@@ -22,6 +23,7 @@ import {
   sealRelationItem,
   stepsFor,
 } from "./plan-items.ts";
+import { WalToSeal } from "./seal-wal.ts";
 
 /**
  * @param commit - lets a batch's new files take their places; called in order, never twice at once.
@@ -29,15 +31,17 @@ import {
 export async function sealAll(
   engine: EngineContext,
   runner: TaskRunner,
+  facts: WalFacts,
   datadir: Datadir,
   places: Places,
   inventory: Iterable<InventoryEntry>,
   commit: (steps: readonly DueStep[]) => void,
 ): Promise<void> {
   const { blockSizeBytes } = datadir.control;
+  const wal = new WalToSeal(datadir, places);
   await runBatches<readonly DueStep[]>(
     runner,
-    planned(datadir, places, inventory),
+    planned(datadir, places, inventory, wal),
     {
       blockSizeBytes,
       splitLarge: true,
@@ -47,16 +51,20 @@ export async function sealAll(
     },
     (done) => commit(done.flatMap(({ extra }) => extra)),
   );
+  await wal.run(engine, runner, facts, commit);
 }
 
 function* planned(
   datadir: Datadir,
   places: Places,
   inventory: Iterable<InventoryEntry>,
+  wal: WalToSeal,
 ): Generator<Planned<readonly DueStep[]>> {
   for (const { entry, action, sizeBytes } of inventory) {
     const { path } = entry;
-    if (action.do === "seal-relation") {
+    if (action.do === "seal-wal") wal.add(path);
+    else if (entry.classification.class === "wal" && action.do === "nothing") wal.addStored(path);
+    else if (action.do === "seal-relation") {
       const identity = identityOf(datadir, action.file);
       // The sidecar first: ciphertext without one must never exist.
       const steps = stepsFor(places, sidecarName(path), path);

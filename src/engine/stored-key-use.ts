@@ -2,12 +2,13 @@
  * Which keys a directory's own files name, for a directory whose manifest does not tell: the slots of all sidecars
  * and the headers of all sealed files. Nothing of it is proved; it reads 1.6 % of the relations.
  */
-import { joinPath } from "../bytes/byte-path.ts";
+import { directoryOf, joinPath } from "../bytes/byte-path.ts";
 import type { Datadir } from "../datadir/datadir.ts";
 import { containerHeaderOf } from "../datadir/sealed-file.ts";
 import { walkDatadir } from "../datadir/walk.ts";
 import { parseSidecarPage, slotOffset, slotsPerPage } from "../format/sidecar-page.ts";
 import { readSlotFields, SLOT_KIND, type SlotFields } from "../format/slot.ts";
+import { WAL_SIDECAR_PAGE_BYTES } from "../format/wal/wal-slot.ts";
 import { addLoad, type KeyLoad, type KeyLoads } from "../keyring/key-load.ts";
 import { readUpTo, withFile } from "../storage/file-io.ts";
 import type { FileSystem, OpenFile } from "../storage/file-system.ts";
@@ -25,12 +26,15 @@ export function storedKeyUse(fs: FileSystem, datadir: Datadir): StoredKeyUse {
   const load = new Map<number, KeyLoad>();
   let sealedFiles = 0;
   const page = Buffer.alloc(datadir.control.blockSizeBytes);
+  const walPage = Buffer.alloc(WAL_SIDECAR_PAGE_BYTES);
   for (const { path, kind, classification } of walkDatadir(fs, datadir.root, datadir)) {
     const full = joinPath(datadir.root, path);
     if (classification.class === "sidecar") {
       const keyringId = withFile(fs, full, (file) =>
-        readUsedSlots(file, page, ({ keyId, lengthBytes }) =>
-          addLoad(load, keyId, { pages: 1, bytes: lengthBytes }),
+        readUsedSlots(
+          file,
+          directoryOf(path) === "pg_wal" ? walPage : page,
+          ({ keyId, lengthBytes }) => addLoad(load, keyId, { pages: 1, bytes: lengthBytes }),
         ),
       );
       if (keyringId === undefined) continue;
@@ -49,7 +53,7 @@ export function storedKeyUse(fs: FileSystem, datadir: Datadir): StoredKeyUse {
 
 /**
  * Reads the used slots of a sidecar, up to what is no sidecar page.
- * @param page - of the cluster's block size, to read into.
+ * @param page - as large as the sidecar's pages, to read into.
  * @returns the keyring of its first page; undefined where there is none.
  */
 export function readUsedSlots(
@@ -65,7 +69,7 @@ export function readUsedSlots(
     keyringId ??= head.keyringId;
     for (let slot = 0; slot < slotsPerPage(page.length); slot++) {
       const fields = readSlotFields(page, slotOffset(slot));
-      if (fields.kind !== SLOT_KIND.unused) take(fields);
+      if (fields.kind !== SLOT_KIND.unused && fields.kind !== SLOT_KIND.walCarry) take(fields);
     }
   }
 }

@@ -6,6 +6,7 @@ import type { Datadir } from "../datadir/datadir.ts";
 import { sidecarSizeBytes } from "../datadir/relation-job.ts";
 import { StorageError } from "../errors.ts";
 import type { FileSystem } from "../storage/file-system.ts";
+import { WAL_PAGE_BYTES } from "../wal/page-header.ts";
 import { type InventoryOptions, type InventoryPass, takeInventory } from "./inventory.ts";
 
 export interface Survey {
@@ -43,7 +44,7 @@ export function survey(
       found.outOfScope.files++;
       found.outOfScope.bytes += sizeBytes;
     }
-    if (action.do !== "seal-relation" && action.do !== "seal-content") continue;
+    if (!["seal-relation", "seal-wal", "seal-content"].includes(action.do)) continue;
     found.bytes += sizeBytes;
     found.largestFileBytes = Math.max(found.largestFileBytes, sizeBytes);
     if (action.do === "seal-relation") {
@@ -51,6 +52,8 @@ export function survey(
       found.sidecarBytes += sidecarSizeBytes(sizeBytes, blockSizeBytes);
     } else {
       found.contents++;
+      if (action.do === "seal-wal")
+        found.sidecarBytes += sidecarSizeBytes(sizeBytes, WAL_PAGE_BYTES);
     }
   }
   return found;

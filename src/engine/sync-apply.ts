@@ -6,10 +6,11 @@
  */
 import assert from "node:assert/strict";
 import { type BytePath, directoryOf, joinPath } from "../bytes/byte-path.ts";
-import { BACKUP_MANIFEST, OWN_FILES } from "../datadir/classify.ts";
+import { BACKUP_MANIFEST, classify, OWN_FILES } from "../datadir/classify.ts";
 import type { Datadir } from "../datadir/datadir.ts";
 import { identityOf } from "../datadir/relation-identity.ts";
 import { parseRelationPath, sidecarName, workingName } from "../datadir/relation-path.ts";
+import type { WalFacts } from "../datadir/wal-segment.ts";
 import { StateError } from "../errors.ts";
 import { fileContext } from "../format/container.ts";
 import type { DataKeys } from "../keyring/data-keys.ts";
@@ -23,6 +24,7 @@ import type { DirectoryRun } from "./directory-run.ts";
 import { AUTO_CONF, readAutoConf, SEALED_AUTO_CONF, stageGuard } from "./guard.ts";
 import { emptyRelation } from "./plan-items.ts";
 import { prepareLarge } from "./seal-all.ts";
+import { WalToSeal } from "./seal-wal.ts";
 import type { SyncChanges, WholeFile } from "./sync-changes.ts";
 import { partsOf } from "./sync-patches.ts";
 
@@ -68,7 +70,7 @@ export class SyncWriter {
   }
 
   /** @throws {StateError} {StorageError} ...: the run is then unfinished. */
-  async write(changes: SyncChanges, keys: DataKeys): Promise<void> {
+  async write(changes: SyncChanges, facts: WalFacts, keys: DataKeys): Promise<void> {
     this.remove(changes.removed);
     // What was removed must not be due any more when its folder goes; and from here on no entry tells of all that is done.
     this.run.mark();
@@ -76,6 +78,7 @@ export class SyncWriter {
     this.makeFolders(changes.newFolders);
     this.makeLinks(changes.newLinks);
     await this.writeWhole(changes.whole.map(({ path, how }) => this.planWhole(path, how)));
+    await this.writeSegments(changes, facts);
     await this.patch(changes);
     this.writeAutoConf(changes, keys);
     await this.writeBackupManifest(changes);
@@ -87,7 +90,7 @@ export class SyncWriter {
     const steps = paths.flatMap((path): DueStep[] => {
       const sidecar = sidecarName(path);
       const removal: DueStep = { action: "remove", path };
-      return this.isRelation(path) ? [removal, { action: "remove", path: sidecar }] : [removal];
+      return this.mayHaveSidecar(path) ? [removal, { action: "remove", path: sidecar }] : [removal];
     });
     for (let i = 0; i < steps.length; i += STEPS_AT_ONCE) {
       this.engine.signal?.throwIfAborted();
@@ -170,7 +173,9 @@ export class SyncWriter {
         context: fileContext(path),
         sizeBytes,
       };
-      return { item, extra: { steps: [rename(path)], container: path } };
+      const steps = [rename(path)];
+      if (this.mayHaveSidecar(path)) steps.push({ action: "remove", path: sidecarName(path) });
+      return { item, extra: { steps, container: path } };
     }
     const asItIs: ReadableItem = { kind: "readable", path, from: plain, to: sealed, sizeBytes };
     if (how === "readable") return { item: asItIs, extra: { steps: [rename(path)] } };
@@ -191,6 +196,22 @@ export class SyncWriter {
     };
     // The sidecar first: ciphertext without one must never exist.
     return { item: { kind: "relation", files }, extra: { steps: [rename(sidecar), rename(path)] } };
+  }
+
+  private async writeSegments(
+    { segments, changedSegments }: SyncChanges,
+    facts: WalFacts,
+  ): Promise<void> {
+    const { source, copy } = this.places;
+    const wal = new WalToSeal(copy, { source: copy.root, output: undefined }, source.root);
+    for (const path of segments) {
+      if (changedSegments.has(path)) wal.add(path);
+      else wal.addUnchanged(path);
+    }
+    await wal.run(this.engine, this.runner, facts, (steps) => {
+      this.run.commit(steps);
+      this.count({ steps });
+    });
   }
 
   private async patch({ patched }: SyncChanges): Promise<void> {
@@ -272,8 +293,10 @@ export class SyncWriter {
     await this.writeWhole([{ item: renamed, extra: { steps: [step], container: sealed } }]);
   }
 
-  private isRelation(path: BytePath): boolean {
-    return parseRelationPath(path, this.places.copy) !== undefined;
+  private mayHaveSidecar(path: BytePath): boolean {
+    const { copy } = this.places;
+    const { class: kind } = classify(path, "file", copy);
+    return kind === "relation" || kind === "wal";
   }
 
   private count({ steps, container }: WholeSteps): void {

@@ -11,6 +11,8 @@ export type WholeFile =
   | "relation"
   /** A relation file without pages, which has no sidecar. */
   | "empty-relation"
+  /** A segment in readable mode. */
+  | "wal"
   | "content"
   | "readable";
 
@@ -34,6 +36,10 @@ export class SyncChanges {
   readonly newLinks: BytePath[] = [];
   readonly whole: { readonly path: BytePath; readonly how: WholeFile }[] = [];
   readonly patched: PatchedFile[] = [];
+  /** Segments of the source that are, or are to be, in readable mode, by rising path. */
+  readonly segments: BytePath[] = [];
+  /** Those of them that are to be sealed. */
+  readonly changedSegments: Set<BytePath> = new Set();
   autoConf: boolean = false;
   /** Replaced last, when all else is as the source has it. */
   control: boolean = false;
@@ -58,6 +64,7 @@ export class SyncChanges {
     return (
       !this.autoConf &&
       !this.control &&
+      this.changedSegments.size === 0 &&
       this.backupManifest === "same" &&
       [
         this.removed,

@@ -15,8 +15,10 @@ import type { ManifestClass, ManifestEntry } from "../format/manifest-entry.ts";
 import { joinByPath } from "../format/manifest-order.ts";
 import type { Manifest } from "../format/manifest.ts";
 import { type ScopeFilter, scopeFilter, type ScopePart } from "../format/scope.ts";
+import { continuationBytes } from "../format/wal/wal-page.ts";
 import { slotsPerPage } from "../format/sidecar-page.ts";
 import { SLOT_BYTES } from "../format/slot.ts";
+import { withFile } from "../storage/file-io.ts";
 import type { TaskRunner } from "../workers/runner.ts";
 import type { Item, ItemResult, Original } from "../workers/tasks.ts";
 import { hasSealedBackupManifest } from "./backup-manifest.ts";
@@ -24,8 +26,11 @@ import { type Planned, runBatches } from "./batches.ts";
 import type { EngineContext } from "./context.ts";
 import { digestProblem, expectationOf } from "./expected-entry.ts";
 import type { InventoryEntry } from "./inventory.ts";
+import { readFirstPage } from "./wal-readable/segment-lead.ts";
+import { neighbourOf } from "./wal-readable/wal-folder.ts";
 import { carried, FirstProblem } from "./structure-check.ts";
 import { plainInventory } from "./sync-checks.ts";
+import { segmentsOf } from "./seal-wal.ts";
 import { SyncChanges, type WholeFile } from "./sync-changes.ts";
 
 export interface SyncPair {
@@ -105,6 +110,7 @@ class TreeComparison {
     );
     this.problems.throwIfAny();
     this.assertScopeIsThere();
+    this.addCrossing();
     return this.changes;
   }
 
@@ -142,7 +148,7 @@ class TreeComparison {
     const { engine, pair } = this;
     const options = {
       scope: pair.manifest.header.scope,
-      wal: pair.manifest.header.wal === "skip" ? "skip" : "sealed",
+      wal: pair.manifest.header.wal,
       sealConfig: pair.sealConfig,
       keyringId: pair.manifest.header.keyringId,
     } as const;
@@ -185,15 +191,23 @@ class TreeComparison {
     const sizeBytes = fs.stat(absolute)?.sizeBytes ?? 0;
     const manifestClass: ManifestClass = this.hasSidecar(found)
       ? "P"
-      : this.isContainer(found)
-        ? "S"
-        : "R";
+      : this.isSegment(found)
+        ? "W"
+        : this.isContainer(found)
+          ? "S"
+          : "R";
     return { class: manifestClass, sizeBytes, digest: undefined };
   }
 
   /** Whether it is, or is to be, sealed page by page: a relation in scope, but for empty files. */
   private hasSidecar({ classification }: WalkEntry): boolean {
     return classification.class === "relation" && this.isInScope(classification.file);
+  }
+
+  /** Whether it is a segment of WAL that is sealed in readable mode. */
+  private isSegment({ path, classification }: WalkEntry): boolean {
+    if (classification.class !== "wal") return false;
+    return this.engine.fs.stat(joinPath(this.pair.copy.root, sidecarName(path))) !== undefined;
   }
 
   private isContainer({ path, classification }: WalkEntry): boolean {
@@ -220,6 +234,7 @@ class TreeComparison {
   private howToReplace(found: WalkEntry, { entry, action }: InventoryEntry): "as-it-is" | "anew" {
     if (found.kind !== "file") return "anew";
     if (entry.classification.class === "relation") return "as-it-is"; // whose scope never changes
+    if (action.do === "seal-wal") return this.isSegment(found) ? "as-it-is" : "anew";
     return action.do !== "seal-content" || this.isContainer(found) ? "as-it-is" : "anew";
   }
 
@@ -279,6 +294,7 @@ class TreeComparison {
     result: ItemResult | undefined,
   ): void {
     const { changes } = this;
+    if (wanted.action.do === "seal-wal") changes.segments.push(path);
     if (found === undefined || this.howToReplace(found, wanted) === "anew") {
       if (isFolder(found)) changes.removedFolders.push(path);
       else if (found?.kind === "link") changes.removed.push(path);
@@ -341,6 +357,7 @@ class TreeComparison {
     const { figures, whole } = this.changes;
     const how = this.howToWrite(wanted, found);
     if (path === CONTROL_PATH) this.changes.control = true;
+    else if (how === "wal") this.changes.changedSegments.add(path);
     else whole.push({ path, how });
     if (found === undefined && how === "relation") {
       figures.changedPages += slotCountOf(wanted.sizeBytes, this.pair.copy.control.blockSizeBytes);
@@ -354,10 +371,27 @@ class TreeComparison {
 
   private howToWrite({ entry, action, sizeBytes }: InventoryEntry, found?: WalkEntry): WholeFile {
     if (action.do === "seal-relation") return "relation";
-    const isContent = found?.kind === "file" && this.isContainer(found);
+    if (action.do === "seal-wal") return "wal";
+    const isContent = found?.kind === "file" && (this.isContainer(found) || this.isSegment(found));
     if (action.do === "seal-content" || isContent) return "content";
     const isEmpty = entry.classification.class === "relation" && sizeBytes === 0;
     return isEmpty ? "empty-relation" : "readable";
+  }
+
+  /** The last CRC of a segment counts what is stored in the next one, where a record goes on there. */
+  private addCrossing(): void {
+    const { changes, engine, pair } = this;
+    const segments = segmentsOf(pair.source, changes.segments);
+    for (const segment of segments.toReversed()) {
+      const next = neighbourOf(segments, segment, 1);
+      if (next === undefined || changes.changedSegments.has(segment.path)) continue;
+      if (!changes.changedSegments.has(next.path)) continue;
+      const page = withFile(engine.fs, joinPath(pair.source.root, next.path), readFirstPage);
+      if (continuationBytes(page, 0) === 0) continue;
+      changes.changedSegments.add(segment.path);
+      changes.figures.wholeFiles++;
+      changes.figures.bytesToWrite += pair.source.control.walSegmentSizeBytes;
+    }
   }
 
   private takeBackupManifest(found: WalkEntry | undefined, result: ItemResult | undefined): void {

@@ -316,7 +316,7 @@ class Session {
       const { copy } = pair;
       engine.progress.begin("writing", changes.figures.bytesToWrite);
       const writer = new SyncWriter(engine, this.runner, run, { source, copy, tablespaces });
-      await writer.write(changes, keys);
+      await writer.write(changes, runContextOf(copy, keyContext, run.header.epoch), keys);
       await copyAttributes(fs, source, copy);
       const after = openBoth(fs, options);
       assertStillSame(source, after.source);

@@ -6,7 +6,7 @@
 import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { AUTO_CONF, OWN_FILES } from "../datadir/classify.ts";
 import { type Datadir, openDatadir } from "../datadir/datadir.ts";
-import { parseRelationPath } from "../datadir/relation-path.ts";
+import { parseRelationPath, sidecarName } from "../datadir/relation-path.ts";
 import { walkDatadir, type WalkEntry } from "../datadir/walk.ts";
 import { StateError, TdeError } from "../errors.ts";
 import type { ManifestClass, ManifestEntry } from "../format/manifest-entry.ts";
@@ -356,9 +356,10 @@ class Verification {
       }
       return undefined;
     }
+    const hasSidecar = this.fs.stat(joinPath(this.datadir.root, sidecarName(path))) !== undefined;
     const sealed: Partial<Record<typeof classification.class, ManifestClass>> = {
       relation: "P",
-      wal: "S",
+      wal: hasSidecar ? "W" : "S",
       sealed: "S",
       own: "S",
     };

@@ -1,50 +1,53 @@
 /**
- * Carries out a task over WAL segments in readable mode. New files are synced and closed under working names, as those
- * of every task.
+ * Carries out a task over one WAL segment in readable mode. New files are synced and closed with those of the whole
+ * task.
  */
 import assert from "node:assert/strict";
 import { displayPath } from "../bytes/byte-path.ts";
+import { sha256 } from "../crypto/primitives.ts";
 import {
   openWalSegment,
   type OpenedWalSegment,
+  resealWalSegment,
+  type SealedWalSegment,
   sealWalSegment,
   type WalFacts,
 } from "../datadir/wal-segment.ts";
 import { IntegrityError, KeyError } from "../errors.ts";
 import type { Problem } from "../format/problem.ts";
-import { withFile, writeAll } from "../storage/file-io.ts";
+import { readWholeFile, withFile, writeAll } from "../storage/file-io.ts";
 import type { FileSystem, OpenFile } from "../storage/file-system.ts";
-import { NewFiles } from "./new-files.ts";
-import { ProblemCollector } from "./problem-collector.ts";
-import type { OnBytes } from "./runner.ts";
-import type { ItemResult, WalItem, WalTask } from "./tasks.ts";
+import type { NewFiles } from "./new-files.ts";
+import type { CheckDepth, ItemResult, Original, WalItem } from "./tasks.ts";
 
-export async function performWal(
+export function sealWal(
   fs: FileSystem,
   facts: WalFacts,
-  task: WalTask,
-  onBytes: OnBytes,
-): Promise<ItemResult[]> {
-  const results: ItemResult[] = [];
-  const newFiles = new NewFiles(fs);
-  try {
-    for (const item of task.items) {
-      if (task.kind === "sealWal") results.push(seal(fs, facts, item, newFiles));
-      else if (task.kind === "openWal") results.push(open(fs, facts, item, newFiles));
-      else results.push(check(fs, facts, item));
-      onBytes(item.files.identity.relationSegment);
-    }
-    await newFiles.sync();
-  } finally {
-    newFiles.close();
-  }
-  return results;
+  item: WalItem,
+  newFiles: NewFiles,
+): ItemResult {
+  const { files, surroundings } = item;
+  assert(surroundings !== undefined, "sealing needs what is around the segment");
+  return writeSealed(fs, item, sealWalSegment(fs, facts, files, surroundings), newFiles);
 }
 
-function seal(fs: FileSystem, facts: WalFacts, item: WalItem, newFiles: NewFiles): ItemResult {
-  const { files, target, surroundings } = item;
-  assert(target !== undefined && surroundings !== undefined, "sealing has a target");
-  const { segment, sidecar, openCrc } = sealWalSegment(fs, facts, files, surroundings);
+export function resealWal(
+  fs: FileSystem,
+  facts: WalFacts,
+  item: WalItem,
+  newFiles: NewFiles,
+): ItemResult {
+  const { files, before } = item;
+  return writeSealed(fs, item, resealWalSegment(fs, facts, files, before, stopAt), newFiles);
+}
+
+function writeSealed(
+  fs: FileSystem,
+  { files, target }: WalItem,
+  { segment, sidecar, openCrc }: SealedWalSegment,
+  newFiles: NewFiles,
+): ItemResult {
+  assert(target !== undefined, "sealing has a target");
   withFile(fs, files.segment, (source) => {
     writeNew(newFiles.open(target.segment, true, source, segment.length), segment);
     writeNew(newFiles.open(target.sidecar, true, source, sidecar.length), sidecar);
@@ -52,26 +55,53 @@ function seal(fs: FileSystem, facts: WalFacts, item: WalItem, newFiles: NewFiles
   return { path: files.path, openCrc };
 }
 
-function open(fs: FileSystem, facts: WalFacts, item: WalItem, newFiles: NewFiles): ItemResult {
-  const { files, target } = item;
+export function openWal(
+  fs: FileSystem,
+  facts: WalFacts,
+  { files, target }: WalItem,
+  newFiles: NewFiles,
+): ItemResult {
   assert(target !== undefined, "opening has a target");
-  const { segment } = openWalSegment(fs, facts, files, true, stopAt);
+  const { segment } = openWalSegment(fs, facts, files, "decrypt", stopAt);
   withFile(fs, files.segment, (source) => {
     writeNew(newFiles.open(target.segment, true, source, segment.length), segment);
   });
   return { path: files.path };
 }
 
-function check(fs: FileSystem, facts: WalFacts, { files }: WalItem): ItemResult {
-  return new ProblemCollector(files.path).collect((report) => {
-    const opened = openWalSegment(fs, facts, files, false, report);
-    return {
-      path: files.path,
-      sizeBytes: opened.segment.length,
-      keys: keysOf(opened),
-      digest: opened.sidecarDigest.toString("hex"),
-    };
-  });
+/** @param depth - undefined: the digest alone. */
+export function checkWal(
+  fs: FileSystem,
+  facts: WalFacts,
+  { files, against }: WalItem,
+  depth: CheckDepth | undefined,
+  report: (problem: Problem) => void,
+): ItemResult {
+  if (depth === undefined) {
+    // What cannot be opened must show before a run begins.
+    fs.open(files.segment).close();
+    const sidecar = readWholeFile(fs, files.sidecar, SIDECAR_LIMIT_BYTES);
+    return { path: files.path, digest: sha256(sidecar).toString("hex") };
+  }
+  const how = against !== undefined ? "decrypt" : depth === "tags" ? "tags" : "macs";
+  const opened = openWalSegment(fs, facts, files, how, report);
+  return {
+    path: files.path,
+    sizeBytes: opened.segment.length,
+    keys: keysOf(opened),
+    pages: sum(opened.blocksByKey.values()),
+    newestPages: opened.newestBlocks,
+    digest: opened.sidecarDigest.toString("hex"),
+    differs: against && differs(fs, opened.segment, against),
+  };
+}
+
+/** More than that of the largest segment. */
+const SIDECAR_LIMIT_BYTES = 2 ** 26;
+
+/** @param segment - the original, where it was decrypted without a problem. */
+function differs(fs: FileSystem, segment: Buffer, { path, sizeBytes }: Original): boolean {
+  return sizeBytes !== segment.length || !readWholeFile(fs, path, sizeBytes).equals(segment);
 }
 
 function keysOf({ blocksByKey, macKeyIds }: OpenedWalSegment): ReadonlyMap<number, number> {
@@ -80,15 +110,21 @@ function keysOf({ blocksByKey, macKeyIds }: OpenedWalSegment): ReadonlyMap<numbe
   return keys;
 }
 
+function sum(counts: Iterable<number>): number {
+  let total = 0;
+  for (const count of counts) total += count;
+  return total;
+}
+
 /** A caller that writes stops at the first problem. */
 function stopAt({ kind, path, block, message }: Problem): never {
   const where = block === undefined ? path : `${path} block ${block}`;
-  if (kind === "key") throw new KeyError(message);
+  if (kind === "key") throw new KeyError(message, { file: path });
   throw new IntegrityError(`${where}: ${message}`, {
+    file: path,
     hint: `Restore the segment together with its sidecar (_tde) from a backup: "${displayPath(path)}".`,
   });
 }
-
 /** A hole stays one: most of a segment that was never filled is zero. */
 function writeNew(file: OpenFile, bytes: Buffer): void {
   let start = 0;

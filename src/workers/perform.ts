@@ -34,20 +34,22 @@ import { type DataKeys } from "../keyring/data-keys.ts";
 import { readExactly, withFile, writeAll } from "../storage/file-io.ts";
 import type { FileSystem, OpenFile } from "../storage/file-system.ts";
 import { NewFiles } from "./new-files.ts";
-import { performWal } from "./perform-wal.ts";
+import { checkWal, openWal, resealWal, sealWal } from "./perform-wal.ts";
 import { ProblemCollector } from "./problem-collector.ts";
 import type { OnBytes } from "./runner.ts";
-import type {
-  CheckDepth,
-  ContentItem,
-  Item,
-  ItemResult,
-  ItemTask,
-  Original,
-  PatchItem,
-  ReadableItem,
-  RelationItem,
-  Task,
+import {
+  type CheckDepth,
+  type ContentItem,
+  type Item,
+  type ItemResult,
+  type ItemTask,
+  type Original,
+  pathOf,
+  type PatchItem,
+  type ReadableItem,
+  type RelationItem,
+  type Task,
+  type WalItem,
 } from "./tasks.ts";
 
 /** A digest alone. */
@@ -81,14 +83,15 @@ export class TaskPerformer {
    */
   async perform(task: Task): Promise<ItemResult[]> {
     if (task.kind === "patch") return task.items.map((item) => this.patch(item));
-    if (task.kind === "sealWal" || task.kind === "openWal" || task.kind === "checkWal") {
-      return await performWal(this.fs, this.context, task, this.onBytes);
-    }
     const results: ItemResult[] = [];
     const newFiles = new NewFiles(this.fs);
     try {
       for (const item of task.items) {
-        results.push(this.performItem(task, item, newFiles));
+        results.push(
+          item.kind === "wal"
+            ? this.performWal(task, item, newFiles)
+            : this.performItem(task, item, newFiles),
+        );
         if (newFiles.count >= SYNC_GROUP) await newFiles.sync();
       }
       await newFiles.sync();
@@ -98,7 +101,36 @@ export class TaskPerformer {
     return results;
   }
 
-  private performItem(task: ItemTask, item: Item, newFiles: NewFiles): ItemResult {
+  private performWal(task: ItemTask, item: WalItem, newFiles: NewFiles): ItemResult {
+    const { fs, context } = this;
+    const result = ((): ItemResult => {
+      switch (task.kind) {
+        case "seal":
+          return sealWal(fs, context, item, newFiles);
+        case "open":
+          return openWal(fs, context, item, newFiles);
+        case "reseal":
+          return resealWal(fs, context, item, newFiles);
+        case "checksum":
+          throw new assert.AssertionError({ message: "backup_manifest lists no WAL" });
+        case "check":
+        case "digest": {
+          const depth = task.kind === "check" ? walDepth(task) : undefined;
+          return new ProblemCollector(item.files.path).collect((report) =>
+            checkWal(fs, context, item, depth, report),
+          );
+        }
+      }
+    })();
+    this.onBytes(item.sizeBytes);
+    return result;
+  }
+
+  private performItem(
+    task: ItemTask,
+    item: Exclude<Item, WalItem>,
+    newFiles: NewFiles,
+  ): ItemResult {
     switch (task.kind) {
       case "seal":
         if (item.kind === "relation") return this.sealRelation(item, newFiles);
@@ -122,8 +154,7 @@ export class TaskPerformer {
       case "digest": {
         const { depth, wholeFiles = depth } = task.kind === "check" ? task : NO_DEPTH;
         const sinceEpoch = task.kind === "check" ? task.sinceEpoch : undefined;
-        const path = item.kind === "relation" ? item.files.path : item.path;
-        return new ProblemCollector(path).collect((report) => {
+        return new ProblemCollector(pathOf(item)).collect((report) => {
           if (item.kind === "relation") return this.checkRelation(item, depth, sinceEpoch, report);
           if (item.kind === "content") return this.checkContent(item, wholeFiles);
           return this.digestReadable(item);
@@ -456,6 +487,11 @@ export class TaskPerformer {
     const { systemIdentifier } = this.context;
     return { keys: this.keys(), systemIdentifier, context: item.context };
   }
+}
+
+/** Of a segment all tags are checked or none: what was sealed since is most of what there is. */
+function walDepth({ depth, sinceEpoch }: Extract<Task, { kind: "check" }>): CheckDepth {
+  return sinceEpoch === undefined ? depth : "tags";
 }
 
 /** For a task that writes: the first problem ends it. */

@@ -71,14 +71,34 @@ export interface ReadableItem {
 
 /** A WAL segment in readable mode. */
 export interface WalItem {
+  readonly kind: "wal";
   readonly files: WalSegmentFiles;
+  readonly sizeBytes: number;
   /** When sealing: what stands around the plain segment. */
   readonly surroundings?: WalSurroundings | undefined;
+  /** When sealing anew: the stored segment before it, where there is one. */
+  readonly before?: BytePath | undefined;
   /** The new files: both when sealing, the segment alone when opening. */
-  readonly target?: { readonly segment: BytePath; readonly sidecar: BytePath } | undefined;
+  readonly target?: WalTarget | undefined;
+  readonly against?: Original | undefined;
 }
 
-export type Item = RelationItem | ContentItem | ReadableItem;
+export interface WalTarget {
+  readonly segment: BytePath;
+  readonly sidecar: BytePath;
+}
+
+export type Item = RelationItem | WalItem | ContentItem | ReadableItem;
+
+/** Relative to the data directory. */
+export function pathOf(item: Item): BytePath {
+  return item.kind === "relation" || item.kind === "wal" ? item.files.path : item.path;
+}
+
+/** Of the file as it is stored, or as it is read. */
+export function sizeOf(item: Item): number {
+  return item.kind === "relation" ? item.files.sizeBytes : item.sizeBytes;
+}
 
 /**
  * How deep a check goes. form: what needs no key: slots, stored checksums, marks. macs: also the MACs of sidecar
@@ -107,20 +127,13 @@ export type Task =
     }
   /** What has to be written for some pages to be sealed anew; nothing is written. */
   | { readonly kind: "patch"; readonly items: readonly PatchItem[] }
-  /** Segments of WAL, in readable mode; a check reads their tags. */
-  | WalTask
   /** What the manifest keeps of each file, without reading its pages. */
   | { readonly kind: "digest"; readonly items: readonly Item[] }
   /** What backup_manifest keeps of each file: a checksum over its stored bytes. */
   | { readonly kind: "checksum"; readonly items: readonly Item[] };
 
 /** A task that goes from item to item. */
-export type ItemTask = Exclude<Task, WalTask | { kind: "patch" }>;
-
-export type WalTask =
-  | { readonly kind: "sealWal"; readonly items: readonly WalItem[] }
-  | { readonly kind: "openWal"; readonly items: readonly WalItem[] }
-  | { readonly kind: "checkWal"; readonly items: readonly WalItem[] };
+export type ItemTask = Exclude<Task, { kind: "patch" }>;
 
 /** What came of one item. Fields that its task does not find are absent. */
 export interface ItemResult {

@@ -41,11 +41,9 @@ test("a base backup is accepted by pg_verifybackup while it is encrypted, and st
 
     // In two steps: with a wider scope backup_manifest is rewritten once more, from its original.
     tde(cluster, "encrypt-datadir", "-D", "backup", "--database", "1", ...KEYS);
-    assertAccepts(tools, backup, "--no-parse-wal");
+    assertAccepts(tools, backup);
     tde(cluster, "encrypt-datadir", "-D", "backup", ...KEYS);
-    // Sealed WAL cannot be parsed.
-    assertAccepts(tools, backup, "--no-parse-wal");
-    assert.equal(verifyBackup(tools, backup).status, 1);
+    assertAccepts(tools, backup);
     tde(cluster, "verify", "-D", "backup", ...KEYS);
     assertRewrittenListsEverything(backup);
     const again = tde(cluster, "encrypt-datadir", "-D", "backup", ...KEYS);
@@ -82,7 +80,7 @@ test("a base backup whose keys are rotated stays one for pg_verifybackup, and co
       ["--from-key", "1"],
     ]) {
       tde(cluster, "rotate", "-D", "backup", ...what, ...KEYS);
-      assertAccepts(tools, backup, "--no-parse-wal");
+      assertAccepts(tools, backup);
       tde(cluster, "verify", "-D", "backup", ...KEYS);
     }
     assert.deepEqual(keysOf(keyIdsOnDisk(backup)), [2]);
@@ -90,7 +88,7 @@ test("a base backup whose keys are rotated stays one for pg_verifybackup, and co
     // Of what was not sealed anew the list goes on saying what it said: a changed byte shows.
     const restore = flipByte(join(backup, "global/1260"));
     tde(cluster, "rotate", "-D", "backup", "--relation", "global/1262", ...KEYS);
-    assert.match(verifyBackup(tools, backup, "--no-parse-wal").stderr, /global\/1260/);
+    assert.match(verifyBackup(tools, backup).stderr, /global\/1260/);
     restore();
     tde(cluster, "decrypt-datadir", "-D", "backup", ...KEYS);
     const except = (path: string): boolean => path === "./global/1260";
@@ -145,7 +143,7 @@ test("the base backup of a standby, whose manifest has no checksums, is listed b
     tde(cluster, "encrypt-datadir", "-D", "backup", ...KEYS);
     assert.ok(treeOf(backup).has("./standby.signal"));
     assert.doesNotMatch(settings(), /primary_conninfo/);
-    assertAccepts(tools, backup, "--no-parse-wal");
+    assertAccepts(tools, backup);
     assert.doesNotMatch(readFileSync(join(backup, "backup_manifest"), "latin1"), /"Checksum"/);
     tde(cluster, "decrypt-datadir", "-D", "backup", ...KEYS);
     assertSameTree(treeOf(backup), original);
@@ -174,7 +172,7 @@ test("pg_verifybackup and verify find one changed byte in every kind of file of 
     ];
     for (const path of paths) {
       const restore = flipByte(join(backup, path));
-      assert.equal(verifyBackup(tools, backup, "--no-parse-wal").status, 1, path);
+      assert.equal(verifyBackup(tools, backup).status, 1, path);
       const { status, stdout, stderr } = runTde(["verify", "-D", "backup", ...KEYS], {
         cwd: cluster.folder,
       });
@@ -182,7 +180,7 @@ test("pg_verifybackup and verify find one changed byte in every kind of file of 
       assert.match(stdout + stderr, new RegExp(path.replace(/_tde$/, "").replaceAll(".", "\\.")));
       restore();
     }
-    assertAccepts(tools, backup, "--no-parse-wal");
+    assertAccepts(tools, backup);
     tde(cluster, "verify", "-D", "backup", ...KEYS);
   } finally {
     cluster.remove();
@@ -200,10 +198,10 @@ test("what pg_verifybackup said of missing, unlisted and readable files it still
     rmSync(join(backup, lost));
     writeFileSync(join(backup, "added.txt"), "not of the backup");
     writeFileSync(join(backup, "pg_hba.conf"), "local all all trust\n");
-    const said = verifyBackup(tools, backup, "--no-parse-wal");
+    const said = verifyBackup(tools, backup);
     assert.equal(said.status, 1);
     tde(cluster, "encrypt-datadir", "-D", "backup", ...KEYS);
-    const says = verifyBackup(tools, backup, "--no-parse-wal");
+    const says = verifyBackup(tools, backup);
     assert.deepEqual(linesOf(says.stderr), linesOf(said.stderr));
     assert.equal(linesOf(says.stderr).length, 3);
   } finally {
@@ -233,7 +231,7 @@ test("a base backup in tar format is refused by name, and when unpacked as long 
     symlinkSync(tablespace, join(cluster.folder, "unpacked/pg_tblspc", map));
     tde(cluster, "encrypt-datadir", "-D", "unpacked", ...KEYS);
     assert.notDeepEqual(treeOf(tablespace), original);
-    assertAccepts(tools, join(cluster.folder, "unpacked"), "--no-parse-wal");
+    assertAccepts(tools, join(cluster.folder, "unpacked"));
     tde(cluster, "decrypt-datadir", "-D", "unpacked", ...KEYS);
     assertSameTree(treeOf(tablespace), original);
   } finally {

@@ -114,7 +114,7 @@ function open({ segment, sidecar, head }: Stored, dek = DEK): Opened {
       path: "segment",
       report: (problem) => problems.push(problem),
     },
-    true,
+    "decrypt",
   );
   return { bytes, problems };
 }

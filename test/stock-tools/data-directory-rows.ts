@@ -64,9 +64,15 @@ export const DATA_DIRECTORY_ROWS: readonly Row[] = [
   }),
   {
     tool: "pg_waldump",
-    situation: "sealed WAL",
+    situation: "WAL in readable mode",
+    run: (site) => assertPrintsTheSame(site, "readable"),
+  },
+  {
+    tool: "pg_waldump",
+    situation: "sealed WAL (`--wal=sealed`)",
     run: async (site) => {
-      const datadir = await site.encrypted();
+      const datadir = site.copy(await site.plain());
+      site.encrypt(datadir, "sealed");
       for (const segment of segmentsOf(datadir)) {
         const { status, stdout, stderr } = waldump(site, datadir, segment);
         assert.deepEqual([status, stdout], [1, ""], segment);
@@ -81,20 +87,7 @@ export const DATA_DIRECTORY_ROWS: readonly Row[] = [
   {
     tool: "pg_waldump",
     situation: "plain WAL (`--wal=skip`)",
-    run: async (site) => {
-      const { left: plain } = await site.diverged();
-      const encrypted = site.copy(plain);
-      site.encrypt(encrypted, "skip");
-      let records = 0;
-      for (const segment of segmentsOf(plain)) {
-        const before = waldump(site, plain, segment);
-        const after = waldump(site, encrypted, segment);
-        assert.deepEqual(after, before);
-        records += before.stdout.split("\n").length - 1;
-      }
-      assert.ok(records > 100, `only ${records} records`);
-      return "as before";
-    },
+    run: (site) => assertPrintsTheSame(site, "skip"),
   },
   ...[[], ["--single"], ["-C", "shared_buffers"]].map((args): Row => ({
     tool: ["postgres", ...args.slice(0, 1)].join(" "),
@@ -110,32 +103,32 @@ export const DATA_DIRECTORY_ROWS: readonly Row[] = [
       return "refuses it";
     },
   })),
+  ...(["readable", "skip"] as const).map((wal): Row => ({
+    tool: "pg_rewind",
+    situation: wal === "skip" ? "target encrypted, WAL plain" : "target encrypted",
+    run: async (site) => {
+      const { left, right } = await site.diverged();
+      const target = site.copy(left);
+      site.encrypt(target, wal);
+      const { status, stderr } = rewind(site.tools(), target, right);
+      assert.equal(status, 0, stderr);
+      site.assertTraced(target, "pg_rewind");
+      return "destroys, named";
+    },
+  })),
   {
     tool: "pg_rewind",
     situation: "target encrypted, WAL sealed",
     run: async (site) => {
       const { left, right } = await site.diverged();
       const target = site.copy(left);
-      site.encrypt(target);
+      site.encrypt(target, "sealed");
       const before = treeOf(target);
       const { status, stderr } = rewind(site.tools(), target, right);
       assert.equal(status, 1, stderr);
       assertSameTree(treeOf(target), before, { directoryTimes: true });
       site.assertVerified(target);
       return "stops";
-    },
-  },
-  {
-    tool: "pg_rewind",
-    situation: "target encrypted, WAL plain",
-    run: async (site) => {
-      const { left, right } = await site.diverged();
-      const target = site.copy(left);
-      site.encrypt(target, "skip");
-      const { status, stderr } = rewind(site.tools(), target, right);
-      assert.equal(status, 0, stderr);
-      site.assertTraced(target, "pg_rewind");
-      return "destroys, named";
     },
   },
   {
@@ -155,6 +148,21 @@ export const DATA_DIRECTORY_ROWS: readonly Row[] = [
     },
   },
 ];
+
+/** Of WAL that a server wrote, and that it left behind: pg_waldump says of each segment what it said before. */
+async function assertPrintsTheSame(site: Site, wal: "readable" | "skip"): Promise<string> {
+  const { left: plain } = await site.diverged();
+  const encrypted = site.copy(plain);
+  site.encrypt(encrypted, wal);
+  let records = 0;
+  for (const segment of segmentsOf(plain)) {
+    const before = waldump(site, plain, segment);
+    assert.deepEqual(waldump(site, encrypted, segment), before);
+    records += before.stdout.split("\n").length - 1;
+  }
+  assert.ok(records > 100, `only ${records} records`);
+  return "as before";
+}
 
 /** Without times. */
 function contentOf(datadir: string): ReturnType<typeof treeOf> {

@@ -17,7 +17,7 @@ import type { RunOptions, StockTools, ToolResult } from "../support/stock-tools.
 import { runTde, type TdeResult } from "../support/tde.ts";
 import { copyTree } from "../support/tree.ts";
 
-type Wal = "sealed" | "skip";
+type Wal = "readable" | "sealed" | "skip";
 
 /** What the fixtures and the varied clusters need to start. */
 const SETTINGS = ["allow_in_place_tablespaces=on", "max_prepared_transactions=5"];
@@ -122,7 +122,7 @@ export class Site {
     return runTde([...args, ...keys], { cwd: this.folder });
   }
 
-  encrypt(datadir: string, wal: Wal = "sealed"): void {
+  encrypt(datadir: string, wal: Wal = "readable"): void {
     const { status, stderr } = this.tde("encrypt-datadir", `--wal=${wal}`, ...this.#where(datadir));
     assert.equal(status, 0, stderr);
   }

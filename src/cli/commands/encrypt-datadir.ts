@@ -28,8 +28,8 @@ export function encryptDatadirCommand(): Command {
   return command
     .addOption(
       new Option("--wal <mode>", "what becomes of pg_wal")
-        .choices(["sealed", "skip"])
-        .default("sealed"),
+        .choices(["readable", "sealed", "skip"])
+        .default("readable"),
     )
     .option("--seal-config", "seal configuration files that hold passwords, too")
     .option("--assume-stopped", "no server uses this copy, whatever its control file says")

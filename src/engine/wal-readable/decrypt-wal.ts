@@ -77,6 +77,7 @@ function* tasks(
     signal?.throwIfAborted();
     const { files } = segment;
     const target = { segment: workingName(files.segment), sidecar: workingName(files.sidecar) };
-    yield { task: { kind: "openWal", items: [{ files, target }] }, context: segment };
+    const item = { kind: "wal", files, sizeBytes: files.identity.relationSegment, target } as const;
+    yield { task: { kind: "open", items: [item] }, context: segment };
   }
 }

@@ -15,6 +15,9 @@ import { WAL_PAGE_BYTES } from "../../wal/page-header.ts";
 import { parseWalFileName } from "../../wal/wal-file-name.ts";
 import { isSegmentName } from "./wal-folder.ts";
 
+/** Of a folder 0, of a data directory as its manifest says, which is not asked here. */
+const ANY_EPOCH = 2n ** 64n - 1n;
+
 export interface StoredSegment {
   /** The original. */
   readonly segment: Buffer;
@@ -56,8 +59,8 @@ export function readStoredSegment(
     throw new FormatError(`"${displayPath(name)}" is not the name of a segment`);
   const identity = walIdentity(systemIdentifier, place, segmentBytes);
   const files = { path: name, segment: path, sidecar, identity, place };
-  const facts = { keys, keyringId: keys.keyringId, epoch: 0n };
-  const { segment, blocksByKey } = openWalSegment(fs, facts, files, true, (problem) => {
+  const facts = { keys, keyringId: keys.keyringId, epoch: ANY_EPOCH };
+  const { segment, blocksByKey } = openWalSegment(fs, facts, files, "decrypt", (problem) => {
     const where = problem.block === undefined ? "" : ` block ${problem.block}`;
     const message = `"${displayPath(path)}"${where}: ${problem.message}`;
     throw problem.kind === "key" ? new KeyError(message) : new IntegrityError(message);

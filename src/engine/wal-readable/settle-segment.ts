@@ -26,7 +26,7 @@ export function settleSegment(
 ): SettledState {
   if (state !== "unclear") return state;
   const problems: Problem[] = [];
-  const { map } = openWalSegment(fs, facts, files, false, (problem) => problems.push(problem));
+  const { map } = openWalSegment(fs, facts, files, "tags", (problem) => problems.push(problem));
   if (problems.length === 0) return "stored";
   const key = problems.find(({ kind }) => kind === "key");
   if (key !== undefined) throw new KeyError(key.message);

@@ -25,12 +25,15 @@ import { beginsAsContainer } from "../wal-archive/sealed-wal.ts";
  */
 export type SegmentState = "plain" | "stored" | "unclear";
 
-export interface WalSegment {
-  readonly name: BytePath;
-  readonly path: BytePath;
+export interface NumberedSegment {
   readonly place: SegmentPlace;
   /** LSN of its first byte / its size: counts segments through all timelines. */
   readonly number: bigint;
+}
+
+export interface WalSegment extends NumberedSegment {
+  readonly name: BytePath;
+  readonly path: BytePath;
   readonly isPartial: boolean;
   readonly state: SegmentState;
   readonly files: WalSegmentFiles;
@@ -93,21 +96,25 @@ export function isSegmentName(name: string): boolean {
   return kind === "segment" || kind === "partial";
 }
 
-/** In the order of their names, through all timelines. */
-function byPlace(a: WalSegment, b: WalSegment): number {
+/** In the order of WAL, through all timelines. */
+export function byNumber(a: NumberedSegment, b: NumberedSegment): number {
   if (a.number !== b.number) return a.number < b.number ? -1 : 1;
-  return a.place.timeline - b.place.timeline || Number(a.isPartial) - Number(b.isPartial);
+  return a.place.timeline - b.place.timeline;
+}
+
+function byPlace(a: WalSegment, b: WalSegment): number {
+  return byNumber(a, b) || Number(a.isPartial) - Number(b.isPartial);
 }
 
 /**
  * The segment before or after another one: of its timeline or, where that has none, of the nearest one that it comes
  * from or that comes from it.
  */
-export function neighbourOf(
-  segments: readonly WalSegment[],
-  of: WalSegment,
+export function neighbourOf<Segment extends NumberedSegment>(
+  segments: readonly Segment[],
+  of: Segment,
   distance: 1 | -1,
-): WalSegment | undefined {
+): Segment | undefined {
   const candidates = segments.filter(({ number }) => number === of.number + BigInt(distance));
   const own = candidates.find(({ place }) => place.timeline === of.place.timeline);
   if (own !== undefined) return own;

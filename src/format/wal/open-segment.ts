@@ -50,9 +50,14 @@ export interface WalOpenContext {
   readonly report: (problem: Problem) => void;
 }
 
+/** How deep: the sidecar's MACs and what needs no key; also the tag of every block; also back to the original. */
+export type WalDepth = "macs" | "tags" | "decrypt";
+
 export interface OpenedSegment {
   /** Blocks under each key id. */
   readonly blocksByKey: ReadonlyMap<number, number>;
+  /** Blocks of the newest epoch that may be. */
+  readonly newestBlocks: number;
   readonly macKeyIds: ReadonlySet<number>;
   /** As it was taken apart; undefined where that was not possible. */
   readonly map: SegmentMap | undefined;
@@ -61,21 +66,23 @@ export interface OpenedSegment {
 const SLOTS_PER_PAGE = slotsPerPage(WAL_SIDECAR_PAGE_BYTES);
 
 /** A system identifier as the guard stores it. */
-export function guardedIdentifier({ systemIdentifier }: FileIdentity): bigint {
+export function guardedIdentifier({
+  systemIdentifier,
+}: Pick<FileIdentity, "systemIdentifier">): bigint {
   return BigInt.asUintN(64, ~systemIdentifier);
 }
 
 /**
- * @param segment - as stored; with `decrypt` it holds the original afterwards, if nothing was reported.
+ * @param segment - as stored; decrypted it holds the original afterwards, if nothing was reported.
  * @param sidecar - all of it.
  */
 export function openSegment(
   segment: Buffer,
   sidecar: Buffer,
   context: WalOpenContext,
-  decrypt: boolean,
+  depth: WalDepth,
 ): OpenedSegment {
-  return new SegmentOpener(segment, sidecar, context).open(decrypt);
+  return new SegmentOpener(segment, sidecar, context).open(depth);
 }
 
 class SegmentOpener {
@@ -86,6 +93,7 @@ class SegmentOpener {
   readonly #blocksByKey = new Map<number, number>();
   readonly #macKeyIds = new Set<number>();
   readonly #keyProblems = new Set<string>();
+  #newestBlocks = 0;
   #problems = 0;
 
   constructor(segment: Buffer, sidecar: Buffer, context: WalOpenContext) {
@@ -95,9 +103,13 @@ class SegmentOpener {
     this.#blockCount = segment.length / WAL_PAGE_BYTES;
   }
 
-  open(decrypt: boolean): OpenedSegment {
-    const found = { blocksByKey: this.#blocksByKey, macKeyIds: this.#macKeyIds };
+  open(depth: WalDepth): OpenedSegment {
     const carry = this.#checkSidecar();
+    const found = {
+      blocksByKey: this.#blocksByKey,
+      newestBlocks: this.#newestBlocks,
+      macKeyIds: this.#macKeyIds,
+    };
     if (carry === undefined) return { ...found, map: undefined };
     this.#checkGuard();
     let stored: StoredMap;
@@ -113,7 +125,8 @@ class SegmentOpener {
       return { ...found, map: undefined };
     }
     const { map, wrongCrcs } = stored;
-    if (this.#context.keys !== undefined) this.#openBlocks(map, decrypt && wrongCrcs.length === 0);
+    if (this.#context.keys !== undefined && depth !== "macs")
+      this.#openBlocks(map, depth === "decrypt" && wrongCrcs.length === 0);
     // Where a tag fails, that says more.
     if (this.#problems === 0) {
       for (const block of wrongCrcs) {
@@ -147,7 +160,8 @@ class SegmentOpener {
         usable = false;
         continue;
       }
-      const { keyId } = readSlotFields(this.#sidecar, at);
+      const { keyId, epoch } = readSlotFields(this.#sidecar, at);
+      if (epoch === this.#context.maxEpoch) this.#newestBlocks++;
       this.#blocksByKey.set(keyId, (this.#blocksByKey.get(keyId) ?? 0) + 1);
     }
     const carry = this.#carry(slotCount);

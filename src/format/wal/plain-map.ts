@@ -227,6 +227,21 @@ class PlainMapper {
   }
 }
 
+/**
+ * Completes the map of a segment that was stored: what of the first record's header is in the segment before is in no
+ * slot, because only the CRC as it is stored needs it.
+ * @param lastBytes - gives so many bytes of the end of the segment before, 8 or 16.
+ */
+export function completeLeading(map: SegmentMap, lastBytes: (count: number) => Buffer): void {
+  const { leading } = map;
+  if (leading?.crcAt === undefined) return;
+  const start = map.headerOf(0);
+  const before = lastBytes(RECORD_HEADER.crc - (leading.crcAt - start));
+  const total = before.readUInt32LE(RECORD_HEADER.totalLength);
+  const goesOn = aligned(total) - before.length > partLength(map, start);
+  map.leading = { ...leading, before, goesOn };
+}
+
 /** The beginning of its header that is before this segment, where its xl_crc is in it. */
 function headerBefore({ bytes, start }: WalRecord, before: number): Buffer {
   return Buffer.from(bytes.subarray(start, start + Math.min(before, RECORD_HEADER.crc)));

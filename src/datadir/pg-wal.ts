@@ -1,0 +1,67 @@
+/**
+ * Segments in pg_wal of a data directory: which can be sealed in readable mode, and what identifies them. The cluster
+ * and the size of its segments are known here, from pg_control.
+ */
+import { type BytePath, displayPath, joinPath, nameOf } from "../bytes/byte-path.ts";
+import { StateError } from "../errors.ts";
+import { guardedIdentifier } from "../format/wal/open-segment.ts";
+import { storedSystemIdentifier } from "../format/wal/wal-page.ts";
+import { readUpTo, withFile } from "../storage/file-io.ts";
+import type { FileSystem } from "../storage/file-system.ts";
+import { WAL_PAGE_BYTES } from "../wal/page-header.ts";
+import { parseWalFileName } from "../wal/wal-file-name.ts";
+import type { Datadir } from "./datadir.ts";
+import { sidecarName } from "./relation-path.ts";
+import { walIdentity, type WalSegmentFiles } from "./wal-segment.ts";
+
+/** @param path - of class "wal", relative to the data directory. @param root - where its sealed form is, or will be. */
+export function walFilesOf(
+  { control }: Datadir,
+  root: BytePath,
+  path: BytePath,
+): WalSegmentFiles | undefined {
+  const segmentBytes = control.walSegmentSizeBytes;
+  const place = parseWalFileName(nameOf(path), segmentBytes);
+  if (place === undefined) return undefined;
+  return {
+    path,
+    segment: joinPath(root, path),
+    sidecar: joinPath(root, sidecarName(path)),
+    identity: walIdentity(control.systemIdentifier, place, segmentBytes),
+    place,
+  };
+}
+
+/**
+ * Whether a file of class "wal" without a sidecar is a segment that readable mode is for: whole, and of this cluster
+ * or of none that it says. Anything else is content, whatever its name is.
+ * @throws {StateError} when it is sealed already, and its sidecar is missing.
+ */
+export function isPlainSegment(
+  fs: FileSystem,
+  datadir: Datadir,
+  path: BytePath,
+  sizeBytes: number,
+): boolean {
+  const { systemIdentifier, walSegmentSizeBytes } = datadir.control;
+  if (sizeBytes !== walSegmentSizeBytes) return false;
+  assertNoGuard(fs, datadir, path);
+  const found = firstIdentifier(fs, joinPath(datadir.root, path));
+  return found === undefined || found === systemIdentifier;
+}
+
+/** @throws {StateError} when a segment without a sidecar has the guard of sealed ones. */
+export function assertNoGuard(fs: FileSystem, { root, control }: Datadir, path: BytePath): void {
+  if (firstIdentifier(fs, joinPath(root, path)) === guardedIdentifier(control)) {
+    throw new StateError(`"${displayPath(path)}" is sealed already, but its sidecar is missing`, {
+      file: displayPath(path),
+      hint: "Restore the segment together with its sidecar (_tde) from a backup; nothing is ever encrypted twice.",
+    });
+  }
+}
+
+function firstIdentifier(fs: FileSystem, path: BytePath): bigint | undefined {
+  const page = Buffer.alloc(WAL_PAGE_BYTES);
+  const count = withFile(fs, path, (file) => readUpTo(file, page, 0, page.length, 0));
+  return count < page.length ? undefined : storedSystemIdentifier(page);
+}
