@@ -25,17 +25,16 @@ export function writeWholeRecordCrcs(map: SegmentMap): void {
   const { segment, wholeCount, wholeCrcs, wholeRecords } = map;
   const format = formatOfSegment(segment);
   const scan = format && partScanOf(format);
+  const view = new DataView(segment.buffer, segment.byteOffset, segment.length);
   for (let i = 0; i < wholeCount;) {
     const next = scan === undefined ? i : endOfWindow(map, i);
     if (scan === undefined || next === i) {
-      segment.writeUInt32LE(crcOfRecord(map, wholeRecords[i] ?? 0), wholeCrcs[i] ?? 0);
-      i++;
+      const crc = crcOfRecord(map, wholeRecords[i] ?? 0);
+      view.setUint32(wholeCrcs[i++] ?? 0, crc, true);
       continue;
     }
     const crcs = crcsInWindow(map, scan, wholeRecords.subarray(i, next));
-    for (let n = 0; n < crcs.length; n++)
-      segment.writeUInt32LE(crcs[n] ?? 0, wholeCrcs[i + n] ?? 0);
-    i = next;
+    for (const crc of crcs) view.setUint32(wholeCrcs[i++] ?? 0, crc, true);
   }
 }
 
