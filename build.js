@@ -52,7 +52,10 @@ for (const [name, entry] of [
     splitting: name === "tde",
     packages: "external",
     platform: "node",
-    format: "esm",
+    // Node loads what a server calls sooner as CommonJS.
+    ...(name === "wal-server"
+      ? { format: "cjs", outExtension: { ".js": ".cjs" } }
+      : { format: "esm" }),
     target: "node20",
     logLevel: "warning",
   });
