@@ -38,7 +38,6 @@ import {
   diskWith,
   encrypt,
   FOLDER,
-  isSegment,
   writeFolder,
 } from "../support/wal-folders.ts";
 import { SEGMENT, type WalWriter } from "../support/written-wal.ts";
