@@ -54,7 +54,20 @@ export interface WalSurroundings {
 }
 
 /** Facts of a run that a segment needs. */
-export type WalFacts = Pick<RunFacts, "keys" | "keyringId" | "epoch">;
+export interface WalFacts extends Pick<RunFacts, "keys" | "keyringId" | "epoch"> {
+  /** What segments are read into; without it each has memory of its own. */
+  readonly memory?: SegmentMemory;
+}
+
+/** Memory for one segment after the other: with the next one, what a function gave back of the last one is gone. */
+export class SegmentMemory {
+  #bytes: Buffer = Buffer.alloc(0);
+
+  take(sizeBytes: number): Buffer {
+    if (this.#bytes.length < sizeBytes) this.#bytes = Buffer.allocUnsafeSlow(sizeBytes);
+    return this.#bytes.subarray(0, sizeBytes);
+  }
+}
 
 /** @param segmentNumber - LSN of its first byte / its size. */
 export function walIdentity(
@@ -88,7 +101,7 @@ export function sealWalSegment(
   files: WalSegmentFiles,
   { before, after }: WalSurroundings,
 ): SealedWalSegment {
-  const segment = readWhole(fs, files.segment);
+  const segment = readWhole(fs, files.segment, facts.memory);
   const opened = new Map<number, SegmentBytes>();
   const at = (distance: number): SegmentBytes | undefined => {
     let bytes = opened.get(distance);
@@ -180,7 +193,8 @@ export function openWalSegment(
   depth: WalDepth,
   report: (problem: Problem) => void,
 ): OpenedWalSegment {
-  const bytes = { segment: readWhole(fs, files.segment), sidecar: readWhole(fs, files.sidecar) };
+  const segment = readWhole(fs, files.segment, facts.memory);
+  const bytes = { segment, sidecar: readWhole(fs, files.sidecar) };
   return openWalBytes(bytes, facts, files, depth, report);
 }
 
@@ -272,13 +286,13 @@ function identityMessage(
 /** The largest segment; its sidecar is smaller. */
 const LIMIT_BYTES = 2 ** 30;
 
-function readWhole(fs: FileSystem, path: BytePath): Buffer {
+function readWhole(fs: FileSystem, path: BytePath, memory?: SegmentMemory): Buffer {
   return withFile(fs, path, (file) => {
     const { sizeBytes } = file.stat();
     if (sizeBytes > LIMIT_BYTES) {
       throw new FormatError(`file "${displayPath(path)}" is larger than any WAL segment`);
     }
-    const bytes = Buffer.allocUnsafe(sizeBytes);
+    const bytes = memory?.take(sizeBytes) ?? Buffer.allocUnsafe(sizeBytes);
     readExactly(file, bytes, 0, sizeBytes, 0);
     return bytes;
   });

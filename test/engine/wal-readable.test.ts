@@ -1,5 +1,5 @@
 /**
- * `tde wal encrypt` and `decrypt` on folders: what stock pg_waldump and a real server make of encrypted segments, what
+ * `tde wal encrypt` and `decrypt` on folders: that they come back, what a real server makes of encrypted segments, what
  * bad input gets, and what any crash leaves.
  */
 import assert from "node:assert/strict";
@@ -38,7 +38,6 @@ import {
   diskWith,
   encrypt,
   FOLDER,
-  isSegment,
   writeFolder,
 } from "../support/wal-folders.ts";
 import { SEGMENT, type WalWriter } from "../support/written-wal.ts";
@@ -65,42 +64,13 @@ function assertSameFolder(actual: string, expected: string): void {
 }
 
 for (const major of SMALL_SET_MAJORS) {
-  test(`a folder of ${major} prints without a key as before, and comes back bit for bit`, async (t) => {
+  test(`a folder of ${major} comes back bit for bit`, async (t) => {
     const [work, original] = copies(t, major, "tl2");
-    const report = await encrypt(work);
-    assert.equal(report.encrypted, 4);
-    const run = (folder: string): unknown => {
-      const range = ["000000010000000300000009", "00000001000000030000000B"];
-      const { status, stdout, stderr } = runTdeBytes(["waldump", "-b", ...range], { cwd: folder });
-      const lines = stdout.toString("latin1").replace(/( payload \(\d+ bytes\): ).*/g, "$1");
-      return { status, lines, error: stderr.toString().replace(/^.*the WAL is encrypted.*\n/, "") };
-    };
-    assert.deepEqual(run(work), run(original));
+    assert.equal((await encrypt(work)).encrypted, 4);
     assert.equal(await decrypt(work), 4);
     assertSameFolder(work, original);
   });
 }
-
-test("stock pg_waldump prints the same of encrypted segments, plain, with details and as statistics", async (t) => {
-  const stock = requireStockTools(t);
-  if (stock === undefined) return;
-  for (const set of ["tl2", "contrecord"]) {
-    const [work, original] = copies(t, 15, set);
-    await encrypt(work);
-    for (const name of readdirSync(original).filter(isSegment)) {
-      for (const options of [[], ["--bkp-details"], ["--stats=record"]]) {
-        const run = (folder: string): unknown => {
-          const { status, stdout, stderr } = stock.run("pg_waldump", [
-            ...options,
-            join(folder, name),
-          ]);
-          return { status, stderr, lines: stdout.replace(/( payload \(\d+ bytes\): ).*/g, "$1") };
-        };
-        assert.deepEqual(run(work), run(original), `${name} ${options.join()}`);
-      }
-    }
-  }
-});
 
 test("a server refuses encrypted WAL before it replays any of it", async (t) => {
   const stock = requireStockTools(t);
@@ -120,21 +90,6 @@ test("a server refuses encrypted WAL before it replays any of it", async (t) => 
   assert.notEqual(status, 0);
   assert.match(stderr, /WAL file is from different database system/);
   assert.doesNotMatch(stderr, /redo starts/);
-});
-
-test("what the records hold is nowhere in the encrypted segments", async (t) => {
-  for (const major of SMALL_SET_MAJORS) {
-    const [work, original] = copies(t, major, "tl2");
-    await encrypt(work);
-    // Every text of eight letters and more that the plain segments hold, but for what records say by design.
-    for (const name of readdirSync(original).filter(isSegment)) {
-      const plain = readFileSync(join(original, name)).toString("latin1");
-      const stored = readFileSync(join(work, name)).toString("latin1");
-      const texts = new Set(plain.match(/[A-Za-z0-9_ ]{12,}/g));
-      const left = [...texts].filter((text) => stored.includes(text));
-      assert.deepEqual(left, [], `${major} ${name}`);
-    }
-  }
 });
 
 test("a gap in the run is named, and the segments around it are encrypted each by themselves", async (t) => {

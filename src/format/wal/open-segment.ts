@@ -27,10 +27,10 @@ import {
 } from "../sidecar-page.ts";
 import { readSlotFields, SLOT } from "../slot.ts";
 import { carryOf, carryPagesFrom } from "./carry-of-sidecar.ts";
-import { WholeRecordCrcs, writeWholeRecordCrcs } from "./record-checksum.ts";
+import { writeWholeRecordCrcs } from "./record-checksum.ts";
 import { crcSealedIn, walSlotAt, zerosFromOf } from "./seal-segment.ts";
 import type { SegmentMap } from "./segment-map.ts";
-import { MapDefect, mapStoredSegment } from "./stored-map.ts";
+import { MapDefect, mapStoredSegment, type StoredMap } from "./stored-map.ts";
 import { WalMessages } from "./wal-message.ts";
 import { firstPageOf, toggleGuard } from "./wal-page.ts";
 import {
@@ -116,14 +116,14 @@ class SegmentOpener {
   }
 
   open(depth: WalDepth): OpenedSegment {
-    const map = this.#map();
+    const stored = this.#map();
     const found = {
       blocksByKey: this.#blocksByKey,
       newestBlocks: this.#newestBlocks,
       macKeyIds: this.#macKeyIds,
     };
-    if (map === undefined) return { ...found, map };
-    const wrongCrcs = this.#wrongCrcs(map);
+    if (stored === undefined) return { ...found, map: undefined };
+    const { map, wrongCrcs } = stored;
     if (this.#context.keys !== undefined && depth !== "macs")
       this.#openBlocks(map, depth === "decrypt" && wrongCrcs.length === 0);
     // Where a tag fails, that says more.
@@ -139,9 +139,11 @@ class SegmentOpener {
   holdsOriginal(): boolean {
     if (firstPageOf(this.#segment)?.isGuarded === true) return false;
     toggleGuard(this.#segment);
-    const map = this.#map();
-    // A record's CRC is in no message: it is right, or the record would not have been taken apart.
-    if (map === undefined || this.#problems > 0 || this.#wrongCrcs(map).length > 0) return false;
+    const plain = this.#map();
+    if (plain === undefined || this.#problems > 0) return false;
+    // A record's CRC is in no message: it was right, or the record would not have been taken apart.
+    if (plain.wrongCrcs.length > 0) return false;
+    const { map } = plain;
     const messages = new WalMessages(map, this.#context.head.identity);
     for (let block = 0; block < this.#blockCount; block++) {
       const crcAt = crcSealedIn(map, block);
@@ -161,7 +163,7 @@ class SegmentOpener {
   }
 
   /** Takes the segment apart; undefined where that is not possible. */
-  #map(): SegmentMap | undefined {
+  #map(): StoredMap | undefined {
     const carry = this.#checkSidecar();
     if (carry === undefined) return undefined;
     this.#checkGuard();
@@ -266,18 +268,6 @@ class SegmentOpener {
     if (page === undefined) return;
     if (page.isGuarded && page.systemIdentifier === systemIdentifier) return;
     this.#problem("mark", "the first page lacks the guard", 0);
-  }
-
-  /** @returns the blocks of records whose stored CRC is not that of their stored bytes. */
-  #wrongCrcs(map: SegmentMap): number[] {
-    const blocks: number[] = [];
-    const crcs = new WholeRecordCrcs(map);
-    for (let i = 0; i < map.wholeCount; i++) {
-      const at = map.wholeCrcs[i] ?? 0;
-      if (this.#segment.readUInt32LE(at) === crcs.of(i)) continue;
-      blocks.push(Math.floor(at / WAL_PAGE_BYTES));
-    }
-    return blocks;
   }
 
   #openBlocks(map: SegmentMap, decrypt: boolean): void {

@@ -170,7 +170,7 @@ export function zerosFromOf(segment: Buffer, block: number): number {
 
 /** Writes the CRC of a record that ends here, and finds what the one lacks that goes on. */
 function writeCrossingCrcs(map: SegmentMap): OpenCrc | undefined {
-  const { leading, trailing, segment } = map;
+  const { leading, segment } = map;
   if (leading !== undefined) {
     const total =
       leading.before.length < 4 ? 0 : leading.before.readUInt32LE(RECORD_HEADER.totalLength);
@@ -179,5 +179,10 @@ function writeCrossingCrcs(map: SegmentMap): OpenCrc | undefined {
     if (leading.goesOn) return open;
     if (open !== undefined) segment.writeUInt32LE(closeCrc(open, []), open.crcAt);
   }
-  return trailing && crossingCrc(map, map.trailingAt, trailing, Infinity);
+  return trailingCrc(map);
+}
+
+/** The CRC of the record that begins here and goes on in the next segment, as far as this one has it. */
+export function trailingCrc(map: SegmentMap): OpenCrc | undefined {
+  return map.trailing && crossingCrc(map, map.trailingAt, map.trailing, Infinity);
 }
