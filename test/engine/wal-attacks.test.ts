@@ -16,6 +16,7 @@ import { IntegrityError, StateError, StorageError } from "../../src/errors.ts";
 import { NodeFileSystem } from "../../src/storage/node-file-system.ts";
 import { readWholeFile } from "../../src/storage/file-io.ts";
 import type { FileSystem } from "../../src/storage/file-system.ts";
+import type { CrashDisk } from "../support/crash-disk.ts";
 import { testKeys } from "../support/keys.ts";
 import { SmallEngine } from "../support/small-cluster.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
@@ -27,7 +28,7 @@ import {
   FOLDER,
   writeFolder,
 } from "../support/wal-folders.ts";
-import { SEGMENT } from "../support/written-wal.ts";
+import { message, SEGMENT, WalWriter } from "../support/written-wal.ts";
 
 const fs = new NodeFileSystem();
 const [first, second] = [crossing().name(0), crossing().name(1)];
@@ -106,7 +107,7 @@ test("on a disk that is full, or fails at any step, a command ends with an error
   ] as const) {
     for (const errno of ["ENOSPC", "EIO"] as const) {
       let failures = 0;
-      for (let failAt = 2; ; failAt += 7) {
+      for (let failAt = 2; ; failAt += 11) {
         const disk = start.copy({ failAt, errno, failForEver: errno === "ENOSPC" });
         try {
           await run(disk, work);
@@ -116,9 +117,7 @@ test("on a disk that is full, or fails at any step, a command ends with an error
         }
         if (disk.struck === undefined) break;
         const mended = disk.copy({});
-        for (const { name } of mended.readDirectory(FOLDER)) {
-          if (name.startsWith("tde.lock")) mended.remove(bytePath(`${FOLDER}/${name}`));
-        }
+        removeLock(mended);
         await run(mended, work);
         if (work === encryptWal) await run(mended, decryptWal);
         for (const [i, bytes] of writer.segments.entries()) {
@@ -131,3 +130,66 @@ test("on a disk that is full, or fails at any step, a command ends with an error
     }
   }
 });
+
+test("a killed command, and a power cut in the next one, lose nothing: what the first one renamed is made durable first", async () => {
+  const writer = new WalWriter(17);
+  writer.append(message("prefix", Buffer.from("what must not be lost")));
+  const work = async (
+    disk: FileSystem,
+    command: typeof encryptWal | typeof decryptWal,
+  ): Promise<unknown> =>
+    await command(new SmallEngine({ fs: disk }).engine, testKeys(2), { folder: FOLDER });
+  const [plain = assert.fail()] = writer.segments;
+  const wholeSegment = (disk: FileSystem): Buffer =>
+    readWholeFile(disk, bytePath(`${FOLDER}/${writer.name(0)}`), 2 * SEGMENT);
+  const stored = diskWith(writer);
+  await work(stored, encryptWal);
+  let cuts = 0;
+  for (let failAt = 1; ; failAt++) {
+    // Every call fails from here on, as if the process was gone.
+    const disk = stored.copy({ failAt, errno: "EIO", failForEver: true });
+    const isKilled = await work(disk, decryptWal).then(
+      () => false,
+      () => true,
+    );
+    if (!isKilled) break;
+    disk.heal();
+    // Renamed, and nobody has synced that.
+    if (!wholeSegment(disk).equals(plain)) continue;
+    removeLock(disk);
+    const left: CrashDisk[] = [];
+    const cut = (): void => {
+      for (const seed of [1, 2, 3]) left.push(disk.reboot({ survivors: "random", seed }));
+    };
+    await work(afterEachChange(disk, cut), decryptWal);
+    for (const rebooted of left) {
+      cuts++;
+      removeLock(rebooted);
+      await work(rebooted, decryptWal);
+      assert.ok(wholeSegment(rebooted).equals(plain), `${failAt}`);
+    }
+  }
+  assert.ok(cuts >= 9, String(cuts));
+});
+
+/** Nobody's, after the machine or the process has gone. */
+function removeLock(disk: FileSystem): void {
+  for (const { name } of disk.readDirectory(FOLDER)) {
+    if (name.startsWith("tde.lock")) disk.remove(bytePath(`${FOLDER}/${name}`));
+  }
+}
+
+/** A disk that tells of names that come, go and change. */
+function afterEachChange(disk: CrashDisk, tell: () => void): FileSystem {
+  return new Proxy(disk, {
+    get(target, property) {
+      const value: unknown = Reflect.get(target, property, target);
+      if (typeof value !== "function") return value;
+      return (...args: unknown[]): unknown => {
+        const result: unknown = Reflect.apply(value, target, args);
+        if (property === "rename" || property === "remove") tell();
+        return result;
+      };
+    },
+  });
+}

@@ -87,6 +87,8 @@ export async function rotateArchive(
     await reseal(fs, keys, archive, identityPath(archive), undefined);
     fs.syncDirectory(folder);
   }
+  // Also what a run that was killed has renamed: the key of before may be destroyed next.
+  if (!dryRun) fs.syncDirectory(archive);
   const done = files === 0 ? "nothing-to-do" : "rotated";
   const { currentKeyId: keyId } = keys;
   const outcome = dryRun ? "dry-run" : done;
