@@ -22,6 +22,7 @@ import { type Planned, runBatches } from "./batches.ts";
 import { Acceptance, acceptedFiles, acceptOption } from "./accepted-changes.ts";
 import { catalogNames } from "./catalog-names.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
+import { crossingProblems } from "./crossing-problems.ts";
 import { unfinishedRun } from "./datadir-lock.ts";
 import { directoryLoad } from "./directory-load.ts";
 import { retiredKeyNotices } from "./retired-keys.ts";
@@ -216,6 +217,7 @@ class Verification {
       },
       (bytes) => engine.progress.advance(bytes),
     );
+    const soundSegments: BytePath[] = [];
     try {
       await runBatches<Extra>(
         runner,
@@ -241,9 +243,13 @@ class Verification {
               findings.outOfScope(result.sizeBytes ?? 0);
             const differs = entry === undefined ? undefined : digestProblem(entry, result);
             if (differs !== undefined && entry !== undefined) this.reportDifference(entry, differs);
+            const isSound = differs === undefined && (result.problemCount ?? 0) === 0;
+            if (entry?.class === "W" && isSound) soundSegments.push(found.path);
           }
         },
       );
+      for (const problem of crossingProblems(this.fs, datadir, soundSegments))
+        findings.problem(problem);
     } finally {
       engine.progress.end();
       await runner.close();

@@ -238,6 +238,17 @@ test("verify names a segment that was changed, and its sidecar, in every way", a
   }
 });
 
+test("verify names the CRC of a record in two segments, which no tag covers; nothing is lost with it", async () => {
+  const [first = ""] = paths;
+  const datadir = await encrypted();
+  // Of the record that begins a thousand bytes before the end of the first.
+  flipBit(join(datadir, first), 8 * (SEGMENT - 1000 + 20));
+  assert.deepEqual(await problemsOf(datadir), [`checksum ${first}`]);
+  assert.equal((await small.verifyWithoutKey(datadir)).ok, false);
+  await small.decrypt(datadir);
+  assert.ok(readFileSync(join(datadir, first)).equals(readFileSync(join(original, first))));
+});
+
 test("both files of a segment swapped with those of another, or with older ones, are found", async () => {
   const datadir = await encrypted();
   const [first = "", second = ""] = paths;
