@@ -76,8 +76,8 @@ export async function encryptWal(
 }
 
 /** Its new files take their places. */
-function publish(fs: FileSystem, folder: BytePath, { stored, path }: FolderSegment): void {
-  fs.rename(workingName(stored.sidecar), stored.sidecar);
+function publish(fs: FileSystem, folder: BytePath, { files, path }: FolderSegment): void {
+  fs.rename(workingName(files.sidecar), files.sidecar);
   fs.syncDirectory(folder);
   fs.rename(workingName(path), path);
 }
@@ -86,7 +86,7 @@ function publish(fs: FileSystem, folder: BytePath, { stored, path }: FolderSegme
 function ordered(segment: WalSegment, isPlain: boolean): FolderSegment {
   const { files, number, place, path } = segment;
   const target = { segment: workingName(files.segment), sidecar: workingName(files.sidecar) };
-  const one = { number, place, stored: files, path };
+  const one = { number, place, files, path };
   return isPlain ? { ...one, plain: path, target } : one;
 }
 
