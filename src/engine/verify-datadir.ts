@@ -242,16 +242,12 @@ class Verification {
             const { entry, found } = extra;
             if (this.isAccepted(found, entry, result)) continue;
             findings.add(result);
-            if (
-              found.classification.class === "wal" &&
-              this.hasSidecar(found.path) &&
-              result.problemCount === 0
-            )
-              this.segments.push(found.path);
             if (entry?.class === "O" && found.classification.class === "relation")
               findings.outOfScope(result.sizeBytes ?? 0);
             const differs = entry === undefined ? undefined : digestProblem(entry, result);
             if (differs !== undefined && entry !== undefined) this.reportDifference(entry, differs);
+            const isWhole = differs === undefined && result.problemCount === 0;
+            if (isWhole && this.isSegment(found)) this.segments.push(found.path);
           }
         },
       );
@@ -386,6 +382,10 @@ class Verification {
     if (manifestClass === undefined) return undefined;
     const sizeBytes = this.fs.stat(joinPath(this.datadir.root, path))?.sizeBytes ?? 0;
     return { class: manifestClass, sizeBytes, digest: undefined };
+  }
+
+  private isSegment({ path, classification }: WalkEntry): boolean {
+    return classification.class === "wal" && this.hasSidecar(path);
   }
 
   private hasSidecar(path: BytePath): boolean {

@@ -247,7 +247,7 @@ test("verify finds another CRC of a record that crosses, which is in no sidecar;
   assert.deepEqual(await problemsOf(datadir), [`checksum ${first}`]);
   assert.equal((await small.verifyWithoutKey(datadir)).ok, false);
   await small.decrypt(datadir);
-  assertSameTree(treeOf(datadir), treeOf(original));
+  assert.deepEqual(readFileSync(join(datadir, first)), readFileSync(join(original, first)));
 });
 
 test("both files of a segment swapped with those of another, or with older ones, are found", async () => {
