@@ -21,7 +21,7 @@ import { type Ended, KEYS, startTde } from "../support/running-tde.ts";
 
 const full = process.env["TDE_CRASH"] === "full";
 const seed = Number(process.env["TDE_TEST_SEED"] ?? Date.now() % 2 ** 31);
-const rounds = full ? 200 : 4;
+const rounds = full ? 200 : 2;
 /** The server is started where the last races were decided, and so much earlier or later. */
 const SPREAD_MS = 15;
 
