@@ -22,6 +22,9 @@ test("a running server's directory is refused, and a copy of it needs --assume-s
       assert.match(run.stderr, /^tde: error: a server is running on ".*" \(pid \d+\)\ntde: hint: /);
       assert.equal(run.status, 5);
     }
+    const wal = tde("wal", "encrypt", join(cluster.datadir, "pg_wal"));
+    assert.match(wal.stderr, /^tde: error: a server is running on /);
+    assert.equal(wal.status, 5);
     assert.deepEqual(
       [...treeOf(cluster.datadir).keys()].filter((path) => /tde/.test(path)),
       [],
