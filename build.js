@@ -16,7 +16,7 @@ function run(packageName, program, ...args) {
 }
 
 run("typescript", "bin/tsc", "--project", "tsconfig.json");
-const wasmModules = ["postgres/page-checksum", "wal/record-scan"];
+const wasmModules = ["postgres/page-checksum", "wal/record-scan", "format/wal/block-text"];
 for (const name of wasmModules) {
   run(
     "assemblyscript",
@@ -52,7 +52,10 @@ for (const [name, entry] of [
     splitting: name === "tde",
     packages: "external",
     platform: "node",
-    format: "esm",
+    // Node loads what a server calls sooner as CommonJS.
+    ...(name === "wal-server"
+      ? { format: "cjs", outExtension: { ".js": ".cjs" } }
+      : { format: "esm" }),
     target: "node20",
     logLevel: "warning",
   });

@@ -25,10 +25,10 @@ import { type OpenedKeyring, withOpenKeyring } from "./open-keyring.ts";
 import {
   type KeyringFlags,
   keyringPathFrom,
-  type OutputFlags,
   type SecretFlags,
   secretsFrom,
-} from "./options.ts";
+} from "./keyring-flags.ts";
+import { type OutputFlags } from "./options.ts";
 import { assertKeyUnused, directoryIdAt, directoryKeyUse } from "../engine/key-use.ts";
 import { rememberedBy } from "./engine-context.ts";
 import { loadsToJson, loadText } from "./key-load-text.ts";

@@ -15,7 +15,8 @@ import { ExitCode } from "./exit-codes.ts";
 import { loadsToJson, loadText } from "./key-load-text.ts";
 import { namesSecret } from "./keyring-actions.ts";
 import { type OpenedKeyring, withOpenKeyring } from "./open-keyring.ts";
-import { type KeyringFlags, type OutputFlags, type SecretFlags, secretsFrom } from "./options.ts";
+import { type KeyringFlags, type SecretFlags, secretsFrom } from "./keyring-flags.ts";
+import { type OutputFlags } from "./options.ts";
 import { createOutput } from "./output.ts";
 
 type CheckFlags = KeyringFlags &

@@ -4,7 +4,7 @@
 import type { BytePath } from "../bytes/byte-path.ts";
 import { UsageError } from "../errors.ts";
 import type { GetoptEvent } from "./getopt.ts";
-import type { KeyringFlags, SecretFlags } from "./options.ts";
+import type { KeyringFlags, SecretFlags } from "./keyring-flags.ts";
 import { pathArgument } from "./raw-arguments.ts";
 
 /** The values of one option, in their order. */

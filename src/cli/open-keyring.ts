@@ -17,7 +17,7 @@ import {
   type SecretFlags,
   secretsFrom,
   statePathFrom,
-} from "./options.ts";
+} from "./keyring-flags.ts";
 import type { Output } from "./output.ts";
 import { type ProgressOptions, withSpinner } from "./progress.ts";
 import { providersFrom } from "./secrets.ts";

@@ -8,7 +8,10 @@ import type { BytePath } from "../bytes/byte-path.ts";
 import type { OutputOptions } from "../engine/output-directory.ts";
 import type { ScopeSelection } from "../engine/scope-request.ts";
 import { UsageError } from "../errors.ts";
-import { pathArgument, rawEnvironment } from "./raw-arguments.ts";
+import { pathFromEnvironment } from "./keyring-flags.ts";
+import { pathArgument } from "./raw-arguments.ts";
+
+export type { KeyringFlags, SecretFlags } from "./keyring-flags.ts";
 
 /** -q, -v, --format. */
 export interface OutputFlags {
@@ -26,22 +29,6 @@ export interface WorkFlags {
 
 export interface DataDirectoryFlags {
   readonly pgdata?: BytePath | undefined;
-}
-
-/** Where a keyring is, and its state. */
-export interface KeyringFlags {
-  readonly keyring?: BytePath | undefined;
-  readonly state?: BytePath | undefined;
-}
-
-/** Secrets that open a keyring; each may be given several times where several are needed. */
-export interface SecretFlags {
-  readonly keyFile?: readonly BytePath[] | undefined;
-  readonly passphrase?: boolean | undefined;
-  readonly passphraseFile?: readonly BytePath[] | undefined;
-  readonly passphraseFd?: readonly number[] | undefined;
-  readonly wrapCommand?: string | undefined;
-  readonly unwrapCommand?: string | undefined;
 }
 
 export function addOutputOptions(command: Command): Command {
@@ -124,48 +111,6 @@ export function addUnattendedSecretOptions(command: Command): Command {
     );
 }
 
-/** @throws {UsageError} when no keyring is named. */
-export function keyringPathFrom(flags: KeyringFlags): BytePath {
-  const path = flags.keyring ?? pathFromEnvironment("TDE_KEYRING");
-  if (path !== undefined) return path;
-  throw new UsageError("no keyring is named", { hint: "Give --keyring or set TDE_KEYRING." });
-}
-
-/** Whether anything on the command line or in the environment says that a keyring is to be opened. */
-export function namesKeyring(flags: KeyringFlags & SecretFlags): boolean {
-  const { keyFile, passphrase, passphraseFile, passphraseFd, wrapCommand, unwrapCommand } = flags;
-  const keyring = flags.keyring ?? pathFromEnvironment("TDE_KEYRING");
-  const secrets = [keyFile, passphrase, passphraseFile, passphraseFd, wrapCommand, unwrapCommand];
-  return [keyring, ...secrets].some((value) => value !== undefined);
-}
-
-export function statePathFrom(flags: KeyringFlags): BytePath {
-  return (
-    flags.state ??
-    pathFromEnvironment("TDE_STATE") ??
-    (`${keyringPathFrom(flags)}.state` as BytePath)
-  );
-}
-
-/** The secrets on the command line or, if there is none at all, those that the environment names. */
-export function secretsFrom(flags: SecretFlags): SecretFlags {
-  const commands = {
-    wrapCommand: flags.wrapCommand ?? rawEnvironment("TDE_WRAP_COMMAND"),
-    unwrapCommand: flags.unwrapCommand ?? rawEnvironment("TDE_UNWRAP_COMMAND"),
-  };
-  // A command that is given takes its other half from the environment.
-  if ((flags.wrapCommand ?? flags.unwrapCommand) !== undefined) return { ...flags, ...commands };
-  const others = [flags.keyFile, flags.passphrase, flags.passphraseFile, flags.passphraseFd];
-  if (others.some((value) => value !== undefined)) return flags;
-  const keyFile = pathFromEnvironment("TDE_KEY_FILE");
-  const passphraseFile = pathFromEnvironment("TDE_PASSPHRASE_FILE");
-  return {
-    keyFile: keyFile && [keyFile],
-    passphraseFile: passphraseFile && [passphraseFile],
-    ...commands,
-  };
-}
-
 /** A whole number of at least one: key ids, recipient numbers. */
 export function parseCount(text: string): number {
   const number = Number(text);
@@ -188,11 +133,6 @@ function parseJobs(text: string): number {
   const jobs = parseCount(text);
   if (jobs > 256) throw new InvalidArgumentError("It must be at most 256.");
   return jobs;
-}
-
-function pathFromEnvironment(name: string): BytePath | undefined {
-  const text = rawEnvironment(name);
-  return text === undefined ? undefined : pathArgument(text);
 }
 
 /** --accept-older and --accept-changed. */

@@ -20,7 +20,7 @@ import {
 } from "../keyring/providers/passphrase.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { uninterrupted } from "../storage/interrupted.ts";
-import type { SecretFlags } from "./options.ts";
+import type { SecretFlags } from "./keyring-flags.ts";
 import { askPassphrase, openTerminal } from "./passphrase-prompt.ts";
 
 /** A passphrase and its line end. */

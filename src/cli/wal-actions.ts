@@ -10,7 +10,7 @@ import type { Compression } from "../format/container.ts";
 import { NodeFileSystem } from "../storage/node-file-system.ts";
 import { NOT_IN_THE_ARCHIVE } from "./exit-codes.ts";
 import { openKeyringUnattended } from "./open-keyring.ts";
-import type { KeyringFlags, SecretFlags } from "./options.ts";
+import type { KeyringFlags, SecretFlags } from "./keyring-flags.ts";
 import { createOutput, type OutputOptions } from "./output.ts";
 import { rememberArchive } from "./remember-archive.ts";
 

@@ -12,7 +12,8 @@ import type { ContainerHeader } from "../format/container.ts";
 import type { OpenFile } from "../storage/file-system.ts";
 import type { UnsealedFile, UnsealFileOptions } from "./sealed-file.ts";
 
-const READ_BYTES = 2 ** 20;
+/** What is in the processor's cache when it is decrypted. */
+const READ_BYTES = 2 ** 18;
 
 export interface SealedContent {
   /** Its commitment has held. */

@@ -285,6 +285,8 @@ export class SealedFileWriter {
   readonly #to: OpenFile;
   readonly #sealer: ContainerSealer;
   readonly #keyId: number;
+  /** What is written at once; the next time, too. */
+  #joined: Buffer = Buffer.alloc(0);
   #position = 0;
 
   /** @param to - empty and open for writing; stays open, not synced. */
@@ -308,10 +310,14 @@ export class SealedFileWriter {
   }
 
   #write(chunks: Buffer[]): void {
-    if (chunks.length === 0) return;
-    const bytes = Buffer.concat(chunks);
-    writeAll(this.#to, bytes, 0, bytes.length, this.#position);
-    this.#position += bytes.length;
+    let length = 0;
+    for (const chunk of chunks) length += chunk.length;
+    if (length === 0) return;
+    if (this.#joined.length < length) this.#joined = Buffer.allocUnsafe(length);
+    let at = 0;
+    for (const chunk of chunks) at += chunk.copy(this.#joined, at);
+    writeAll(this.#to, this.#joined, 0, length, this.#position);
+    this.#position += length;
   }
 }
 

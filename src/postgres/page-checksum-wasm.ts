@@ -4,34 +4,21 @@
  * module: page-checksum.as.ts; the plain version that it must agree with: page-checksum.ts.
  */
 import assert from "node:assert";
-import { readFileSync } from "node:fs";
+import { instantiateWasm } from "../bytes/wasm-module.ts";
 import { MAX_BLOCK_SIZE_BYTES, MIN_BLOCK_SIZE_BYTES } from "./page.ts";
-
-// The part of the WebAssembly interface that is used here: the types of Node 20 leave it out.
-interface WasmMemory {
-  readonly buffer: ArrayBuffer;
-}
-declare const WebAssembly: {
-  Memory: new (size: { initial: number; maximum: number }) => WasmMemory;
-  Module: new (bytes: Uint8Array) => object;
-  Instance: new (module: object, imports: { env: { memory: WasmMemory } }) => { exports: unknown };
-};
 
 interface Exports {
   checksums(pages: number, count: number, blockSize: number, firstBlock: number, out: number): void;
   zeroPages(pages: number, count: number, blockSize: number, out: number): void;
 }
 
-const WASM_PAGE_BYTES = 65536;
 /** The module reads up to one vector past the last page; results follow behind that. */
 const GAP_BYTES = 64;
-
-let compiled: object | undefined;
 
 export class PageChecksummer {
   /** The whole area, shared with the module: read files straight into it. */
   readonly pages: Buffer;
-  readonly #memory: WasmMemory;
+  readonly #memory: ArrayBuffer;
   readonly #exports: Exports;
   readonly #resultsOffset: number;
 
@@ -42,13 +29,14 @@ export class PageChecksummer {
     );
     this.#resultsOffset = capacityBytes + GAP_BYTES;
     const resultsBytes = (capacityBytes / MIN_BLOCK_SIZE_BYTES) * Uint16Array.BYTES_PER_ELEMENT;
-    const wasmPages = Math.ceil((this.#resultsOffset + resultsBytes) / WASM_PAGE_BYTES);
-    // Fixed size: growing would detach the buffer that `pages` shows.
-    this.#memory = new WebAssembly.Memory({ initial: wasmPages, maximum: wasmPages });
-    compiled ??= new WebAssembly.Module(readFileSync(moduleUrl()));
-    const instance = new WebAssembly.Instance(compiled, { env: { memory: this.#memory } });
-    this.#exports = instance.exports as Exports;
-    this.pages = Buffer.from(this.#memory.buffer, 0, capacityBytes);
+    const { exports, memory } = instantiateWasm<Exports>(
+      import.meta.url,
+      "page-checksum",
+      this.#resultsOffset + resultsBytes,
+    );
+    this.#exports = exports;
+    this.#memory = memory;
+    this.pages = Buffer.from(this.#memory, 0, capacityBytes);
   }
 
   /**
@@ -71,7 +59,7 @@ export class PageChecksummer {
       firstBlock,
       this.#resultsOffset,
     );
-    into.set(new Uint16Array(this.#memory.buffer, this.#resultsOffset, pageCount));
+    into.set(new Uint16Array(this.#memory, this.#resultsOffset, pageCount));
   }
 
   /** As compute; writes 1 for a page whose bytes are all zero and 0 for any other. */
@@ -83,7 +71,7 @@ export class PageChecksummer {
   ): void {
     this.#check(offsetBytes, pageCount, blockSizeBytes, into.length);
     this.#exports.zeroPages(offsetBytes, pageCount, blockSizeBytes, this.#resultsOffset);
-    into.set(new Uint8Array(this.#memory.buffer, this.#resultsOffset, pageCount));
+    into.set(new Uint8Array(this.#memory, this.#resultsOffset, pageCount));
   }
 
   #check(offsetBytes: number, pageCount: number, blockSizeBytes: number, room: number): void {
@@ -98,10 +86,4 @@ function isBlockSize(bytes: number): boolean {
   return (
     bytes >= MIN_BLOCK_SIZE_BYTES && bytes <= MAX_BLOCK_SIZE_BYTES && (bytes & (bytes - 1)) === 0
   );
-}
-
-/** Beside this file when it runs compiled; in dist/ when Node runs the source itself. */
-function moduleUrl(): URL {
-  const here = import.meta.url.endsWith(".ts") ? "../../dist/src/postgres/" : "./";
-  return new URL(`${here}page-checksum.wasm`, import.meta.url);
 }

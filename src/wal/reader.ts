@@ -157,18 +157,18 @@ export class WalReader {
   }
 
   /**
-   * Counts the records that follow the one read last in the tallies of the scan, without showing them, as far as they
-   * are whole in the same page and without fault: `next` goes on with the others.
+   * Has the scan take the records that follow the one read last, without showing them, as far as they are whole in the
+   * same page and without fault: `next` goes on with the others.
    * @returns false where there was none; else the record's `endHigh` and `endLow` are those of the last one.
    */
-  tally(): boolean {
+  takeRun(): boolean {
     const page = this.#page;
     const start = this.#offset - this.#windowStart;
     if (page === NO_PAGE || this.#offset < page + this.#pageHeaderBytes || this.#found)
       return false;
     const end = page + this.#pageBytes - this.#windowStart;
     const segmentLow = this.#segmentLow;
-    const next = this.#scan.tally(
+    const next = this.#scan.takeRun(
       start,
       end,
       this.#segmentHigh,
@@ -178,7 +178,7 @@ export class WalReader {
     );
     if (next <= start) return false;
     this.#recordHigh = this.#segmentHigh;
-    this.#recordLow = (segmentLow + this.#windowStart + this.#scan.lastTallied()) >>> 0;
+    this.#recordLow = (segmentLow + this.#windowStart + this.#scan.lastTaken()) >>> 0;
     this.#decodedHigh = this.#recordHigh;
     this.#decodedLow = this.#recordLow;
     this.#remember();

@@ -1,27 +1,17 @@
 /**
- * The memory that WAL is read into, and the inner loop over its records in WebAssembly: CRCs, and the counting of
- * whole runs of records. The module works on this memory, which files are read straight into: nothing is copied.
- * Source of the module: record-scan.as.ts.
+ * The memory that WAL is read into, and the inner loops over its records in WebAssembly, which work on this memory:
+ * nothing is copied. This class has the CRCs; those that take whole runs of records are below it. Source of the
+ * module: record-scan.as.ts.
  */
-import { readFileSync } from "node:fs";
+import { instantiateWasm } from "../bytes/wasm-module.ts";
 import { crc32c } from "../postgres/crc32c.ts";
 import { RECORD_HEADER, RECORD_HEADER_BYTES } from "./record-header.ts";
-import { TALLIES_LENGTH } from "./statistics.ts";
 import type { WalFormat } from "./wal-format.ts";
 
-// The part of the WebAssembly interface that is used here: the types of Node 20 leave it out.
-interface WasmMemory {
-  readonly buffer: ArrayBuffer;
-}
-declare const WebAssembly: {
-  Memory: new (size: { initial: number; maximum: number }) => WasmMemory;
-  Module: new (bytes: Uint8Array) => object;
-  Instance: new (module: object, imports: { env: { memory: WasmMemory } }) => { exports: unknown };
-};
-
-interface Exports {
+export interface RecordScanModule {
   prepare(rmgrCount: number, customRmgrs: number, hole: number, compressed: number): void;
   recordCrc(record: number, totalLength: number): number;
+  recordCrcs(records: number, count: number, origin: number, window: number, headers: number): void;
   tally(
     record: number,
     end: number,
@@ -31,42 +21,51 @@ interface Exports {
     prevHigh: number,
     tallies: number,
   ): number;
-  last(): number;
+  lastTallied(): number;
+  prepareParts(rows: number, records: number, secrets: number): void;
+  parts(
+    record: number,
+    end: number,
+    lsnLow: number,
+    lsnHigh: number,
+    prevLow: number,
+    prevHigh: number,
+    origin: number,
+  ): number;
+  storedParts(record: number, end: number, origin: number): number;
+  partRecordCount(): number;
+  partSecretCount(): number;
+  lastOfParts(): number;
 }
 
-const WASM_PAGE_BYTES = 65536;
 export const WINDOW_BYTES: number = 2 ** 18;
 const SCRATCH_BYTES = 2 ** 16;
-/** Multiples of 8 all of them; the tables of the CRC come first (crc32c.as.ts). */
-const TALLIES_OFFSET = 2 ** 14;
-/** Behind 4096 tallies of 24 bytes. */
-const WINDOW_OFFSET = 2 ** 17;
+/** Multiples of 8 all of them. The tables of the CRC come first (crc32c.as.ts), then what a subclass needs. */
+export const RESULTS_OFFSET: number = 2 ** 14;
+export const WINDOW_OFFSET: number = 2 ** 17;
 const SCRATCH_OFFSET = WINDOW_OFFSET + WINDOW_BYTES;
 const MEMORY_BYTES = SCRATCH_OFFSET + SCRATCH_BYTES;
 
-let compiled: object | undefined;
-
+/** Takes no runs: every record is shown by itself. */
 export class RecordScan {
   /** Pages of a segment. */
   readonly window: Buffer;
   /** For a record that crosses pages. */
   readonly scratch: Buffer;
-  /** What `tally` counts in, for Statistics. */
-  readonly tallies: Float64Array;
-  readonly #memory: ArrayBuffer;
-  readonly #module: Exports;
+  protected readonly memory: ArrayBuffer;
+  protected readonly module: RecordScanModule;
 
   constructor({ builtinRmgrCount, customRmgrs, image }: WalFormat) {
-    const pages = Math.ceil(MEMORY_BYTES / WASM_PAGE_BYTES);
-    // Fixed size: growing would detach the buffers that are shown.
-    const memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
-    compiled ??= new WebAssembly.Module(readFileSync(moduleUrl()));
-    this.#module = new WebAssembly.Instance(compiled, { env: { memory } }).exports as Exports;
-    this.#memory = memory.buffer;
-    this.window = Buffer.from(memory.buffer, WINDOW_OFFSET, WINDOW_BYTES);
-    this.scratch = Buffer.from(memory.buffer, SCRATCH_OFFSET, SCRATCH_BYTES);
-    this.tallies = new Float64Array(memory.buffer, TALLIES_OFFSET, TALLIES_LENGTH);
-    this.#module.prepare(
+    const { exports, memory } = instantiateWasm<RecordScanModule>(
+      import.meta.url,
+      "record-scan",
+      MEMORY_BYTES,
+    );
+    this.module = exports;
+    this.memory = memory;
+    this.window = Buffer.from(memory, WINDOW_OFFSET, WINDOW_BYTES);
+    this.scratch = Buffer.from(memory, SCRATCH_OFFSET, SCRATCH_BYTES);
+    this.module.prepare(
       builtinRmgrCount,
       customRmgrs ? 1 : 0,
       image.hasHole,
@@ -79,47 +78,32 @@ export class RecordScan {
    * @param bytes - `window`, `scratch`, or any other; the record begins at `start` and is there as a whole.
    */
   recordCrc(bytes: Buffer, start: number, totalLength: number): number {
-    if (bytes.buffer === this.#memory) {
-      return this.#module.recordCrc(bytes.byteOffset + start, totalLength) >>> 0;
+    if (bytes.buffer === this.memory) {
+      return this.module.recordCrc(bytes.byteOffset + start, totalLength) >>> 0;
     }
     const data = crc32c(bytes, start + RECORD_HEADER_BYTES, start + totalLength);
     return crc32c(bytes, start, start + RECORD_HEADER.crc, data);
   }
 
   /**
-   * Counts records of a page in the window, from `start` on, in `tallies`: those that are whole before `end` and
-   * without fault. The count stops before any other, and before the end of a segment that was switched.
-   * @param lsnHigh - with lsnLow: of `start`. prevHigh and prevLow: of the record before.
-   * @returns where the first one begins that was not counted; `start` where none was.
+   * Takes records of a page in the window, from `start` on: those that are whole before `end` and without fault. It
+   * stops before any other, and before the end of a segment that was switched.
+   * @param _lsnHigh - with lsnLow: of `start`. prevHigh and prevLow: of the record before.
+   * @returns where the first one begins that was not taken; `start` where none was.
    */
-  tally(
+  takeRun(
     start: number,
-    end: number,
-    lsnHigh: number,
-    lsnLow: number,
-    prevHigh: number,
-    prevLow: number,
+    _end: number,
+    _lsnHigh: number,
+    _lsnLow: number,
+    _prevHigh: number,
+    _prevLow: number,
   ): number {
-    const next = this.#module.tally(
-      WINDOW_OFFSET + start,
-      WINDOW_OFFSET + end,
-      lsnLow,
-      lsnHigh,
-      prevLow,
-      prevHigh,
-      TALLIES_OFFSET,
-    );
-    return next - WINDOW_OFFSET;
+    return start;
   }
 
-  /** Where the record is that `tally` counted last, if it counted one. */
-  lastTallied(): number {
-    return this.#module.last() - WINDOW_OFFSET;
+  /** Where the record is that `takeRun` took last, if it took one. */
+  lastTaken(): number {
+    return 0;
   }
-}
-
-/** Beside this file when it runs compiled; in dist/ when Node runs the source itself. */
-function moduleUrl(): URL {
-  const here = import.meta.url.endsWith(".ts") ? "../../dist/src/wal/" : "./";
-  return new URL(`${here}record-scan.wasm`, import.meta.url);
 }

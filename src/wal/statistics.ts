@@ -28,7 +28,7 @@ export interface TypeTally extends Tally {
   readonly info: number;
 }
 
-/** Count, bytes without images and bytes of images of each type: as record-scan.as.ts has them, too. */
+/** Count, bytes without images and bytes of images of each type: as record-tally.as.ts has them, too. */
 const TALLY_LENGTH = 3;
 export const TALLIES_LENGTH: number = RMGR_COUNT * TYPES_PER_RMGR * TALLY_LENGTH;
 

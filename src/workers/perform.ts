@@ -25,6 +25,7 @@ import {
   unsealFile,
   verifySealedFile,
 } from "../datadir/sealed-file.ts";
+import { SegmentMemory } from "../datadir/wal-segment.ts";
 import { IntegrityError, KeyError } from "../errors.ts";
 import { BackupChecksum } from "../format/backup-manifest-file.ts";
 import { Chunk } from "../format/chunk.ts";
@@ -69,6 +70,7 @@ export class TaskPerformer {
   private readonly chunk: Chunk;
   /** Pages to compare with; made when it is needed. */
   private otherPages: Buffer | undefined;
+  private readonly walMemory: SegmentMemory = new SegmentMemory();
 
   constructor(fs: FileSystem, context: RunContext, onBytes: OnBytes) {
     this.fs = fs;
@@ -102,22 +104,24 @@ export class TaskPerformer {
   }
 
   private performWal(task: ItemTask, item: WalItem, newFiles: NewFiles): ItemResult {
-    const { fs, context } = this;
+    const { fs } = this;
+    // A segment is read and written before anything is waited for.
+    const facts = { ...this.context, memory: this.walMemory };
     const result = ((): ItemResult => {
       switch (task.kind) {
         case "seal":
-          return sealWal(fs, context, item, newFiles);
+          return sealWal(fs, facts, item, newFiles);
         case "open":
-          return openWal(fs, context, item, newFiles);
+          return openWal(fs, facts, item, newFiles);
         case "reseal":
-          return resealWal(fs, context, item, newFiles);
+          return resealWal(fs, facts, item, newFiles);
         case "checksum":
           throw new assert.AssertionError({ message: "backup_manifest lists no WAL" });
         case "check":
         case "digest": {
           const depth = task.kind === "check" ? walDepth(task) : undefined;
           return new ProblemCollector(item.files.path).collect((report) =>
-            checkWal(fs, context, item, depth, report),
+            checkWal(fs, facts, item, depth, report),
           );
         }
       }

@@ -19,9 +19,7 @@ import { bytePath } from "../../src/bytes/byte-path.ts";
 import { makeOwnFolder } from "../../src/demo/postgres-server.ts";
 import { giveTree, serverUser } from "../../src/demo/server-user.ts";
 import { decryptWal } from "../../src/engine/wal-readable/decrypt-wal.ts";
-import { encryptWal, type EncryptWalReport } from "../../src/engine/wal-readable/encrypt-wal.ts";
-import { FormatError, IntegrityError, KeyError, StateError, UsageError } from "../../src/errors.ts";
-import type { DataKeys } from "../../src/keyring/data-keys.ts";
+import { FormatError, IntegrityError, KeyError, UsageError } from "../../src/errors.ts";
 import { temporaryPath } from "../support/cluster.ts";
 import { testKeys } from "../support/keys.ts";
 import { SmallEngine } from "../support/small-cluster.ts";
@@ -29,25 +27,8 @@ import { requireStockTools } from "../support/stock-tools.ts";
 import { runTdeBytes, runTde } from "../support/tde.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 import { SMALL_SET_MAJORS, unpackSmallSet } from "../support/waldump-cases.ts";
-import { commitWithMessages, filler, message, SEGMENT, WalWriter } from "../support/written-wal.ts";
-
-const isSegment = (name: string): boolean => /^[0-9A-F]{24}(\.partial)?$/.test(name);
-
-async function encrypt(
-  folder: string,
-  { keys = testKeys(2), names }: { keys?: DataKeys; names?: readonly string[] } = {},
-): Promise<EncryptWalReport> {
-  const { engine } = new SmallEngine();
-  return await encryptWal(engine, keys, {
-    folder: bytePath(folder),
-    names: names && new Set(names.map(bytePath)),
-  });
-}
-
-async function decrypt(folder: string, keys = testKeys(2)): Promise<number> {
-  const { engine } = new SmallEngine();
-  return (await decryptWal(engine, keys, { folder: bytePath(folder) })).decrypted;
-}
+import { crossing, decrypt, encrypt, writeFolder } from "../support/wal-folders.ts";
+import { SEGMENT } from "../support/written-wal.ts";
 
 /** Two copies of a set: one to work on, one to compare with. */
 function copies(
@@ -98,25 +79,6 @@ test("a server refuses encrypted WAL before it replays any of it", async (t) => 
   assert.match(stderr, /WAL file is from different database system/);
   assert.doesNotMatch(stderr, /redo starts/);
 });
-
-/** Three segments with records that cross into the next one. */
-function crossing(): WalWriter {
-  const writer = new WalWriter(17);
-  writer.append(message("first", Buffer.from("text")));
-  writer.fillTo(400);
-  writer.append(commitWithMessages(60));
-  writer.fillTo(16);
-  writer.append(message("prefix", Buffer.alloc(3000, "text of a message ")));
-  writer.append(filler(100));
-  return writer;
-}
-
-function writeFolder(t: TestContext, writer: WalWriter): string {
-  const folder = temporaryDirectory(t);
-  for (const [i, bytes] of writer.segments.entries())
-    writeFileSync(join(folder, writer.name(i)), bytes);
-  return folder;
-}
 
 test("a gap in the run is named, and the segments around it are encrypted each by themselves", async (t) => {
   const writer = crossing();
@@ -205,34 +167,6 @@ test("what is no whole segment of one cluster is refused before anything is writ
     { code: IntegrityError as never },
     /timeline 2/,
   );
-});
-
-test("a segment whose sidecar is gone is not encrypted once more", async (t) => {
-  const writer = crossing();
-  const folder = writeFolder(t, writer);
-  await encrypt(folder);
-  rmSync(join(folder, `${writer.name(1)}_tde`));
-  await assert.rejects(
-    encrypt(folder),
-    (error) => error instanceof StateError && /sidecar/.test(error.message),
-  );
-});
-
-test("a segment of one block whose guard is damaged keeps its sidecar", async (t) => {
-  const writer = new WalWriter(17);
-  writer.append(message("prefix", Buffer.from("what must not be lost")));
-  const folder = writeFolder(t, writer);
-  await encrypt(folder);
-  const [name = ""] = readdirSync(folder).filter(isSegment);
-  const path = join(folder, name);
-  const stored = readFileSync(path);
-  stored[24] = (stored[24] ?? 0) ^ 1; // xlp_sysid
-  writeFileSync(path, stored);
-  const before = readdirSync(folder).sort();
-  await assert.rejects(decrypt(folder), IntegrityError);
-  await assert.rejects(encrypt(folder), IntegrityError);
-  assert.deepEqual(readdirSync(folder).sort(), before);
-  assert.ok(readFileSync(path).equals(stored));
 });
 
 test("a folder without a segment, and a wrong key, are errors of their own", async (t) => {

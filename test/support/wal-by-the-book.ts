@@ -85,8 +85,10 @@ function storeSegment(
   const key = secretKey(keys.pageKey);
   const blockCount = bytes.length / BLOCK;
   // The guard.
-  if (headerBytes(original, 0) > 0)
+  if (headerBytes(original, 0) > 0) {
+    bytes.write("TDEW", 20, "latin1");
     for (let i = 24; i < 32; i++) bytes[i] = ~(bytes[i] ?? 0) & 0xff;
+  }
   const slots: BookWalSlot[] = [];
   for (let block = 0; block < blockCount; block++) {
     const base = block * BLOCK;

@@ -7,8 +7,11 @@ import { test } from "node:test";
 import type { Major } from "../../src/postgres/version.ts";
 import { decodeRecord } from "../../src/wal/decode-record.ts";
 import { createWalRecord, type WalRecord } from "../../src/wal/record.ts";
-import { readableParts } from "../../src/wal/structure/readable-parts.ts";
+import { WAL_PAGE_BYTES } from "../../src/wal/page-header.ts";
+import { PartScan } from "../../src/wal/structure/part-scan.ts";
+import { readableParts, rowOf } from "../../src/wal/structure/readable-parts.ts";
 import { RecordParts } from "../../src/wal/structure/record-parts.ts";
+import type { CompiledRule } from "../../src/wal/structure/rows.ts";
 import { type WalFormat, walFormatOf } from "../../src/wal/wal-format.ts";
 import { tablesOf } from "../support/format-document.ts";
 import { GOLDEN_MAJORS, goldenRecords } from "../support/golden-records.ts";
@@ -76,6 +79,39 @@ test("records read as those of 14, which no tool at hand prints, show the same w
     }
   }
 });
+
+/** Whether the table has more than ranges for what a record holds. */
+function hasRule(record: WalRecord, { major }: WalFormat): boolean {
+  const { main, data0 } = rowOf(major, record.rmid, record.info) ?? {};
+  const [block] = record.blocks;
+  const holdsData = record.maxBlockId >= 0 && block?.present === true && block.hasData;
+  const isRule = (rule: CompiledRule | undefined): boolean =>
+    rule !== undefined && rule.ranges === undefined;
+  return (record.mainLength > 0 && isRule(main)) || (holdsData && isRule(data0));
+}
+
+for (const major of GOLDEN_MAJORS) {
+  test(`runs of records of ${major} are taken apart as each of them is`, () => {
+    const format = walFormatOf(major);
+    const scan = new PartScan(format);
+    let taken = 0;
+    for (const { bytes } of goldenRecords(major)) {
+      const end = Math.ceil(bytes.length / 8) * 8;
+      if (end > WAL_PAGE_BYTES) continue;
+      scan.window.set(bytes);
+      const next = scan.takeStoredRun(0, end);
+      assert.equal(next, hasRule(decoded(bytes, format), format) ? 0 : end);
+      if (next === 0) continue;
+      const parts = new RecordParts();
+      readableParts(decoded(bytes, format), format, parts);
+      assert.deepEqual([...scan.records], [0]);
+      const secrets = parts.bounds.subarray(0, parts.count - (parts.count % 2));
+      assert.deepEqual([...scan.secrets], [...secrets]);
+      taken++;
+    }
+    assert.ok(taken > 100, `${taken}`);
+  });
+}
 
 /** The readable bytes of a record's main data, the others as dots. */
 function readableMain(rmid: number, info: number, main: string, major: Major): string {

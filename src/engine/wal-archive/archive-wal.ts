@@ -90,9 +90,14 @@ export async function archiveWal(
           contentSizeBytes: contentBytes,
           compression,
         });
-        const parts = partsOf(file, contentBytes);
-        if (compression === "none") for (const part of parts) writer.take(part);
-        else for await (const part of compressed(compression, parts)) writer.take(part);
+        if (compression === "none") {
+          const buffer = Buffer.allocUnsafe(READ_BYTES);
+          for (const part of partsOf(file, contentBytes, () => buffer)) writer.take(part);
+        } else {
+          // A compressor may still look at one part while it asks for the next.
+          const parts = partsOf(file, contentBytes, () => Buffer.allocUnsafe(READ_BYTES));
+          for await (const part of compressed(compression, parts)) writer.take(part);
+        }
         writer.finish();
       },
       async (written) => {
@@ -164,12 +169,13 @@ async function holdsContentOf(
   return same && sizeBytes === plain.stat().sizeBytes;
 }
 
-const READ_BYTES = 2 ** 20;
+/** What is in the processor's cache when it is encrypted. */
+const READ_BYTES = 2 ** 18;
 
-/** Each part is the taker's own: a compressor may still look at one while it asks for the next. */
-function* partsOf(file: OpenFile, sizeBytes: number): Generator<Uint8Array> {
+/** @param next - what to read a part into, of READ_BYTES. */
+function* partsOf(file: OpenFile, sizeBytes: number, next: () => Buffer): Generator<Uint8Array> {
   for (let offset = 0; offset < sizeBytes; offset += READ_BYTES) {
-    const part = Buffer.allocUnsafe(Math.min(READ_BYTES, sizeBytes - offset));
+    const part = next().subarray(0, sizeBytes - offset);
     readExactly(file, part, 0, part.length, offset);
     yield part;
   }

@@ -4,7 +4,7 @@
  * comes from there is in the same state as one that began here, and what this one printed is what it would print.
  */
 import { WalReader } from "../../wal/reader.ts";
-import { RecordScan } from "../../wal/record-scan.ts";
+import { TallyScan } from "../../wal/tally-scan.ts";
 import type { TypeTally } from "../../wal/statistics.ts";
 import type { WalFormat } from "../../wal/wal-format.ts";
 import { Printer } from "./printer.ts";
@@ -49,14 +49,14 @@ export interface ChunkResult {
 export class ChunkPrinter {
   readonly #context: ChunkContext;
   readonly #source: FetchingSource;
-  readonly #scan: RecordScan;
+  readonly #scan: TallyScan;
   readonly #printer: Printer;
 
   /** @param source - for this one alone; closed by whoever made it. */
   constructor(context: ChunkContext, source: FetchingSource) {
     this.#context = context;
     this.#source = source;
-    this.#scan = new RecordScan(context.format);
+    this.#scan = new TallyScan(context.format);
     this.#printer = new Printer(context.request, context.format, this.#scan);
   }
 

@@ -3,7 +3,7 @@
  */
 import { formatHalves } from "../../wal/messages.ts";
 import { WalReader } from "../../wal/reader.ts";
-import { RecordScan } from "../../wal/record-scan.ts";
+import { TallyScan } from "../../wal/tally-scan.ts";
 import type { WalFormat } from "../../wal/wal-format.ts";
 import type { Dialect } from "./dialect.ts";
 import { type ChunkRunner, printChunks } from "./print-chunks.ts";
@@ -49,7 +49,7 @@ export async function dump(
   output: DumpOutput,
 ): Promise<void> {
   const { format, dialect, source } = place;
-  const scan = new RecordScan(format);
+  const scan = new TallyScan(format);
   const reader = new WalReader({
     format,
     segmentBytes: place.segmentBytes,

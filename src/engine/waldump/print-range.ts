@@ -64,7 +64,7 @@ export async function printRange(reader: WalReader, context: RangeContext): Prom
     if (!matches(record, request.filter)) continue;
     printer.show(record);
     if (printer.text.length >= flushBytes && !flush()) return ended("unread");
-    if (printer.takesTallies && reader.tally()) printer.showedUpTo(record);
+    if (printer.takesTallies && reader.takeRun()) printer.showedUpTo(record);
     saver?.save(record);
     shown++;
     if (request.limit > 0 && shown >= request.limit) return ended("limit");

@@ -3,7 +3,7 @@
  */
 import type { RecordFilter } from "../../wal/record-filter.ts";
 import { RecordJson, statisticsJson } from "../../wal/record-json.ts";
-import type { RecordScan } from "../../wal/record-scan.ts";
+import type { TallyScan } from "../../wal/tally-scan.ts";
 import { RecordText } from "../../wal/record-text.ts";
 import type { WalRecord } from "../../wal/record.ts";
 import { Statistics, statisticsText, type TypeTally } from "../../wal/statistics.ts";
@@ -25,7 +25,7 @@ export class Printer {
   readonly #statistics: Statistics | undefined;
 
   /** @param scan - of the reader that the records come from. */
-  constructor(request: WaldumpRequest, format: WalFormat, scan: RecordScan) {
+  constructor(request: WaldumpRequest, format: WalFormat, scan: TallyScan) {
     this.#request = request;
     this.#format = format;
     this.text = new TextBuffer(format.lsnLowDigits, timeZoneOf(request.timeZone));

@@ -8,6 +8,7 @@ import { Outcome } from "../../wal/read-outcome.ts";
 import { WalReader } from "../../wal/reader.ts";
 import { RECORD_HEADER, RECORD_HEADER_BYTES } from "../../wal/record-header.ts";
 import type { SegmentBytes, SegmentSource } from "../../wal/segment-source.ts";
+import { type PartScan, partScanOf } from "../../wal/structure/part-scan.ts";
 import { readableParts } from "../../wal/structure/readable-parts.ts";
 import { RecordParts } from "../../wal/structure/record-parts.ts";
 import type { WalFormat } from "../../wal/wal-format.ts";
@@ -50,6 +51,7 @@ class PlainMapper {
   readonly #format: WalFormat;
   readonly #neighbours: Neighbours;
   readonly #parts = new RecordParts();
+  readonly #scan: PartScan;
   /** Where the next record would be, as far as it has been read; the segment's length where none is expected. */
   #next = 0;
   #lastPrev: { readonly high: number; readonly low: number } | undefined;
@@ -59,6 +61,7 @@ class PlainMapper {
     this.#place = place;
     this.#format = format;
     this.#neighbours = neighbours;
+    this.#scan = partScanOf(format);
   }
 
   run(): void {
@@ -84,7 +87,17 @@ class PlainMapper {
         return;
       }
       this.#addRecord(record, start);
+      if (this.#next < length && reader.takeRun()) this.#addRun(reader);
     }
+  }
+
+  /** Those that the scan has taken apart. */
+  #addRun(reader: WalReader): void {
+    const { endHigh, endLow } = reader.record;
+    const block = Math.floor(this.#next / WAL_PAGE_BYTES);
+    this.#next = this.#offsetOf(endHigh, endLow);
+    this.#map.addRun(block, this.#scan, this.#next);
+    this.#lastPrev = { high: reader.lastHigh, low: reader.lastLow };
   }
 
   #addRecord(record: WalRecord, start: number): void {
@@ -200,8 +213,13 @@ class PlainMapper {
         return distance === 0 ? own : this.#neighbours.at(distance);
       },
     };
-    const { timeline } = this.#place;
-    return new WalReader({ format: this.#format, segmentBytes: segment.length, timeline, source });
+    return new WalReader({
+      format: this.#format,
+      segmentBytes: segment.length,
+      timeline: this.#place.timeline,
+      source,
+      scan: this.#scan,
+    });
   }
 
   #offsetOf(high: number, low: number): number {

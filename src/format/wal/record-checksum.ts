@@ -5,7 +5,8 @@
 import { crc32c } from "../../postgres/crc32c.ts";
 import { WAL_PAGE_BYTES } from "../../wal/page-header.ts";
 import { RECORD_HEADER, RECORD_HEADER_BYTES } from "../../wal/record-header.ts";
-import { RecordScan, WINDOW_BYTES } from "../../wal/record-scan.ts";
+import { WINDOW_BYTES } from "../../wal/record-scan.ts";
+import { MOST_RECORDS, type PartScan, partScanOf } from "../../wal/structure/part-scan.ts";
 import { formatOfSegment } from "./wal-page.ts";
 import type { CrossingPart, SegmentMap } from "./segment-map.ts";
 
@@ -19,49 +20,55 @@ export interface OpenCrc {
   readonly header: Buffer;
 }
 
-/** The CRCs of the records that are wholly in a segment, one after the other, of its bytes as they are then. */
-export class WholeRecordCrcs {
-  readonly #map: SegmentMap;
-  readonly #scan: RecordScan | undefined;
-  /** Where the bytes begin that the scan's window holds. */
-  #windowStart = -Infinity;
-
-  constructor(map: SegmentMap) {
-    this.#map = map;
-    const format = formatOfSegment(map.segment);
-    this.#scan = format && new RecordScan(format);
-  }
-
-  /** Of the n-th of them; n never goes back. */
-  of(index: number): number {
-    const { segment, wholeRecords } = this.#map;
-    const at = wholeRecords[index] ?? 0;
-    const total = segment.readUInt32LE(at);
-    const isOnOnePage = (at % WAL_PAGE_BYTES) + total <= WAL_PAGE_BYTES;
-    if (this.#scan !== undefined && isOnOnePage) return this.#inWindow(this.#scan, at, total);
-    const map = this.#map;
-    const rest = map.advance(at, RECORD_HEADER_BYTES);
-    const data = crcOver(map, rest, total - RECORD_HEADER_BYTES, 0);
-    return crcOver(map, at, RECORD_HEADER.crc, data);
-  }
-
-  /** The module computes over its own memory, several times as fast. */
-  #inWindow(scan: RecordScan, at: number, total: number): number {
-    if (at < this.#windowStart || at + total > this.#windowStart + WINDOW_BYTES) {
-      this.#windowStart = at - (at % WAL_PAGE_BYTES);
-      const end = Math.min(this.#windowStart + WINDOW_BYTES, this.#map.segment.length);
-      this.#map.segment.copy(scan.window, 0, this.#windowStart, end);
+/** Has every whole record the CRC of its bytes as they are now. */
+export function writeWholeRecordCrcs(map: SegmentMap): void {
+  const { segment, wholeCount, wholeCrcs, wholeRecords } = map;
+  const format = formatOfSegment(segment);
+  const scan = format && partScanOf(format);
+  const view = new DataView(segment.buffer, segment.byteOffset, segment.length);
+  for (let i = 0; i < wholeCount;) {
+    const next = scan === undefined ? i : endOfWindow(map, i);
+    if (scan === undefined || next === i) {
+      const crc = crcOfRecord(map, wholeRecords[i] ?? 0);
+      view.setUint32(wholeCrcs[i++] ?? 0, crc, true);
+      continue;
     }
-    return scan.recordCrc(scan.window, at - this.#windowStart, total);
+    const crcs = crcsInWindow(map, scan, wholeRecords.subarray(i, next));
+    for (const crc of crcs) view.setUint32(wholeCrcs[i++] ?? 0, crc, true);
   }
 }
 
-/** Has every whole record the CRC of its bytes as they are now. */
-export function writeWholeRecordCrcs(map: SegmentMap): void {
-  const crcs = new WholeRecordCrcs(map);
-  for (let i = 0; i < map.wholeCount; i++) {
-    map.segment.writeUInt32LE(crcs.of(i), map.wholeCrcs[i] ?? 0);
+/** The first record that is not wholly in a window that begins with the page of this one, or that is too many. */
+function endOfWindow({ segment, wholeCount, wholeRecords }: SegmentMap, first: number): number {
+  const windowEnd = windowStartOf(wholeRecords[first] ?? 0) + WINDOW_BYTES;
+  const most = Math.min(wholeCount, first + MOST_RECORDS);
+  // A record is before the next one begins.
+  for (let i = first; i < most; i++) {
+    const end = i + 1 < wholeCount ? (wholeRecords[i + 1] ?? 0) : segment.length;
+    if (end > windowEnd) return i;
   }
+  return most;
+}
+
+function windowStartOf(record: number): number {
+  return record - (record % WAL_PAGE_BYTES);
+}
+
+/** The module computes over its own memory, several times as fast. */
+function crcsInWindow(map: SegmentMap, scan: PartScan, records: Int32Array): Uint32Array {
+  const { segment, headerBytes } = map;
+  const start = windowStartOf(records[0] ?? 0);
+  segment.copy(scan.window, 0, start, Math.min(start + WINDOW_BYTES, segment.length));
+  const page = start / WAL_PAGE_BYTES;
+  const headers = headerBytes.subarray(page, page + WINDOW_BYTES / WAL_PAGE_BYTES);
+  return scan.recordCrcs(records, start, headers);
+}
+
+function crcOfRecord(map: SegmentMap, at: number): number {
+  const total = map.segment.readUInt32LE(at);
+  const data = map.advance(at, RECORD_HEADER_BYTES);
+  const crc = crcOver(map, data, total - RECORD_HEADER_BYTES, 0);
+  return crcOver(map, at, RECORD_HEADER.crc, crc);
 }
 
 /**

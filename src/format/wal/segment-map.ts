@@ -11,6 +11,9 @@ import { pageHeaderBytes } from "./wal-page.ts";
 /** Of the header of a record that is not taken apart what stays readable: all before its CRC. */
 export const OPEN_HEADER_BYTES: number = RECORD_HEADER.crc;
 
+/** For shorter ones the arrays grow. */
+const USUAL_RECORD_BYTES = 64;
+
 /** A record that crosses an end of the segment. */
 export interface CrossingPart {
   /** As those of RecordParts, but in the part of the record that is in this segment, from its first byte on. */
@@ -21,6 +24,14 @@ export interface CrossingPart {
   readonly before: Buffer;
   /** Whether the record goes on behind this segment, too. */
   readonly goesOn: boolean;
+}
+
+/** Records of one block that follow one another. */
+export interface RecordRun {
+  /** Where they begin. */
+  readonly records: Int32Array;
+  /** Start and end of each secret, rising. */
+  readonly secrets: Int32Array;
 }
 
 export class SegmentMap {
@@ -34,11 +45,11 @@ export class SegmentMap {
   /** 1 where the structure of a block ends in the header of a record that is not taken apart. */
   readonly hasOpenHeader: Uint8Array;
   /** Start and end of each secret range among the records, in offsets of the segment, rising. */
-  secrets: Int32Array = new Int32Array(2 ** 14);
+  secrets: Int32Array;
   secretCount = 0;
   /** Offsets of the records that are wholly in the segment, and of the xl_crc of each. */
-  wholeRecords: Int32Array = new Int32Array(2 ** 12);
-  wholeCrcs: Int32Array = new Int32Array(2 ** 12);
+  wholeRecords: Int32Array;
+  wholeCrcs: Int32Array;
   wholeCount = 0;
   /** The record that began in an earlier segment, if it is taken apart. */
   leading: CrossingPart | undefined;
@@ -57,6 +68,10 @@ export class SegmentMap {
     this.#structureStart = new Int32Array(this.blockCount).fill(-1);
     this.#structureEnd = new Int32Array(this.blockCount).fill(-1);
     this.hasOpenHeader = new Uint8Array(this.blockCount);
+    const records = Math.ceil(segment.length / USUAL_RECORD_BYTES);
+    this.secrets = new Int32Array(2 * records);
+    this.wholeRecords = new Int32Array(records);
+    this.wholeCrcs = new Int32Array(records);
   }
 
   headerOf(block: number): number {
@@ -76,13 +91,31 @@ export class SegmentMap {
 
   /** Names a record that is wholly in the segment, and its parts. */
   addWhole(offset: number, parts: RecordParts): void {
-    if (this.wholeCount === this.wholeRecords.length) {
-      this.wholeRecords = doubled(this.wholeRecords);
-      this.wholeCrcs = doubled(this.wholeCrcs);
-    }
+    this.#reserveRecords(1);
     this.wholeRecords[this.wholeCount] = offset;
     this.wholeCrcs[this.wholeCount++] = this.advance(offset, RECORD_HEADER.crc);
     this.#place(offset, parts.bounds, parts.count);
+  }
+
+  /**
+   * Names records of one block that follow one another, and their secrets.
+   * @param run - in offsets of the block. @param end - offset of the segment where they end.
+   */
+  addRun(block: number, { records, secrets }: RecordRun, end: number): void {
+    const base = block * WAL_PAGE_BYTES;
+    this.#reserveRecords(records.length);
+    for (let i = 0; i < records.length; i++) {
+      const at = base + (records[i] ?? 0);
+      this.wholeRecords[this.wholeCount] = at;
+      this.wholeCrcs[this.wholeCount++] = at + RECORD_HEADER.crc;
+    }
+    while (this.secretCount + secrets.length > this.secrets.length) {
+      this.secrets = doubled(this.secrets);
+    }
+    for (let i = 0; i < secrets.length; i++) {
+      this.secrets[this.secretCount++] = base + (secrets[i] ?? 0);
+    }
+    this.#structure(base + (records[0] ?? 0), end);
   }
 
   /** The record that began before this segment. */
@@ -147,6 +180,13 @@ export class SegmentMap {
     const base = block * WAL_PAGE_BYTES;
     if ((this.#structureStart[block] ?? -1) < 0) this.#structureStart[block] = start - base;
     this.#structureEnd[block] = end - base;
+  }
+
+  #reserveRecords(count: number): void {
+    while (this.wholeCount + count > this.wholeRecords.length) {
+      this.wholeRecords = doubled(this.wholeRecords);
+      this.wholeCrcs = doubled(this.wholeCrcs);
+    }
   }
 
   #addSecret(start: number, end: number): void {

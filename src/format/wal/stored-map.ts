@@ -6,6 +6,7 @@ import { decodeRecord } from "../../wal/decode-record.ts";
 import { aligned, WAL_PAGE_BYTES } from "../../wal/page-header.ts";
 import { createWalRecord } from "../../wal/record.ts";
 import { RECORD_HEADER, RECORD_HEADER_BYTES } from "../../wal/record-header.ts";
+import { type PartScan, partScanOf } from "../../wal/structure/part-scan.ts";
 import { readableParts } from "../../wal/structure/readable-parts.ts";
 import { RecordParts } from "../../wal/structure/record-parts.ts";
 import type { WalFormat } from "../../wal/wal-format.ts";
@@ -23,6 +24,12 @@ export class MapDefect extends Error {
   }
 }
 
+export interface StoredMap {
+  readonly map: SegmentMap;
+  /** Those that hold the CRC of a whole record, where it is not the one of the record's stored bytes. */
+  readonly wrongCrcs: readonly number[];
+}
+
 /**
  * @param segment - as stored.
  * @param slotOf - the slot of a block, whose form has been checked.
@@ -32,22 +39,24 @@ export function mapStoredSegment(
   segment: Buffer,
   slotOf: (block: number) => WalSlotFields,
   carry: Carry,
-): SegmentMap {
+): StoredMap {
   const map = new SegmentMap(segment);
-  new StoredMapper(map, slotOf, carry).run();
-  return map;
+  const mapper = new StoredMapper(map, slotOf, carry);
+  mapper.run();
+  return { map, wrongCrcs: mapper.wrongCrcs };
 }
 
 class StoredMapper {
+  readonly wrongCrcs: number[] = [];
   readonly #map: SegmentMap;
   readonly #slotOf: (block: number) => WalSlotFields;
   readonly #carry: Carry;
   readonly #format: WalFormat | undefined;
+  readonly #scan: PartScan | undefined;
   readonly #parts = new RecordParts();
   readonly #record = createWalRecord();
-  readonly #segmentView: DataView;
-  #scratch: Buffer = Buffer.alloc(4 * WAL_PAGE_BYTES);
-  #scratchView: DataView = viewOf(this.#scratch);
+  /** The block that the scan's window holds. */
+  #loaded = -1;
   /** Up to here records have been taken apart, in offsets of the segment. */
   #done = 0;
 
@@ -56,7 +65,7 @@ class StoredMapper {
     this.#slotOf = slotOf;
     this.#carry = carry;
     this.#format = formatOfSegment(map.segment);
-    this.#segmentView = viewOf(map.segment);
+    this.#scan = this.#format && partScanOf(this.#format);
   }
 
   run(): void {
@@ -89,16 +98,33 @@ class StoredMapper {
         map.addOpenHeader(at);
         return;
       }
-      at = this.#mapRecord(block, at);
+      const next = this.#mapRun(block, at, end);
+      at = next > at ? next : this.#mapRecord(block, at);
       this.#done = at;
     }
+  }
+
+  /** @returns where what follows the records begins that the scan takes; `at` where it takes none. */
+  #mapRun(block: number, at: number, end: number): number {
+    const scan = this.#scan;
+    if (scan === undefined) return at;
+    const base = block * WAL_PAGE_BYTES;
+    if (this.#loaded !== block) {
+      this.#map.segment.copy(scan.window, 0, base, base + WAL_PAGE_BYTES);
+      this.#loaded = block;
+    }
+    const next = base + scan.takeStoredRun(at - base, end - base);
+    if (next > at) this.#map.addRun(block, scan, next);
+    return next;
   }
 
   /** @returns where what follows the record begins, in its block or in a later one. */
   #mapRecord(block: number, at: number): number {
     const map = this.#map;
     const { segment } = map;
-    if (this.#format === undefined) throw new MapDefect(block, "records without a page header");
+    if (this.#format === undefined || this.#scan === undefined) {
+      throw new MapDefect(block, "records without a page header");
+    }
     const total = segment.readUInt32LE(at);
     if (total < RECORD_HEADER_BYTES) throw new MapDefect(block, `a record of ${total} bytes`);
     const end = this.#endOf(at, aligned(total));
@@ -117,15 +143,20 @@ class StoredMapper {
       return segment.length;
     }
     const record = this.#record;
-    const view = this.#load(at, total);
+    this.#load(this.#scan, block, at, total);
     const { bytes, start } = record;
     record.totalLength = total;
     record.info = bytes.readUInt8(start + RECORD_HEADER.info);
     record.rmid = bytes.readUInt8(start + RECORD_HEADER.rmid);
-    const problem = decodeRecord(record, view, this.#format);
+    const problem = decodeRecord(record, viewOf(bytes), this.#format);
     if (problem !== undefined) throw new MapDefect(block, problem);
     readableParts(record, this.#format, this.#parts);
     map.addWhole(at, this.#parts);
+    if (
+      this.#scan.recordCrc(bytes, start, total) !== bytes.readUInt32LE(start + RECORD_HEADER.crc)
+    ) {
+      this.wrongCrcs.push(Math.floor((map.wholeCrcs[map.wholeCount - 1] ?? 0) / WAL_PAGE_BYTES));
+    }
     return end;
   }
 
@@ -135,31 +166,27 @@ class StoredMapper {
     return end <= this.#map.segment.length ? end : undefined;
   }
 
-  /** Has the record in one piece: where it is, or in scratch. @returns a view of the bytes that it is in. */
-  #load(at: number, total: number): DataView {
+  /** Has the record in one piece: in the window with its block, or in scratch. */
+  #load(scan: PartScan, block: number, at: number, total: number): void {
     const { segment } = this.#map;
     const record = this.#record;
     if ((at % WAL_PAGE_BYTES) + total <= WAL_PAGE_BYTES) {
-      record.bytes = segment;
-      record.start = at;
-      return this.#segmentView;
+      record.bytes = scan.window;
+      record.start = at - block * WAL_PAGE_BYTES;
+      return;
     }
-    if (this.#scratch.length < total) {
-      this.#scratch = Buffer.alloc(2 * total);
-      this.#scratchView = viewOf(this.#scratch);
-    }
+    const { scratch } = scan;
+    record.bytes = total <= scratch.length ? scratch : Buffer.alloc(total);
+    record.start = 0;
     for (let from = at, done = 0; done < total;) {
       const length = Math.min(total - done, WAL_PAGE_BYTES - (from % WAL_PAGE_BYTES));
-      segment.copy(this.#scratch, done, from, from + length);
+      segment.copy(record.bytes, done, from, from + length);
       done += length;
       from += length;
       if (from % WAL_PAGE_BYTES === 0 && done < total) {
         from += this.#map.headerOf(from / WAL_PAGE_BYTES);
       }
     }
-    record.bytes = this.#scratch;
-    record.start = 0;
-    return this.#scratchView;
   }
 
   /** What was found must be what the slot says: else the sidecar is of another segment, or the header was changed. */

@@ -66,6 +66,11 @@ function structuresOf(major: Major): readonly RowOf[] {
   return rows;
 }
 
+/** The row of the table for records of a major; undefined where there is none: then nothing is kept. */
+export function rowOf(major: Major, rmid: number, info: number): CompiledRow | undefined {
+  return structuresOf(major)[rmid]?.(info);
+}
+
 /**
  * Which bytes of a record stay readable.
  * @param record - decoded; its secrets may be ciphertext.
@@ -73,18 +78,18 @@ function structuresOf(major: Major): readonly RowOf[] {
  */
 export function readableParts(record: WalRecord, format: WalFormat, parts: RecordParts): void {
   parts.begin(record);
-  const row = structuresOf(format.major)[record.rmid]?.(record.info);
+  const row = rowOf(format.major, record.rmid, record.info);
   if (row?.data0 !== undefined && record.maxBlockId >= 0) {
     const { present, hasData, dataStart, dataLength } = blockAt(record, 0);
     if (present && hasData) {
       parts.enter(dataStart + dataLength);
-      row.data0(parts, record, dataStart, dataStart + dataLength, format);
+      row.data0.keep(parts, record, dataStart, dataStart + dataLength, format);
     }
   }
   if (row?.main !== undefined && record.mainLength > 0) {
     const end = record.mainStart + record.mainLength;
     parts.enter(end);
-    row.main(parts, record, record.mainStart, end, format);
+    row.main.keep(parts, record, record.mainStart, end, format);
   }
   parts.finish(aligned(record.totalLength));
 }

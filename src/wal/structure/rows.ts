@@ -34,9 +34,21 @@ export interface StructureRow {
 /** Rows by the majors that brought them; null where one reads nothing any more. A bare `Readable` is of the main data. */
 export type Rows = Partial<Readonly<Record<Major, Readable | StructureRow | null>>>;
 
+/** Bytes of an area; without an end: up to its own. */
+export interface ByteRange {
+  readonly from: number;
+  readonly to: number;
+}
+
+export interface CompiledRule {
+  readonly keep: KeepRule;
+  /** Where the rule is nothing but ranges, rising. */
+  readonly ranges: readonly ByteRange[] | undefined;
+}
+
 export interface CompiledRow {
-  readonly main: KeepRule | undefined;
-  readonly data0: KeepRule | undefined;
+  readonly main: CompiledRule | undefined;
+  readonly data0: CompiledRule | undefined;
 }
 
 /** What a resource manager's records keep readable, by xl_info without the bits that are not its own. */
@@ -77,13 +89,15 @@ function compileRow(row: Readable | StructureRow | null | undefined): CompiledRo
   return { main: compile(row), data0: undefined };
 }
 
-function compile(readable: Readable | undefined): KeepRule | undefined {
-  if (typeof readable !== "string") return readable;
+function compile(readable: Readable | undefined): CompiledRule | undefined {
+  if (readable === undefined) return undefined;
+  if (typeof readable !== "string") return { keep: readable, ranges: undefined };
   const ranges = readable.split(" ").map((range) => {
     const [from = "", to = ""] = range.split("-");
     return { from: Number(from), to: to === "" ? Infinity : Number(to) };
   });
-  return (parts, _record, at) => {
+  const keep: KeepRule = (parts, _record, at) => {
     for (const { from, to } of ranges) parts.keep(at + from, at + to);
   };
+  return { keep, ranges };
 }

@@ -4,8 +4,7 @@ import { hasDroppedStats, statsItemBytes, XID_BYTES } from "../rmgr/xact-lists.t
 import { type KeepRule, type StructureOf, structureOf } from "./rows.ts";
 import { keepCount, keepInvalidations, keepText } from "./rules.ts";
 
-/** XLOG_XACT_HAS_INFO and XACT_XINFO_*. */
-const HAS_INFO = 0x80;
+/** XACT_XINFO_*. */
 const HAS_DBINFO = 1 << 0;
 const HAS_SUBXACTS = 1 << 1;
 const HAS_RELATIONS = 1 << 2;
@@ -16,12 +15,11 @@ const HAS_GID = 1 << 7;
 const HAS_DROPPED_STATS = 1 << 8;
 const ORIGIN_BYTES = 16;
 
-/** Everything, but of invalidation messages only what is printed. The name of a prepared transaction stays, too. */
+/** With XLOG_XACT_HAS_INFO: everything, but of invalidation messages only what is printed. The name of a prepared transaction stays, too. */
 function keepEnd(isCommit: boolean): KeepRule {
   return (parts, record, mainStart, end, format) => {
     const { bytes } = record;
     parts.keep(mainStart, mainStart + 8);
-    if ((record.info & HAS_INFO) === 0) return;
     const xinfo = keepCount(parts, bytes, mainStart + 8, end);
     let at = mainStart + 12;
     const keepArray = (itemBytes: number): void => {
@@ -95,15 +93,23 @@ const keepMessages: KeepRule = (parts, { bytes }, at, end, format) => {
   keepInvalidations(parts, bytes, at + 4, end, count, format);
 };
 
+/** Without XLOG_XACT_HAS_INFO. */
+const TIME = { 13: "0-8" } as const;
+
 export const xact: StructureOf = structureOf(
   {
-    0x00: { 13: keepEnd(true) }, // COMMIT
+    0x00: TIME, // COMMIT
     0x10: { 13: keepPrepare }, // PREPARE
-    0x20: { 13: keepEnd(false) }, // ABORT
-    0x30: { 13: keepEnd(true) }, // COMMIT_PREPARED
-    0x40: { 13: keepEnd(false) }, // ABORT_PREPARED
+    0x20: TIME, // ABORT
+    0x30: TIME, // COMMIT_PREPARED
+    0x40: TIME, // ABORT_PREPARED
     0x50: { 13: "0-" }, // ASSIGNMENT
     0x60: { 14: keepMessages }, // INVALIDATION
+    // The same four with XLOG_XACT_HAS_INFO.
+    0x80: { 13: keepEnd(true) },
+    0xa0: { 13: keepEnd(false) },
+    0xb0: { 13: keepEnd(true) },
+    0xc0: { 13: keepEnd(false) },
   },
   { masksHighBit: true },
 );
