@@ -25,7 +25,8 @@ import { makeSmallDatadir } from "../support/small-datadir.ts";
 import { runTde, type TdeResult } from "../support/tde.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 import { assertSameTree, treeOf } from "../support/tree.ts";
-import { commitWithMessages, filler, message, SEGMENT, WalWriter } from "../support/written-wal.ts";
+import { crossing } from "../support/wal-folders.ts";
+import { SEGMENT } from "../support/written-wal.ts";
 
 type Files = ReadonlyMap<string, Buffer>;
 
@@ -37,13 +38,7 @@ class Site {
   /** Three segments with a record across each end, and a keyring beside them. */
   constructor(folder: string) {
     this.folder = folder;
-    const writer = new WalWriter(17);
-    writer.append(message("first", Buffer.from("text")));
-    writer.fillTo(400);
-    writer.append(commitWithMessages(60));
-    writer.fillTo(16);
-    writer.append(message("prefix", Buffer.alloc(3000, "text of a message ")));
-    writer.append(filler(100));
+    const writer = crossing();
     this.#segments = writer.segments;
     this.names = writer.segments.map((_, i) => writer.name(i));
     mkdirSync(join(folder, "wal"));

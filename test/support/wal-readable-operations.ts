@@ -10,15 +10,12 @@ import { CrashDisk } from "./crash-disk.ts";
 import type { Operation } from "./crash-operations.ts";
 import { litterIn } from "./disk-tree.ts";
 import { KEY_FILE, SimulatedTde } from "./simulated-tde.ts";
-import { commitWithMessages, filler, message, SEGMENT, WalWriter } from "./written-wal.ts";
+import { crossing } from "./wal-folders.ts";
+import { SEGMENT } from "./written-wal.ts";
 
 const FOLDER = "/wal" as BytePath;
 
-const writer = new WalWriter(17);
-writer.append(message("first", Buffer.from("text")));
-writer.fillTo(400);
-writer.append(commitWithMessages(60));
-writer.append(filler(100));
+const writer = crossing();
 const SEGMENTS = writer.segments.map((bytes, i) => ({ name: bytePath(writer.name(i)), bytes }));
 
 type State = "plain" | "stored";
