@@ -10,7 +10,12 @@ import { assertSameTree, copyTree, treeOf } from "../support/tree.ts";
 const KEYS = ["--keyring", "app.keyring", "--key-file", "kek.key"];
 
 test("a running server's directory is refused, and a copy of it needs --assume-stopped", async () => {
-  const cluster = await makeCluster({ major: 17, checksums: true, content: "small" });
+  const cluster = await makeCluster({
+    major: 17,
+    checksums: true,
+    walSegsizeMb: 1,
+    content: "small",
+  });
   const keys = temporaryPath("keys");
   const tde = (...args: string[]): TdeResult => runTde([...args, ...KEYS], { cwd: keys });
   assert.equal(tde("keyring", "create", "--new-key-file").status, 0);

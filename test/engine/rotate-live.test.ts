@@ -27,7 +27,12 @@ const majors =
 
 for (const major of majors) {
   test(`a cluster of PostgreSQL ${major} moves to a new key, and needs the old one no more`, async () => {
-    const cluster = await makeCluster({ major, checksums: true, content: "varied" });
+    const cluster = await makeCluster({
+      major,
+      checksums: true,
+      walSegsizeMb: 1,
+      content: "varied",
+    });
     try {
       await moveToNewKey(cluster, () => {});
     } finally {
@@ -40,7 +45,7 @@ test("stock tools accept a cluster at every step of a rotation, and pg_amcheck i
   const tools = requireStockTools(t);
   if (tools === undefined) return;
   const { major, binFolder } = tools;
-  const cluster = await makeCluster({ major, checksums: true, content: "varied" });
+  const cluster = await makeCluster({ major, checksums: true, walSegsizeMb: 1, content: "varied" });
   try {
     await moveToNewKey(cluster, () => {
       const { status, stderr } = tools.run("pg_checksums", ["-c", "-D", cluster.datadir]);

@@ -36,7 +36,12 @@ interface Race {
 
 test("of tde and a server that starts at the same moment one goes on and the other refuses", async (t) => {
   const random = randomFrom(seed);
-  const cluster = await makeCluster({ major: 17, checksums: true, content: "small" });
+  const cluster = await makeCluster({
+    major: 17,
+    checksums: true,
+    walSegsizeMb: 1,
+    content: "small",
+  });
   t.after(() => cluster.remove());
   await tde(cluster, "keyring", "create", "--new-key-file");
   const rows = await rowsOf(await cluster.start());
