@@ -6,9 +6,10 @@
  * segment renamed. After the first one, which comes last, the folder is synced once more. A crash leaves a segment
  * plain, or plain beside a sidecar that does not count, or stored with its sidecar and all segments after it.
  */
-import type { BytePath } from "../../bytes/byte-path.ts";
+import { type BytePath, displayPath } from "../../bytes/byte-path.ts";
 import { workingName } from "../../datadir/relation-path.ts";
 import type { DataKeys } from "../../keyring/data-keys.ts";
+import { KeyError } from "../../errors.ts";
 import type { FileSystem } from "../../storage/file-system.ts";
 import type { EngineContext } from "../context.ts";
 import { lockWalFolder, removeWorkingFiles } from "./folder-lock.ts";
@@ -36,7 +37,7 @@ export interface EncryptWalReport {
 
 /**
  * @throws {StateError} {FormatError} {IntegrityError} before anything is written, for a folder in use and for segments
- *   that are not whole or not of one cluster.
+ *   that are not whole or not of one cluster. @throws {KeyError} where some are stored under another keyring.
  */
 export async function encryptWal(
   engine: EngineContext,
@@ -48,6 +49,7 @@ export async function encryptWal(
   try {
     removeWorkingFiles(fs, path);
     const folder = readWalFolder(fs, path, names);
+    assertOneKeyring(folder.segments, keys);
     const context = walRunContext(keys, folder.systemIdentifier);
     const todo = folder.segments.filter((each) => settleSegment(fs, context, each) !== "stored");
     const isTodo = new Set(todo);
@@ -72,6 +74,17 @@ export async function encryptWal(
     };
   } finally {
     lock.release();
+  }
+}
+
+/** Whoever decrypts the folder opens all of it with one keyring. */
+function assertOneKeyring(segments: readonly WalSegment[], keys: DataKeys): void {
+  for (const { state, keyringId = keys.keyringId, path } of segments) {
+    if (state !== "stored" || keyringId === keys.keyringId) continue;
+    throw new KeyError(
+      `"${displayPath(path)}" needs keyring ${keyringId}, yours is keyring ${keys.keyringId}`,
+      { hint: "Encrypt the segments of one folder with one keyring." },
+    );
   }
 }
 

@@ -13,7 +13,8 @@ import {
   type WalSegmentFiles,
   type WalSurroundings,
 } from "../../datadir/wal-segment.ts";
-import { IntegrityError } from "../../errors.ts";
+import { IntegrityError, KeyError } from "../../errors.ts";
+import type { Problem } from "../../format/problem.ts";
 import { closeCrc, type OpenCrc } from "../../format/wal/record-checksum.ts";
 import { trailingCrc } from "../../format/wal/seal-segment.ts";
 import { withFile, writeAll } from "../../storage/file-io.ts";
@@ -208,7 +209,8 @@ function crossesInto(lead: Buffer): boolean {
 }
 
 /** As a stored segment is made whose own tags do not hold, its neighbour would be made of what nobody wrote. */
-function stop({ path, message }: { readonly path: string; readonly message: string }): never {
+function stop({ kind, path, message }: Problem): never {
+  if (kind === "key") throw new KeyError(message);
   throw new IntegrityError(`${path}: ${message}`, {
     hint: `Restore "${displayPath(path)}" together with its sidecar (_tde) from a backup.`,
   });
