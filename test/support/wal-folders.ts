@@ -4,10 +4,12 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
-import { bytePath } from "../../src/bytes/byte-path.ts";
+import { type BytePath, bytePath } from "../../src/bytes/byte-path.ts";
 import { decryptWal } from "../../src/engine/wal-readable/decrypt-wal.ts";
 import { encryptWal, type EncryptWalReport } from "../../src/engine/wal-readable/encrypt-wal.ts";
 import type { DataKeys } from "../../src/keyring/data-keys.ts";
+import { writeAll } from "../../src/storage/file-io.ts";
+import { CrashDisk } from "./crash-disk.ts";
 import { testKeys } from "./keys.ts";
 import { SmallEngine } from "./small-cluster.ts";
 import { temporaryDirectory } from "./temporary-directory.ts";
@@ -53,4 +55,21 @@ export function writeFolder(t: TestContext, writer: WalWriter): string {
   for (const [i, bytes] of writer.segments.entries())
     writeFileSync(join(folder, writer.name(i)), bytes);
   return folder;
+}
+
+/** The folder of `diskWith`. */
+export const FOLDER: BytePath = bytePath("/wal");
+
+export function diskWith(writer: WalWriter): CrashDisk {
+  const disk = new CrashDisk();
+  disk.makeDirectory(FOLDER, 0o700);
+  for (const [i, bytes] of writer.segments.entries()) {
+    const file = disk.create(`${FOLDER}/${writer.name(i)}` as BytePath, 0o600);
+    writeAll(file, bytes, 0, bytes.length, 0);
+    file.sync();
+    file.close();
+  }
+  disk.syncDirectory(FOLDER);
+  disk.syncDirectory("/" as BytePath);
+  return disk;
 }

@@ -210,8 +210,9 @@ function crossesInto(lead: Buffer): boolean {
 
 /** As a stored segment is made whose own tags do not hold, its neighbour would be made of what nobody wrote. */
 function stop({ kind, path, message }: Problem): never {
-  if (kind === "key") throw new KeyError(message);
+  if (kind === "key") throw new KeyError(message, { file: path });
   throw new IntegrityError(`${path}: ${message}`, {
+    file: path,
     hint: `Restore "${displayPath(path)}" together with its sidecar (_tde) from a backup.`,
   });
 }
