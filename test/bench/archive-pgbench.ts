@@ -106,11 +106,10 @@ async function underLoad(
       Number((await server.query("postgres", "SELECT pg_current_wal_lsn() - '0/0'"))[0]?.[0]);
     const before = await lsn();
     const waiting: number[] = [];
-    let ended = false;
-    const load = pgbench(
-      ...["-U", "postgres", "-n", "-c", String(CLIENTS), "-j", "2", "-T", String(seconds)],
-    ).finally(() => (ended = true));
-    while (!ended) {
+    const end = new AbortController();
+    const asked = ["-n", "-c", String(CLIENTS), "-j", "2", "-T", String(seconds)];
+    const load = pgbench("-U", "postgres", ...asked).finally(() => end.abort());
+    while (!end.signal.aborted) {
       waiting.push(countReady(datadir));
       await sleep(SAMPLE_MS);
     }
