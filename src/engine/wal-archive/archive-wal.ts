@@ -3,7 +3,7 @@
  * archived is there, whole and durable, and was read back and held against the original; whatever else happens, the
  * archive has what it had before. Nothing is ever overwritten: PostgreSQL's documentation, "Setting Up WAL Archiving".
  *
- * Order: the new file in tde's own folder, sync, read back, a link under its name, sync of the directory. Killed in
+ * Order: the new file in tde's own folder, sync and read back, a link under its name, sync of the directory. Killed in
  * between, the name is free or on the whole file, and the server calls again.
  *
  * Nothing is written down beside the keyring for each file: an archiver runs beside other tde commands, which must not
