@@ -48,13 +48,17 @@ function exitCodeOf({ ok, problems }: VerifiedArchive): number {
 function toText(report: VerifiedArchive): string {
   const { files, timelines, problems } = report;
   const lines = problems.map(({ kind, name, message }) => `${kind}: ${name}: ${message}`);
-  for (const { timeline, first, last, segments } of timelines) {
-    lines.push(`timeline ${timeline}: ${first} to ${last}, ${segments} segments`);
+  for (const { timeline, first, last, segments, recordsTo } of timelines) {
+    const end = recordsTo === undefined ? "no records" : `records to ${recordsTo}`;
+    lines.push(
+      `timeline ${timeline}: ${first} to ${last}, ${segments} ${segments === 1 ? "segment" : "segments"}, ${end}`,
+    );
   }
-  const { histories, backups, partial, plain, others } = files;
+  const { histories, backups, partial, plain, spare, others } = files;
   lines.push(
     `${files.segments} segments, ${partial} partial, ${histories} timeline histories, ${backups} backup histories` +
       `; not encrypted: ${plain}` +
+      (spare > 0 ? `; kept to be written to later: ${spare}` : "") +
       (others > 0 ? `; not looked at: ${others} files of other names` : ""),
   );
   for (const { keyId, pages, bytes } of loadsToJson(report.keys)) {

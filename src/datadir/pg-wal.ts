@@ -4,8 +4,7 @@
  */
 import { type BytePath, displayPath, joinPath, nameOf } from "../bytes/byte-path.ts";
 import { StateError } from "../errors.ts";
-import { guardedIdentifier } from "../format/wal/open-segment.ts";
-import { storedSystemIdentifier } from "../format/wal/wal-page.ts";
+import { type FirstPage, firstPageOf } from "../format/wal/wal-page.ts";
 import { readUpTo, withFile } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { WAL_PAGE_BYTES } from "../wal/page-header.ts";
@@ -46,13 +45,13 @@ export function isPlainSegment(
   const { systemIdentifier, walSegmentSizeBytes } = datadir.control;
   if (sizeBytes !== walSegmentSizeBytes) return false;
   assertNoGuard(fs, datadir, path);
-  const found = firstIdentifier(fs, joinPath(datadir.root, path));
+  const found = readFirstPage(fs, joinPath(datadir.root, path))?.systemIdentifier;
   return found === undefined || found === systemIdentifier;
 }
 
 /** @throws {StateError} when a segment without a sidecar has the guard of sealed ones. */
-export function assertNoGuard(fs: FileSystem, { root, control }: Datadir, path: BytePath): void {
-  if (firstIdentifier(fs, joinPath(root, path)) === guardedIdentifier(control)) {
+export function assertNoGuard(fs: FileSystem, { root }: Datadir, path: BytePath): void {
+  if (readFirstPage(fs, joinPath(root, path))?.isGuarded === true) {
     throw new StateError(`"${displayPath(path)}" is sealed already, but its sidecar is missing`, {
       file: displayPath(path),
       hint: "Restore the segment together with its sidecar (_tde) from a backup; nothing is ever encrypted twice.",
@@ -60,8 +59,8 @@ export function assertNoGuard(fs: FileSystem, { root, control }: Datadir, path: 
   }
 }
 
-function firstIdentifier(fs: FileSystem, path: BytePath): bigint | undefined {
+function readFirstPage(fs: FileSystem, path: BytePath): FirstPage | undefined {
   const page = Buffer.alloc(WAL_PAGE_BYTES);
   const count = withFile(fs, path, (file) => readUpTo(file, page, 0, page.length, 0));
-  return count < page.length ? undefined : storedSystemIdentifier(page);
+  return count < page.length ? undefined : firstPageOf(page);
 }

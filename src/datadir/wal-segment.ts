@@ -10,7 +10,13 @@ import { derivePageKey, deriveSidecarMacKey } from "../format/file-keys.ts";
 import { type FileIdentity, NO_BACKEND, sameIdentity } from "../format/identity.ts";
 import type { Problem } from "../format/problem.ts";
 import { FILE_SALT_BYTES, parseSidecarPage, type SidecarHead } from "../format/sidecar-page.ts";
-import { type OpenedSegment, openSegment, type WalDepth } from "../format/wal/open-segment.ts";
+import {
+  isOriginal,
+  type OpenedSegment,
+  openSegment,
+  type WalDepth,
+  type WalOpenContext,
+} from "../format/wal/open-segment.ts";
 import {
   bytesOf,
   completeLeading,
@@ -182,44 +188,79 @@ export interface OpenedWalSegment extends OpenedSegment {
  */
 export function openWalSegment(
   fs: FileSystem,
-  { keys, keyringId, epoch, memory }: WalFacts,
+  facts: WalFacts,
   files: WalSegmentFiles,
   depth: WalDepth,
   report: (problem: Problem) => void,
 ): OpenedWalSegment {
-  const segment = readWhole(fs, files.segment, memory);
-  const sidecar = readWhole(fs, files.sidecar);
-  const path = displayPath(files.path);
+  const segment = readWhole(fs, files.segment, facts.memory);
+  const bytes = { segment, sidecar: readWhole(fs, files.sidecar) };
+  return openWalBytes(bytes, facts, files, depth, report);
+}
+
+/** Both files of a stored segment. */
+export interface WalSegmentBytes {
+  readonly segment: Buffer;
+  readonly sidecar: Buffer;
+}
+
+/** As openWalSegment, of what is in memory already. */
+export function openWalBytes(
+  { segment, sidecar }: WalSegmentBytes,
+  facts: WalFacts,
+  files: Pick<WalSegmentFiles, "path" | "identity">,
+  depth: WalDepth,
+  report: (problem: Problem) => void,
+): OpenedWalSegment {
   const sidecarDigest = sha256(sidecar);
-  const nothing = {
-    segment,
-    sidecarDigest,
-    blocksByKey: new Map(),
-    newestBlocks: 0,
-    macKeyIds: new Set<number>(),
-  };
+  const context = openContext(sidecar, facts, files, report);
+  if (context === undefined) {
+    const nothing = { blocksByKey: new Map(), newestBlocks: 0, macKeyIds: new Set<number>() };
+    return { ...nothing, segment, sidecarDigest, map: undefined };
+  }
+  return { ...openSegment(segment, sidecar, context, depth), segment, sidecarDigest };
+}
+
+/** Whether a plain segment is, bit for bit, what its sidecar was made for. Anything else is reported, too. */
+export function isOriginalWalSegment(
+  fs: FileSystem,
+  facts: WalFacts,
+  files: WalSegmentFiles,
+  report: (problem: Problem) => void,
+): boolean {
+  const sidecar = readWhole(fs, files.sidecar);
+  const context = openContext(sidecar, facts, files, report);
+  return context !== undefined && isOriginal(readWhole(fs, files.segment), sidecar, context);
+}
+
+function openContext(
+  sidecar: Buffer,
+  { keys, keyringId, epoch }: WalFacts,
+  files: Pick<WalSegmentFiles, "path" | "identity">,
+  report: (problem: Problem) => void,
+): WalOpenContext | undefined {
+  const path = displayPath(files.path);
   const head = walSidecarHead(sidecar);
   if (typeof head === "string") {
     report({ kind: "sidecar", path, message: head });
-    return { ...nothing, map: undefined };
+    return undefined;
   }
   if (!sameIdentity(head.identity, files.identity)) {
     report({ kind: "identity", path, message: identityMessage(head, files) });
-    return { ...nothing, map: undefined };
+    return undefined;
   }
   if (keys !== undefined && head.keyringId !== keyringId) {
     const message = `${path} needs keyring ${head.keyringId}, yours is keyring ${keyringId}`;
     report({ kind: "key", path, message });
-    return { ...nothing, map: undefined };
+    return undefined;
   }
-  const context = {
+  return {
     head,
     keys: keys && new DerivedFileKeys(keys, head, path),
     maxEpoch: epoch,
     path,
     report,
   };
-  return { ...openSegment(segment, sidecar, context, depth), segment, sidecarDigest };
 }
 
 /** What the first page of a segment's sidecar says; in words why it says nothing. */
@@ -231,7 +272,10 @@ export function walSidecarHead(sidecar: Buffer): SidecarHead | string {
 }
 
 /** That a segment is sealed as another one than its name says. */
-function identityMessage({ identity }: SidecarHead, files: WalSegmentFiles): string {
+function identityMessage(
+  { identity }: SidecarHead,
+  files: Pick<WalSegmentFiles, "identity">,
+): string {
   const own = files.identity;
   if (identity.systemIdentifier !== own.systemIdentifier) {
     return `it is of cluster ${identity.systemIdentifier}, not ${own.systemIdentifier}`;

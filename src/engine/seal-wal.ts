@@ -7,7 +7,8 @@ import type { Datadir } from "../datadir/datadir.ts";
 import { walFilesOf } from "../datadir/pg-wal.ts";
 import { sidecarName } from "../datadir/relation-path.ts";
 import type { WalFacts } from "../datadir/wal-segment.ts";
-import type { DueStep } from "../storage/journal.ts";
+import type { FileSystem } from "../storage/file-system.ts";
+import type { DueStep, FilePatch } from "../storage/journal.ts";
 import type { TaskRunner } from "../workers/runner.ts";
 import type { EngineContext } from "./context.ts";
 import { type Places, stepsFor, walTarget } from "./plan-items.ts";
@@ -54,6 +55,24 @@ export class WalToSeal {
     this.push(path, {});
   }
 
+  /**
+   * For each segment that stays as it is, although the next one does not: its CRC of the record that crosses.
+   * @param paths - of such segments; after `run`.
+   */
+  *crossingCrcs(
+    { fs }: EngineContext,
+    facts: WalFacts,
+    paths: ReadonlySet<BytePath>,
+  ): Generator<FilePatch> {
+    const { walSegmentSizeBytes: sizeBytes } = this.datadir.control;
+    const order = this.order(fs, facts);
+    for (const segment of this.segments) {
+      if (!paths.has(segment.path)) continue;
+      const crc = order.crossingCrc(segment);
+      if (crc !== undefined) yield { path: segment.path, sizeBytes, parts: [crc] };
+    }
+  }
+
   /** @param commit - lets a segment and its sidecar take their places. */
   async run(
     { fs, signal }: EngineContext,
@@ -61,13 +80,15 @@ export class WalToSeal {
     facts: WalFacts,
     commit: (steps: readonly DueStep[]) => void,
   ): Promise<void> {
-    const { walSegmentSizeBytes } = this.datadir.control;
-    const segments = this.segments.toSorted(byNumber);
-    const order = new SealOrder(fs, facts, walSegmentSizeBytes, segments);
-    await order.run(runner, signal, ({ path }) =>
+    await this.order(fs, facts).run(runner, signal, ({ path }) =>
       // The sidecar first: ciphertext without one must never exist.
       commit(stepsFor(this.places, sidecarName(path), path)),
     );
+  }
+
+  private order(fs: FileSystem, facts: WalFacts): SealOrder<DirectorySegment> {
+    const { walSegmentSizeBytes } = this.datadir.control;
+    return new SealOrder(fs, facts, walSegmentSizeBytes, this.segments.toSorted(byNumber));
   }
 
   private push(path: BytePath, more: Pick<OrderedSegment, "plain" | "target">): void {

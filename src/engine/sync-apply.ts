@@ -199,7 +199,7 @@ export class SyncWriter {
   }
 
   private async writeSegments(
-    { segments, changedSegments }: SyncChanges,
+    { segments, changedSegments, crossingSegments }: SyncChanges,
     facts: WalFacts,
   ): Promise<void> {
     const { source, copy } = this.places;
@@ -212,6 +212,8 @@ export class SyncWriter {
       this.run.commit(steps);
       this.count({ steps });
     });
+    for (const patch of wal.crossingCrcs(this.engine, facts, crossingSegments))
+      await this.run.redo([patch]);
   }
 
   private async patch({ patched }: SyncChanges): Promise<void> {

@@ -40,6 +40,8 @@ export class SyncChanges {
   readonly segments: BytePath[] = [];
   /** Those of them that are to be sealed. */
   readonly changedSegments: Set<BytePath> = new Set();
+  /** Those that stay, but for the CRC of the record that goes on in the next one, which does not. */
+  readonly crossingSegments: Set<BytePath> = new Set();
   autoConf: boolean = false;
   /** Replaced last, when all else is as the source has it. */
   control: boolean = false;
@@ -64,7 +66,7 @@ export class SyncChanges {
     return (
       !this.autoConf &&
       !this.control &&
-      this.changedSegments.size === 0 &&
+      this.changedSegments.size + this.crossingSegments.size === 0 &&
       this.backupManifest === "same" &&
       [
         this.removed,

@@ -9,6 +9,7 @@ import type { Datadir } from "../datadir/datadir.ts";
 import { type RelationFile, sidecarName } from "../datadir/relation-path.ts";
 import { slotCountOf } from "../datadir/relation-job.ts";
 import { containerHeaderOf } from "../datadir/sealed-file.ts";
+import { openWalSegment, type WalSegmentFiles } from "../datadir/wal-segment.ts";
 import type { WalkEntry } from "../datadir/walk.ts";
 import { StateError } from "../errors.ts";
 import type { ManifestClass, ManifestEntry } from "../format/manifest-entry.ts";
@@ -26,7 +27,7 @@ import { type Planned, runBatches } from "./batches.ts";
 import type { EngineContext } from "./context.ts";
 import { digestProblem, expectationOf } from "./expected-entry.ts";
 import type { InventoryEntry } from "./inventory.ts";
-import { readFirstPage } from "./wal-readable/segment-lead.ts";
+import { goesThrough, readFirstPage } from "./wal-readable/segment-lead.ts";
 import { neighbourOf } from "./wal-readable/wal-folder.ts";
 import { carried, FirstProblem } from "./structure-check.ts";
 import { plainInventory } from "./sync-checks.ts";
@@ -378,20 +379,42 @@ class TreeComparison {
     return isEmpty ? "empty-relation" : "readable";
   }
 
-  /** The last CRC of a segment counts what is stored in the next one, where a record goes on there. */
+  /**
+   * The last CRC of a segment counts what is stored in the next one, where a record goes on there. Whether an
+   * interrupted run came to write it, nothing says.
+   */
   private addCrossing(): void {
     const { changes, engine, pair } = this;
-    const segments = segmentsOf(pair.source, changes.segments);
+    const { changedSegments, crossingSegments } = changes;
+    const { walSegmentSizeBytes } = pair.copy.control;
+    const segments = segmentsOf(pair.copy, changes.segments);
+    const firstPage = (root: BytePath, path: BytePath): Buffer =>
+      withFile(engine.fs, joinPath(root, path), readFirstPage);
     for (const segment of segments.toReversed()) {
+      const { path, stored } = segment;
       const next = neighbourOf(segments, segment, 1);
-      if (next === undefined || changes.changedSegments.has(segment.path)) continue;
-      if (!changes.changedSegments.has(next.path)) continue;
-      const page = withFile(engine.fs, joinPath(pair.source.root, next.path), readFirstPage);
-      if (continuationBytes(page, 0) === 0) continue;
-      changes.changedSegments.add(segment.path);
-      changes.figures.wholeFiles++;
-      changes.figures.bytesToWrite += pair.source.control.walSegmentSizeBytes;
+      if (next === undefined || changedSegments.has(path)) continue;
+      if (!changedSegments.has(next.path) && !pair.resumed) continue;
+      if (continuationBytes(firstPage(pair.source.root, next.path), 0) === 0) continue;
+      // A record was left whole whose rest was not there yet; and one may go through the segment.
+      const isSimple = !goesThrough(firstPage(pair.copy.root, path), walSegmentSizeBytes);
+      if (isSimple && this.hasTrailing(stored)) {
+        crossingSegments.add(path);
+      } else if (changedSegments.has(next.path)) {
+        changedSegments.add(path);
+        changes.figures.wholeFiles++;
+        changes.figures.bytesToWrite += walSegmentSizeBytes;
+      }
     }
+  }
+
+  /** Whether the record that goes on behind a segment was taken apart when it was sealed. */
+  private hasTrailing(stored: WalSegmentFiles): boolean {
+    const { engine, pair } = this;
+    const { keyringId, epoch } = pair.manifest.header;
+    const facts = { keys: undefined, keyringId, epoch };
+    const { map } = openWalSegment(engine.fs, facts, stored, "macs", () => {});
+    return map?.trailing !== undefined;
   }
 
   private takeBackupManifest(found: WalkEntry | undefined, result: ItemResult | undefined): void {

@@ -11,7 +11,8 @@ export const WAL_PAGE_HEADER = {
   info: 2, //      u16  flags
   timeline: 4, //  u32
   pageAddress: 8, // u64  LSN of this page
-  remaining: 16, // u32  bytes of a record that began on an earlier page; then four of padding
+  remaining: 16, // u32  bytes of a record that began on an earlier page
+  padding: 20, //  u32  zero as servers write it, and read by nobody
   systemId: 24, // u64  long form only, as what follows
   segmentSize: 32, // u32
   pageSize: 36, // u32  XLOG_BLCKSZ

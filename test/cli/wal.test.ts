@@ -181,7 +181,7 @@ test("verify prints what it found, as text and as JSON, and its exit code", (t) 
   assert.equal(whole.status, 0);
   assert.match(
     whole.stdout,
-    /^timeline 1: 000000010000000300000009 to 00000001000000030000000A, 2 segments\n/,
+    /^timeline 1: 000000010000000300000009 to 00000001000000030000000A, 2 segments, records to 3\/B00000\n/,
   );
   assert.match(
     whole.stdout,

@@ -8,9 +8,12 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { type BytePath, joinPath } from "../../src/bytes/byte-path.ts";
-import { writeAll } from "../../src/storage/file-io.ts";
+import { CONTROL_FILE_BYTES } from "../../src/postgres/control-file.ts";
+import { readWholeFile, writeAll } from "../../src/storage/file-io.ts";
 import { CrashDisk } from "./crash-disk.ts";
 import { unpackFixture } from "./fixture.ts";
+import { withSmallSegments } from "./small-wal.ts";
+import { message, WalWriter } from "./written-wal.ts";
 
 export const ROOT = "/srv/data" as BytePath;
 export const TABLESPACE = "/srv/ts_ext" as BytePath;
@@ -23,7 +26,6 @@ const PARTS: readonly (readonly [path: string, from: string, sizeBytes?: number]
   ["PG_VERSION", "PG_VERSION"],
   ["postgresql.conf", "postgresql.conf"],
   ["postgresql.auto.conf", "postgresql.auto.conf"],
-  ["global/pg_control", "global/pg_control"],
   ["global/pg_filenode.map", "global/pg_filenode.map"],
   ["global/pg_internal.init", "global/pg_internal.init", 5000],
   ["global/1262", "global/1262"],
@@ -75,6 +77,9 @@ function makeCluster(): CrashDisk {
     for (const [path, source, sizeBytes] of PARTS) add(`${ROOT}/${path}`, from(source, sizeBytes));
     add(`${ROOT}/base/5/2600`, largeRelation(from("base/5/1259", 3 * BLOCK_BYTES)));
     add(`${WAL}/000000010000000000000015`, from("pg_wal/000000010000000000000015", 20_000));
+    add(`${ROOT}/global/pg_control`, withSmallSegments(from("global/pg_control")));
+    const wal = crashWal(disk);
+    for (const [i, bytes] of wal.segments.entries()) add(`${WAL}/${wal.name(i)}`, bytes);
     makeFolders(disk, `${WAL}/archive_status` as BytePath);
     disk.makeLink(WAL, joinPath(ROOT, "pg_wal"));
     const inTablespace = `${FOLDER_17}/16386/17572`;
@@ -85,6 +90,16 @@ function makeCluster(): CrashDisk {
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+/** Two segments in readable mode: the last record of the first goes on in the second, where there is room for more. */
+export function crashWal(disk: CrashDisk): WalWriter {
+  const control = readWholeFile(disk, joinPath(ROOT, "global/pg_control"), CONTROL_FILE_BYTES);
+  const writer = new WalWriter(17, { firstSegment: 0x20, system: control.readBigUInt64LE(0) });
+  writer.append(message("tde", Buffer.alloc(100, "a row")));
+  writer.fillTo(500);
+  writer.append(message("crosses", Buffer.alloc(1500, "another row")));
+  return writer;
 }
 
 /** Large enough for several ranges; most of it is zeros, as in a file that was just extended. */

@@ -6,7 +6,7 @@ export const full: boolean = process.env["TDE_CRASH"] === "full";
 export const seed: number = Number(process.env["TDE_TEST_SEED"] ?? 1);
 
 /** How many steps, and how many calls, of each operation a sample stops. */
-const samples = Number(process.env["TDE_TEST_RUNS"] ?? 12);
+const samples = Number(process.env["TDE_TEST_RUNS"] ?? 8);
 
 /** Every how many of `count` places an operation is stopped. */
 export function strideOf(count: number): number {

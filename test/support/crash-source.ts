@@ -5,8 +5,9 @@
 import { type BytePath, joinPath } from "../../src/bytes/byte-path.ts";
 import { crc32c } from "../../src/postgres/crc32c.ts";
 import { readWholeFile, writeAll } from "../../src/storage/file-io.ts";
-import { ROOT, TABLESPACE } from "./crash-cluster.ts";
+import { crashWal, ROOT, TABLESPACE } from "./crash-cluster.ts";
 import type { CrashDisk } from "./crash-disk.ts";
+import { message } from "./written-wal.ts";
 
 const BLOCK_BYTES = 8192;
 /** Of `base/5/2600`, which is large enough to be patched. */
@@ -47,6 +48,9 @@ export function nightOfWork(disk: CrashDisk): void {
   edit(disk, "postgresql.auto.conf", () => Buffer.from("work_mem = '8MB'\n"));
   edit(disk, "pg_wal/000000010000000000000015", (bytes) => bytes.fill(9, 5000, 6000));
   add(disk, "pg_wal/000000010000000000000016", page);
+  const wal = crashWal(disk);
+  wal.append(message("later", Buffer.alloc(200, "one more row")));
+  edit(disk, `pg_wal/${wal.name(1)}`, () => wal.segments[1] ?? Buffer.alloc(0));
   edit(disk, "global/pg_control", (bytes) => {
     // The latest checkpoint of 17: offset 32; the CRC: 288.
     bytes.writeBigUInt64LE(bytes.readBigUInt64LE(32) + 4096n, 32);

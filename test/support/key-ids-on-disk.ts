@@ -9,6 +9,8 @@ export type KeyPlace = "slot" | "sidecar MAC" | "container" | "manifest";
 
 const SLOT_BYTES = 128;
 const SPECIAL_BYTES = 104;
+/** A slot of a WAL segment that is under no key. */
+const CARRY = 6;
 
 /** How often each key id stands at each place: `slot 2` -> 812. */
 export function keyIdsOnDisk(datadir: string, blockSizeBytes = 8192): Map<string, number> {
@@ -41,7 +43,8 @@ function addSidecar(content: Buffer, blockSizeBytes: number, add: Add): void {
     const special = page + blockSizeBytes - SPECIAL_BYTES;
     add("sidecar MAC", content.readUInt32LE(special + 56));
     for (let slot = page + 24; slot < special; slot += SLOT_BYTES) {
-      if (content.readUInt8(slot) !== 0) add("slot", content.readUInt32LE(slot + 4));
+      const kind = content.readUInt8(slot);
+      if (kind !== 0 && kind !== CARRY) add("slot", content.readUInt32LE(slot + 4));
     }
   }
 }

@@ -18,7 +18,7 @@ export interface BookIdentity {
   readonly tablespace: number;
   readonly database: number;
   readonly relfilenumber: string;
-  readonly fork: "main" | "fsm" | "vm" | "init";
+  readonly fork: "main" | "fsm" | "vm" | "init" | "wal";
   readonly segment: number;
   readonly firstBlock: number;
   readonly backend: number;
@@ -61,7 +61,7 @@ export interface BookKeys {
 
 export function identityBytes(identity: BookIdentity): Buffer {
   const { tablespace, database, segment, firstBlock, backend } = identity;
-  const fork = ["main", "fsm", "vm", "init"].indexOf(identity.fork);
+  const fork = { main: 0, fsm: 1, vm: 2, init: 3, wal: 16 }[identity.fork];
   return Buffer.concat([
     u64(BigInt(identity.systemIdentifier)),
     u32(tablespace),

@@ -70,7 +70,7 @@ export class SimulatedTde {
     const options = {
       root,
       scope,
-      wal: "sealed",
+      wal: "readable",
       assumeStopped: false,
       sealConfig: false,
       acceptOlder: false,

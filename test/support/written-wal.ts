@@ -29,16 +29,22 @@ export class WalWriter {
   readonly segments: Buffer[] = [];
   readonly firstSegment: number;
   readonly timeline: number;
+  readonly system: bigint;
   readonly #magic: number;
   #at: number;
   #previous: number;
 
   constructor(
     major: Major,
-    { firstSegment = 5, timeline = 1 }: { firstSegment?: number; timeline?: number } = {},
+    {
+      firstSegment = 5,
+      timeline = 1,
+      system = WRITTEN_SYSTEM,
+    }: { firstSegment?: number; timeline?: number; system?: bigint } = {},
   ) {
     this.firstSegment = firstSegment;
     this.timeline = timeline;
+    this.system = system;
     this.#magic = walFormatOf(major).pageMagic;
     this.#at = firstSegment * SEGMENT;
     this.#previous = this.#at - 64;
@@ -110,7 +116,7 @@ export class WalWriter {
     header.writeBigUInt64LE(BigInt(this.#at), 8);
     header.writeUInt32LE(remaining, 16);
     if (isFirst) {
-      header.writeBigUInt64LE(WRITTEN_SYSTEM, 24);
+      header.writeBigUInt64LE(this.system, 24);
       header.writeUInt32LE(SEGMENT, 32);
       header.writeUInt32LE(PAGE, 36);
     }

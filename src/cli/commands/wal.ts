@@ -81,7 +81,7 @@ instead of taking the rest of its WAL for missing.`,
 function verify(): Command {
   const command = new Command("verify")
     .description(
-      "check an archive: every tag, every record, and that nothing is missing in between",
+      "check an archive, or a folder of encrypted segments: every tag, every record, every gap",
     )
     .argument("<archive>", "the directory", pathArgument)
     .option("--allow-plain", "files that are not encrypted are no problem");
@@ -91,7 +91,7 @@ function verify(): Command {
       "after",
       `
 What no archive can tell: whether its newest files are missing. Compare the ends that are printed with
-pg_stat_archiver of the server.
+pg_stat_archiver of the server. Beside segments of "tde wal encrypt" plain histories are no problem.
 
 Example:
   tde wal verify /archive --keyring app.keyring --key-file kek.key --format json`,

@@ -3,22 +3,28 @@
  */
 import { type BytePath, displayPath, joinPath } from "../../bytes/byte-path.ts";
 import { nameWithoutSidecarSuffix } from "../../datadir/relation-path.ts";
+import type { WalSegmentFiles } from "../../datadir/wal-segment.ts";
 import { FormatError, IntegrityError, KeyError, StorageError, TdeError } from "../../errors.ts";
+import { walContext } from "../../format/container.ts";
+import { firstPageOf, pageHeaderBytes } from "../../format/wal/wal-page.ts";
 import type { DataKeys } from "../../keyring/data-keys.ts";
 import { addLoad, type KeyLoad } from "../../keyring/key-load.ts";
 import { readWholeFile } from "../../storage/file-io.ts";
 import type { FileSystem } from "../../storage/file-system.ts";
-import { WAL_PAGE_BYTES } from "../../wal/page-header.ts";
-import { parseSegmentHead, type SegmentHead } from "../../wal/segment-head.ts";
+import { WAL_PAGE_BYTES, WAL_PAGE_HEADER } from "../../wal/page-header.ts";
+import { parseSegmentHead, SEGMENT_HEAD_BYTES, type SegmentHead } from "../../wal/segment-head.ts";
 import { type ArchivedKind, archivedKind } from "../../wal/wal-file-name.ts";
 import { isStoredSegment, readStoredSegment } from "../wal-readable/read-stored.ts";
 import { isSegmentName } from "../wal-readable/wal-folder.ts";
 import type { ArchiveProblem, ArchiveProblemKind } from "./archive-report.ts";
 import { beginsAsContainer, readSealedWal, WAL_FILE_LIMIT_BYTES } from "./sealed-wal.ts";
+import { segmentNamed } from "./timelines.ts";
 
 export interface ListedArchive {
   /** Sorted. */
   readonly names: Readonly<Record<ArchivedKind, readonly BytePath[]>>;
+  /** Segments that are not there, but their sidecars. */
+  readonly lost: readonly BytePath[];
   readonly others: number;
 }
 
@@ -30,18 +36,18 @@ export function listArchive(fs: FileSystem, archive: BytePath, folder: BytePath)
     history: [],
     backup: [],
   };
+  const withSidecar: BytePath[] = [];
   let others = 0;
   for (const { name } of fs.readDirectory(archive)) {
     const kind = archivedKind(name);
+    const segment = nameWithoutSidecarSuffix(name);
     if (kind !== undefined) names[kind].push(name);
-    else if (joinPath(archive, name) !== folder && !isSidecar(name)) others++;
+    else if (segment !== undefined && isSegmentName(segment)) withSidecar.push(segment);
+    else if (joinPath(archive, name) !== folder) others++;
   }
   for (const list of Object.values(names)) list.sort();
-  return { names, others };
-}
-
-function isSidecar(name: BytePath): boolean {
-  return isSegmentName(nameWithoutSidecarSuffix(name) ?? "");
+  const present = new Set([...names.segment, ...names.partial]);
+  return { names, lost: withSidecar.filter((name) => !present.has(name)).sort(), others };
 }
 
 /** A segment that is whole, with what its first page says. */
@@ -50,11 +56,25 @@ export interface WholeSegment {
   readonly content: Buffer;
 }
 
+/** One that a server keeps to write to it later: empty, or still with what an earlier life of the file has left. */
+export const SPARE = "spare";
+
+/** What a file holds, and how. */
+interface OpenedFile {
+  readonly content: Buffer;
+  /** Sealed by an archiver, which takes no spare segment. */
+  readonly isArchived: boolean;
+}
+
 /** Opens files of one archive and keeps account of them. */
 export class ArchiveFiles {
   readonly problems: ArchiveProblem[] = [];
   readonly keys: Map<number, KeyLoad> = new Map();
+  /** In readable mode. */
+  readonly stored: WalSegmentFiles[] = [];
+  sealed = 0;
   plain = 0;
+  spare = 0;
   bytes = 0;
   /** Of the archive's identity or, without one, of the first segment. */
   systemIdentifier: bigint | undefined;
@@ -62,6 +82,8 @@ export class ArchiveFiles {
   readonly #archive: BytePath;
   readonly #dataKeys: DataKeys;
   readonly #allowPlain: boolean;
+  /** It has the identity of one. */
+  readonly #isArchive: boolean;
 
   constructor(
     fs: FileSystem,
@@ -77,6 +99,7 @@ export class ArchiveFiles {
     this.#dataKeys = options.keys;
     this.#allowPlain = options.allowPlain;
     this.systemIdentifier = options.systemIdentifier;
+    this.#isArchive = options.systemIdentifier !== undefined;
   }
 
   problem(kind: ArchiveProblemKind, name: BytePath, message: string): void {
@@ -85,52 +108,71 @@ export class ArchiveFiles {
 
   /** The content of a file; undefined where it does not open, which is noted as a problem. */
   async read(name: BytePath): Promise<Buffer | undefined> {
-    return await this.#orProblem(name, async () => {
-      const path = joinPath(this.#archive, name);
-      const file = this.#fs.open(path);
-      try {
-        if (isStoredSegment(this.#fs, this.#archive, name)) return this.#readStored(name);
-        if (!beginsAsContainer(file)) return this.#readPlain(name, path);
-        const { header, content } = await readSealedWal(file, this.#dataKeys);
-        this.#requireCluster(header.systemIdentifier);
-        addLoad(this.keys, header.keyId, { pages: 1, bytes: file.stat().sizeBytes });
-        this.bytes += content.length;
-        return content;
-      } finally {
-        file.close();
-      }
-    });
+    return (await this.#orProblem(name, () => this.#open(name)))?.content;
   }
 
   /** A segment's content, which is one of this cluster and of this place; undefined as for `read`. */
-  async readSegment(name: BytePath): Promise<WholeSegment | undefined> {
-    const content = await this.read(name);
-    if (content === undefined) return undefined;
+  async readSegment(name: BytePath): Promise<WholeSegment | typeof SPARE | undefined> {
     return await this.#orProblem(name, async () => {
+      const { content, isArchived } = await this.#open(name);
+      if (!isArchived && isSpare(content, name)) {
+        this.spare++;
+        return SPARE;
+      }
       const head = parseSegmentHead(content, content.length, name, "it");
+      if (firstPageOf(content)?.isGuarded === true) {
+        throw new IntegrityError("it is encrypted in readable mode, and its sidecar is missing");
+      }
       this.#requireCluster(head.systemIdentifier);
       this.systemIdentifier ??= head.systemIdentifier;
       return { head, content };
     });
   }
 
+  async #open(name: BytePath): Promise<OpenedFile> {
+    const path = joinPath(this.#archive, name);
+    const file = this.#fs.open(path);
+    try {
+      if (isStoredSegment(this.#fs, this.#archive, name)) return this.#openStored(name);
+      if (!beginsAsContainer(file)) return this.#openPlain(name, path);
+      const { header, content } = await readSealedWal(file, this.#dataKeys);
+      this.#requireCluster(header.systemIdentifier);
+      addLoad(this.keys, header.keyId, { pages: 1, bytes: file.stat().sizeBytes });
+      this.sealed++;
+      this.bytes += content.length;
+      return { content, isArchived: header.context === walContext(name) };
+    } finally {
+      file.close();
+    }
+  }
+
   /** A segment in readable mode, with its sidecar. */
-  #readStored(name: BytePath): Buffer {
+  #openStored(name: BytePath): OpenedFile {
     const stored = readStoredSegment(this.#fs, this.#archive, name, this.#dataKeys);
-    this.#requireCluster(stored.systemIdentifier);
+    this.#requireCluster(stored.files.identity.systemIdentifier);
     for (const [keyId, blocks] of stored.blocksByKey) {
       addLoad(this.keys, keyId, { pages: 1, bytes: blocks * WAL_PAGE_BYTES });
     }
+    this.stored.push(stored.files);
     this.bytes += stored.segment.length;
-    return stored.segment;
+    return { content: stored.segment, isArchived: false };
   }
 
-  #readPlain(name: BytePath, path: BytePath): Buffer {
-    this.plain++;
-    if (!this.#allowPlain) this.problem("plain", name, "it is not encrypted");
+  #openPlain(name: BytePath, path: BytePath): OpenedFile {
     const content = readWholeFile(this.#fs, path, WAL_FILE_LIMIT_BYTES);
+    this.plain++;
+    if (!this.#isPlainByDesign(name)) this.problem("plain", name, "it is not encrypted");
     this.bytes += content.length;
-    return content;
+    return { content, isArchived: false };
+  }
+
+  /**
+   * Histories hold no rows, and "tde wal encrypt" leaves them as they are. Where files are sealed, they are, too: else
+   * anybody could have put them there, and "tde wal restore" refuses them.
+   */
+  #isPlainByDesign(name: BytePath): boolean {
+    if (this.#allowPlain) return true;
+    return !isSegmentName(name) && !this.#isArchive && this.sealed === 0 && this.stored.length > 0;
   }
 
   #requireCluster(systemIdentifier: bigint): void {
@@ -148,6 +190,17 @@ export class ArchiveFiles {
       return undefined;
     }
   }
+}
+
+/** @param content - as a server left it. */
+function isSpare(content: Buffer, name: BytePath): boolean {
+  const start = content.subarray(0, SEGMENT_HEAD_BYTES);
+  if (start.length === SEGMENT_HEAD_BYTES && start.every((byte) => byte === 0)) return true;
+  if (content.length < WAL_PAGE_BYTES || pageHeaderBytes(content, 0) === 0) return false;
+  const { high, low } = segmentNamed(name, content.readUInt32LE(WAL_PAGE_HEADER.segmentSize));
+  const itsHigh = content.readUInt32LE(WAL_PAGE_HEADER.pageAddress + 4);
+  const itsLow = content.readUInt32LE(WAL_PAGE_HEADER.pageAddress);
+  return itsHigh < high || (itsHigh === high && itsLow < low);
 }
 
 class OtherCluster extends IntegrityError {}

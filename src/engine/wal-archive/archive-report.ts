@@ -34,6 +34,8 @@ export interface TimelineReport {
   readonly first: string;
   readonly last: string;
   readonly segments: number;
+  /** LSN behind its last valid record, also of a `.partial` segment: a server would recover up to here. */
+  readonly recordsTo: string | undefined;
 }
 
 export interface ArchiveReport {
@@ -48,6 +50,8 @@ export interface ArchiveReport {
     readonly backups: number;
     /** Of all those: not encrypted. */
     readonly plain: number;
+    /** Segments that a server keeps to write to them later: empty, or with what an earlier life of the file has left. */
+    readonly spare: number;
     /** Whatever has no name of an archived file; not looked at. */
     readonly others: number;
   };

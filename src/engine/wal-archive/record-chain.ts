@@ -1,7 +1,7 @@
 /**
  * Follows the records through a run of segments: each checksum holds, and each record names the one before it, also
  * from one segment into the next. That finds what no tag can: a segment that is genuine, but from an older life of the
- * cluster than its neighbours.
+ * cluster than its neighbours. Only the last segment of a timeline may end midway, as WAL ends.
  */
 import { formatHalves } from "../../wal/messages.ts";
 import { Outcome } from "../../wal/read-outcome.ts";
@@ -9,6 +9,14 @@ import { WalReader } from "../../wal/reader.ts";
 import type { SegmentSource } from "../../wal/segment-source.ts";
 import type { SegmentName } from "../../wal/wal-file-name.ts";
 import type { WholeSegment } from "./archive-files.ts";
+import { firstRecordIn, whyNotTheEnd } from "./wal-end.ts";
+
+/** Records end before their segment does. */
+export interface ChainEnd {
+  readonly problem: string;
+  /** It is no problem in the last segment of a timeline. */
+  readonly isEndOfWal: boolean;
+}
 
 export class RecordChain {
   records = 0;
@@ -39,11 +47,16 @@ export class RecordChain {
     this.#reader = undefined;
   }
 
+  /** LSN behind the last record before the chain ended or the next segment was wanted, as text; undefined: none was read. */
+  end: string | undefined;
+
   /**
    * Reads the records that begin in this segment; the last may end in the next one.
-   * @returns why they do not follow one another; undefined: they do.
+   * @returns how they end before it does; undefined: they do not.
    */
-  follow(segment: WholeSegment, { timeline, high, low }: SegmentName): string | undefined {
+  follow(segment: WholeSegment, name: SegmentName): ChainEnd | undefined {
+    const { timeline, high, low } = name;
+    this.end = undefined;
     this.#current = segment;
     this.#high = high;
     this.#low = low;
@@ -63,11 +76,28 @@ export class RecordChain {
         this.#placed = true;
         continue;
       }
+      const { endHigh, endLow } = reader.record;
+      if (this.#placed) this.end = formatHalves(endHigh, endLow, format);
       if (outcome === Outcome.segmentWanted) return undefined;
-      const { failure, lastHigh, lastLow } = reader;
+      const end = this.#endIn(reader, segment, name);
       this.breakOff();
-      const why = failure?.kind === "invalid" ? failure.message : "it ends inside a page";
-      return `after the record at ${formatHalves(lastHigh, lastLow, format)}: ${why}`;
+      return end;
     }
+  }
+
+  #endIn(reader: WalReader, { head, content }: WholeSegment, name: SegmentName): ChainEnd {
+    const { failure, record, lastHigh, lastLow } = reader;
+    const last = this.#placed ? { high: lastHigh, low: lastLow } : undefined;
+    const next = this.#placed
+      ? (record.endHigh - name.high) * 2 ** 32 + record.endLow - name.low
+      : firstRecordIn(content, name);
+    const message = failure?.kind === "invalid" ? failure.message : "it ends inside a page";
+    // Before the segment: a record that began in the one before should go on here, and does not.
+    const why = next < 0 ? undefined : whyNotTheEnd(content, name, next, last);
+    const after = `after the record at ${formatHalves(lastHigh, lastLow, head.format)}: `;
+    return {
+      problem: `${last === undefined ? "" : after}${message}${why === undefined ? "" : `; ${why}`}`,
+      isEndOfWal: next >= 0 && why === undefined,
+    };
   }
 }

@@ -7,12 +7,13 @@ import { openSealedContent } from "../../datadir/sealed-content.ts";
 import { IntegrityError } from "../../errors.ts";
 import { walContext } from "../../format/container.ts";
 import type { DataKeys } from "../../keyring/data-keys.ts";
-import { fileParts, writeAll } from "../../storage/file-io.ts";
-import type { FileSystem } from "../../storage/file-system.ts";
+import { fileParts, readUpTo, writeAll } from "../../storage/file-io.ts";
+import type { FileSystem, OpenFile } from "../../storage/file-system.ts";
+import { SEGMENT_HEAD_BYTES } from "../../wal/segment-head.ts";
 import { archivedKind } from "../../wal/wal-file-name.ts";
 import { requireArchive } from "./archive-folder.ts";
 import { beginsAsContainer, WAL_FILE_LIMIT_BYTES } from "./sealed-wal.ts";
-import { clusterOf } from "./wal-source.ts";
+import { clusterOf, requireUnguarded } from "./wal-source.ts";
 
 export interface RestoreRequest {
   /** The archive's path with %f at its end. */
@@ -46,6 +47,7 @@ export async function restoreWal(
         hint: "Anybody could have put it there. If it was archived before tde was used, give --allow-plain.",
       });
     }
+    if (!isSealed) requireUnguarded(startOf(file), `"${displayPath(source)}"`);
     const cluster = clusterOf(fs, target);
     const content = isSealed
       ? openSealedContent(file, WAL_FILE_LIMIT_BYTES, {
@@ -59,6 +61,12 @@ export async function restoreWal(
   } finally {
     file.close();
   }
+}
+
+function startOf(file: OpenFile): Buffer {
+  const start = Buffer.alloc(SEGMENT_HEAD_BYTES);
+  readUpTo(file, start, 0, start.length, 0);
+  return start;
 }
 
 async function writeWhole(

@@ -4,7 +4,7 @@
  */
 import { type BytePath } from "../../bytes/byte-path.ts";
 import { parseTimelineHistory, type TimelineSwitch } from "../../wal/timeline-history.ts";
-import { parseWalFileName, walFileName } from "../../wal/wal-file-name.ts";
+import { parseWalFileName, type SegmentName, walFileName } from "../../wal/wal-file-name.ts";
 import { FormatError } from "../../errors.ts";
 import type { ArchiveFiles } from "./archive-files.ts";
 import type { TimelineReport } from "./archive-report.ts";
@@ -15,12 +15,15 @@ export interface Timeline {
   readonly numbers: readonly number[];
 }
 
+/** @param names - sorted. */
 export function timelinesOf(names: readonly BytePath[], segmentBytes: number): Timeline[] {
   const numbers = new Map<number, number[]>();
   for (const name of names) {
     const { timeline, high, low } = segmentNamed(name, segmentBytes);
     const list = numbers.get(timeline) ?? [];
-    list.push((high * 2 ** 32 + low) / segmentBytes);
+    const number = (high * 2 ** 32 + low) / segmentBytes;
+    // `.partial` stands behind the whole one.
+    if (list.at(-1) !== number) list.push(number);
     numbers.set(timeline, list);
   }
   return [...numbers]
@@ -38,7 +41,11 @@ export function segmentNamed(
   return named;
 }
 
-export function reportOf({ timeline, numbers }: Timeline, segmentBytes: number): TimelineReport {
+export function reportOf(
+  { timeline, numbers }: Timeline,
+  segmentBytes: number,
+  recordsTo: string | undefined,
+): TimelineReport {
   const name = (number: number | undefined): string =>
     nameOfNumber(timeline, number ?? 0, segmentBytes);
   return {
@@ -46,6 +53,7 @@ export function reportOf({ timeline, numbers }: Timeline, segmentBytes: number):
     first: name(numbers[0]),
     last: name(numbers.at(-1)),
     segments: numbers.length,
+    recordsTo,
   };
 }
 
@@ -71,6 +79,15 @@ export class TimelineCheck {
       if (!(error instanceof FormatError)) throw error;
       this.#files.problem("history", name, error.message);
     }
+  }
+
+  /** The timelines that one comes from, oldest first, where it begins in this segment as its history says; else none. */
+  parentsIn({ timeline, high, low }: SegmentName): readonly number[] {
+    const switches = this.#histories.get(timeline) ?? [];
+    const start = (BigInt(high) << 32n) + BigInt(low);
+    const offset = (switches.at(-1)?.end ?? -1n) - start;
+    const beginsHere = offset >= 0n && offset < this.#segmentBytes;
+    return beginsHere ? switches.map((each) => each.timeline) : [];
   }
 
   /** @param known - histories that are there, also those that did not open. */

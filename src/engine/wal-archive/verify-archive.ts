@@ -8,10 +8,11 @@ import type { DataKeys } from "../../keyring/data-keys.ts";
 import type { FileSystem } from "../../storage/file-system.ts";
 import { archiveFolder, requireArchive } from "./archive-folder.ts";
 import { readIdentity } from "./archive-identity.ts";
+import { crossingDefect } from "../wal-readable/crossing-record.ts";
 import { ArchiveFiles, listArchive } from "./archive-files.ts";
 import type { ArchiveReport } from "./archive-report.ts";
-import { RecordChain } from "./record-chain.ts";
-import { reportOf, segmentNamed, type Timeline, TimelineCheck, timelinesOf } from "./timelines.ts";
+import { SegmentCheck } from "./segment-check.ts";
+import { reportOf, type Timeline, TimelineCheck, timelinesOf } from "./timelines.ts";
 
 export interface VerifyArchiveRequest {
   readonly archive: BytePath;
@@ -38,55 +39,62 @@ export async function verifyArchive(
   requireArchive(fs, archive);
   const identity = readIdentity(fs, archive, keys);
   const systemIdentifier = identity?.systemIdentifier;
-  const { names, others } = listArchive(fs, archive, archiveFolder(archive));
-  const files = new ArchiveFiles(fs, archive, { keys, allowPlain, systemIdentifier });
-  const chain = new RecordChain();
-  let segmentBytes = 0;
-  let previous = "";
-  for (const name of names.segment) {
-    signal?.throwIfAborted();
-    const segment = await files.readSegment(name);
-    if (segment === undefined) {
-      chain.breakOff();
-      continue;
-    }
-    if (segmentBytes !== 0 && segmentBytes !== segment.head.segmentBytes) {
-      files.problem(
-        "tag",
-        name,
-        `it has ${segment.head.segmentBytes} bytes, others ${segmentBytes}`,
-      );
-      chain.breakOff();
-      continue;
-    }
-    ({ segmentBytes } = segment.head);
-    const place = segmentNamed(name, segmentBytes);
-    if (!follows(previous, name, segmentBytes)) chain.breakOff();
-    const problem = chain.follow(segment, place);
-    if (problem !== undefined) files.problem("chain", name, problem);
-    previous = name;
+  const { names, lost, others } = listArchive(fs, archive, archiveFolder(archive));
+  const opener = (): ArchiveFiles =>
+    new ArchiveFiles(fs, archive, { keys, allowPlain, systemIdentifier });
+  const files = opener();
+  const segments = new SegmentCheck(files, opener);
+  await segments.check([...names.segment, ...names.partial].sort(), signal);
+  for (const name of lost) {
+    files.problem("gap", name, "it is missing, and its sidecar is there");
   }
-  const timelines = segmentBytes === 0 ? [] : timelinesOf(names.segment, segmentBytes);
-  await checkOthers(files, names, timelines, segmentBytes, signal);
-  const { problems, plain, bytes } = files;
+  checkCrossings(fs, files);
+  const { segmentBytes } = segments;
+  const used = (list: readonly BytePath[]): readonly Timeline[] =>
+    segmentBytes === 0
+      ? []
+      : timelinesOf(
+          list.filter((name) => !segments.spare.has(name)),
+          segmentBytes,
+        );
+  const all = used([...names.segment, ...names.partial].sort());
+  const timelines = await checkOthers(files, names, all, segmentBytes);
+  await segments.checkJoins((segment) => timelines.parentsIn(segment));
+  const { problems, plain, spare, bytes } = files;
   return {
     ok: problems.length === 0,
     archiveId: identity?.archiveId,
     systemIdentifier: files.systemIdentifier,
-    timelines: timelines.map((timeline) => reportOf(timeline, segmentBytes)),
+    timelines: used(names.segment).map((timeline) =>
+      reportOf(timeline, segmentBytes, segments.ends.get(timeline.timeline)),
+    ),
     files: {
       segments: names.segment.length,
       partial: names.partial.length,
       histories: names.history.length,
       backups: names.backup.length,
       plain,
+      spare,
       others,
     },
-    records: chain.records,
+    records: segments.records,
     bytes,
     keys: files.keys,
     problems,
   };
+}
+
+/** The stored CRCs of records that cross from one segment in readable mode into the next. */
+function checkCrossings(fs: FileSystem, files: ArchiveFiles): void {
+  const segments = files.stored.map((each) => ({
+    files: each,
+    place: each.place,
+    number: each.identity.relfilenumber,
+  }));
+  for (const segment of segments) {
+    const defect = crossingDefect(fs, segments, segment, () => true);
+    if (defect !== undefined) files.problem("tag", segment.files.path, defect);
+  }
 }
 
 async function checkOthers(
@@ -94,12 +102,7 @@ async function checkOthers(
   names: ReturnType<typeof listArchive>["names"],
   timelines: readonly Timeline[],
   segmentBytes: number,
-  signal: AbortSignal | undefined,
-): Promise<void> {
-  for (const name of names.partial) {
-    signal?.throwIfAborted();
-    await files.readSegment(name);
-  }
+): Promise<TimelineCheck> {
   for (const name of names.backup) await files.read(name);
   const check = new TimelineCheck(files, timelines, segmentBytes === 0 ? 1 : segmentBytes);
   for (const name of names.history) {
@@ -107,13 +110,5 @@ async function checkOthers(
     if (content !== undefined) check.addHistory(name, content);
   }
   check.check(new Set(names.history));
-}
-
-/** Whether a segment is the next one of the same timeline. */
-function follows(previous: string, name: BytePath, segmentBytes: number): boolean {
-  if (previous === "") return false;
-  const before = segmentNamed(previous as BytePath, segmentBytes);
-  const now = segmentNamed(name, segmentBytes);
-  const distance = (now.high - before.high) * 2 ** 32 + now.low - before.low;
-  return now.timeline === before.timeline && distance === segmentBytes;
+  return check;
 }

@@ -9,7 +9,8 @@ import {
   joinPath,
   nameOf,
 } from "../../bytes/byte-path.ts";
-import { FormatError, IntegrityError, UsageError } from "../../errors.ts";
+import { FormatError, IntegrityError, StateError, UsageError } from "../../errors.ts";
+import { firstPageOf } from "../../format/wal/wal-page.ts";
 import { readUpTo, withFile } from "../../storage/file-io.ts";
 import type { FileSystem, OpenFile } from "../../storage/file-system.ts";
 import { parseSegmentHead, SEGMENT_HEAD_BYTES } from "../../wal/segment-head.ts";
@@ -24,6 +25,7 @@ const SYSTEM_IDENTIFIER_BYTES = 8;
  * @param cluster - the system identifier of the cluster whose pg_wal it is in, where that is known.
  * @returns the system identifier that the file, or else its cluster, has; 0n where nothing tells.
  * @throws {FormatError} for anything but a whole file. @throws {IntegrityError} for one of another cluster.
+ * @throws {StateError} for one that is encrypted.
  */
 export function inspectWalFile(
   file: OpenFile,
@@ -38,6 +40,7 @@ export function inspectWalFile(
     const start = Buffer.alloc(SEGMENT_HEAD_BYTES);
     readUpTo(file, start, 0, start.length, 0);
     const { systemIdentifier } = parseSegmentHead(start, sizeBytes, name, where);
+    requireUnguarded(start, where);
     if (cluster === undefined || cluster === systemIdentifier) return systemIdentifier;
     throw new IntegrityError(
       `${where} is from another cluster: its system identifier is ${systemIdentifier}, not ${cluster}`,
@@ -50,6 +53,17 @@ export function inspectWalFile(
     );
   }
   return cluster ?? 0n;
+}
+
+/**
+ * @param start - of a segment, SEGMENT_HEAD_BYTES.
+ * @throws {StateError} when it is one in readable mode: no server takes it, and another seal would hide that.
+ */
+export function requireUnguarded(start: Buffer, where: string): void {
+  if (firstPageOf(start)?.isGuarded !== true) return;
+  throw new StateError(`${where} is encrypted in readable mode`, {
+    hint: 'Decrypt it first, with its sidecar (_tde) beside it: "tde wal decrypt".',
+  });
 }
 
 /** @throws {UsageError} for the name of anything that a server never archives. */

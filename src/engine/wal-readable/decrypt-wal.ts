@@ -7,10 +7,12 @@
  */
 import type { BytePath } from "../../bytes/byte-path.ts";
 import { workingName } from "../../datadir/relation-path.ts";
+import { IntegrityError } from "../../errors.ts";
 import type { DataKeys } from "../../keyring/data-keys.ts";
 import { runInOrder } from "../../workers/runner.ts";
 import type { Task } from "../../workers/tasks.ts";
 import type { EngineContext } from "../context.ts";
+import { crossingDefect } from "./crossing-record.ts";
 import { lockWalFolder, removeWorkingFiles } from "./folder-lock.ts";
 import { settleSegment } from "./settle-segment.ts";
 import { readWalFolder, type WalSegment } from "./wal-folder.ts";
@@ -50,9 +52,13 @@ export async function decryptWal(
     }
     const bytes = todo.length * folder.segmentBytes;
     engine.progress.begin("decrypting", bytes);
+    const stored = new Set(todo);
     const runner = engine.startRunner(context, (done) => engine.progress.advance(done));
     try {
       await runInOrder(runner, tasks(todo, engine.signal), (_results, segment) => {
+        // Those behind it are stored still.
+        const defect = crossingDefect(fs, folder.segments, segment, (each) => stored.has(each));
+        if (defect !== undefined) throw wrongCrossing(segment, defect);
         fs.rename(workingName(segment.path), segment.path);
         fs.syncDirectory(path);
         fs.remove(segment.files.sidecar);
@@ -67,6 +73,12 @@ export async function decryptWal(
   } finally {
     lock.release();
   }
+}
+
+function wrongCrossing({ path }: WalSegment, defect: string): IntegrityError {
+  return new IntegrityError(`${path}: the record that goes on in the next segment: ${defect}`, {
+    hint: "All tags hold, but a CRC that no tag covers was changed. Decrypt the segments one by one, the last one first: the original CRC is sealed in the sidecar.",
+  });
 }
 
 function* tasks(

@@ -3,10 +3,14 @@
  */
 import { type BytePath, displayPath, joinPath } from "../../bytes/byte-path.ts";
 import { sidecarName } from "../../datadir/relation-path.ts";
-import { openWalSegment, walIdentity, walSidecarHead } from "../../datadir/wal-segment.ts";
+import {
+  openWalSegment,
+  walIdentity,
+  walSidecarHead,
+  type WalSegmentFiles,
+} from "../../datadir/wal-segment.ts";
 import { FormatError, IntegrityError, KeyError } from "../../errors.ts";
-import { guardedIdentifier } from "../../format/wal/open-segment.ts";
-import { storedSystemIdentifier } from "../../format/wal/wal-page.ts";
+import { firstPageOf } from "../../format/wal/wal-page.ts";
 import { WAL_SIDECAR_PAGE_BYTES } from "../../format/wal/wal-slot.ts";
 import type { DataKeys } from "../../keyring/data-keys.ts";
 import { readUpTo, withFile } from "../../storage/file-io.ts";
@@ -21,7 +25,7 @@ const ANY_EPOCH = 2n ** 64n - 1n;
 export interface StoredSegment {
   /** The original. */
   readonly segment: Buffer;
-  readonly systemIdentifier: bigint;
+  readonly files: WalSegmentFiles;
   readonly blocksByKey: ReadonlyMap<number, number>;
 }
 
@@ -35,8 +39,7 @@ export function isStoredSegment(fs: FileSystem, folder: BytePath, name: BytePath
   const head = walSidecarHead(readStart(fs, sidecar, WAL_SIDECAR_PAGE_BYTES));
   const page = readStart(fs, joinPath(folder, name), WAL_PAGE_BYTES);
   if (typeof head === "string" || page.length < WAL_PAGE_BYTES) return true;
-  const stored = storedSystemIdentifier(page);
-  return stored === undefined || stored === guardedIdentifier(head.identity);
+  return firstPageOf(page)?.isGuarded ?? true;
 }
 
 /**
@@ -65,7 +68,7 @@ export function readStoredSegment(
     const message = `"${displayPath(path)}"${where}: ${problem.message}`;
     throw problem.kind === "key" ? new KeyError(message) : new IntegrityError(message);
   });
-  return { segment, systemIdentifier, blocksByKey };
+  return { segment, files, blocksByKey };
 }
 
 function readStart(fs: FileSystem, path: BytePath, bytes: number): Buffer {

@@ -15,6 +15,7 @@ import {
 } from "../../datadir/wal-segment.ts";
 import { IntegrityError } from "../../errors.ts";
 import { closeCrc, type OpenCrc } from "../../format/wal/record-checksum.ts";
+import { trailingCrc } from "../../format/wal/seal-segment.ts";
 import { withFile, writeAll } from "../../storage/file-io.ts";
 import type { FileSystem } from "../../storage/file-system.ts";
 import { runInOrder, type TaskRunner } from "../../workers/runner.ts";
@@ -62,6 +63,21 @@ export class SealOrder<Segment extends OrderedSegment> {
       await this.#close(segment, result.openCrc);
       publish(segment);
     });
+  }
+
+  /**
+   * Of a segment that stays stored while the next one was stored anew: the CRC of the record that goes on there, and
+   * where it stands. undefined: it is right, or no such record was taken apart.
+   * @throws {IntegrityError} when the segment's form or MACs are wrong.
+   */
+  crossingCrc(segment: Segment): { readonly position: number; readonly bytes: Buffer } | undefined {
+    const opened = openWalSegment(this.#fs, this.#facts, segment.stored, "macs", stop);
+    const openCrc = opened.map && trailingCrc(opened.map);
+    if (openCrc === undefined) return undefined;
+    const bytes = this.#closed(segment, openCrc);
+    const position = openCrc.crcAt;
+    const isRight = bytes.equals(opened.segment.subarray(position, position + bytes.length));
+    return isRight ? undefined : { position, bytes };
   }
 
   /** The last one first. A task begins before those drawn earlier are closed. */
@@ -148,9 +164,7 @@ export class SealOrder<Segment extends OrderedSegment> {
 
   /** Writes the CRC of a record that goes on behind its segment, over what is stored of it there. */
   async #writeCrc(segment: Segment, path: BytePath, openCrc: OpenCrc): Promise<void> {
-    const leads = this.#leadsAfter(segment, (next) => this.#storedLead(next));
-    const crc = Buffer.alloc(4);
-    crc.writeUInt32LE(closeCrc(openCrc, continuation(leads)));
+    const crc = this.#closed(segment, openCrc);
     const file = this.#fs.openForWriting(path);
     try {
       const attributes = file.stat();
@@ -160,6 +174,14 @@ export class SealOrder<Segment extends OrderedSegment> {
     } finally {
       file.close();
     }
+  }
+
+  /** With what is stored of the record in the segments that follow. */
+  #closed(segment: Segment, openCrc: OpenCrc): Buffer {
+    const leads = this.#leadsAfter(segment, (next) => this.#storedLead(next));
+    const crc = Buffer.alloc(4);
+    crc.writeUInt32LE(closeCrc(openCrc, continuation(leads)));
+    return crc;
   }
 
   #storedLead(segment: Segment): Buffer {

@@ -4,13 +4,11 @@
  */
 import { type BytePath, displayPath, joinPath, nameOf } from "../../bytes/byte-path.ts";
 import { sidecarName } from "../../datadir/relation-path.ts";
-import type { FileIdentity } from "../../format/identity.ts";
 import { walIdentity, walSidecarHead, type WalSegmentFiles } from "../../datadir/wal-segment.ts";
 import { FormatError, IntegrityError, StateError, UsageError } from "../../errors.ts";
 import type { SidecarHead } from "../../format/sidecar-page.ts";
-import { guardedIdentifier } from "../../format/wal/open-segment.ts";
 import type { SegmentPlace } from "../../format/wal/plain-map.ts";
-import { storedSystemIdentifier } from "../../format/wal/wal-page.ts";
+import { type FirstPage, firstPageOf } from "../../format/wal/wal-page.ts";
 import { WAL_SIDECAR_PAGE_BYTES } from "../../format/wal/wal-slot.ts";
 import { readUpTo, withFile } from "../../storage/file-io.ts";
 import type { FileSystem } from "../../storage/file-system.ts";
@@ -21,7 +19,7 @@ import { beginsAsContainer } from "../wal-archive/sealed-wal.ts";
 /**
  * plain: without a sidecar. stored: with one, and with the guard. unclear: with a sidecar and without the guard: plain,
  * beside what a run left that was ended before it replaced the segment, or before it removed the sidecar; or a segment
- * that was never written. settle-segment.ts tells by the tags.
+ * that was never written; or damaged. settle-segment.ts tells by the tags.
  */
 export type SegmentState = "plain" | "stored" | "unclear";
 
@@ -54,8 +52,8 @@ interface Head {
   readonly name: BytePath;
   readonly sizeBytes: number;
   readonly segmentBytes: number | undefined;
-  /** As stored: with the guard, or without. */
-  readonly systemIdentifier: bigint | undefined;
+  /** Undefined where it has no header. */
+  readonly page: FirstPage | undefined;
   readonly place: SegmentPlace | undefined;
   readonly sidecar: SidecarHead | undefined;
   readonly hasSidecar: boolean;
@@ -138,12 +136,12 @@ function readHead(fs: FileSystem, folder: BytePath, name: BytePath, hasSidecar: 
     readUpTo(file, page, 0, page.length, 0);
     return file.stat().sizeBytes;
   });
-  const systemIdentifier = storedSystemIdentifier(page);
-  const isKnown = systemIdentifier !== undefined;
+  const first = firstPageOf(page);
+  const isKnown = first !== undefined;
   return {
     name,
     sizeBytes,
-    systemIdentifier,
+    page: first,
     segmentBytes: isKnown ? page.readUInt32LE(WAL_PAGE_HEADER.segmentSize) : undefined,
     place: isKnown
       ? {
@@ -213,14 +211,11 @@ function commonCluster(path: BytePath, heads: readonly Head[]): bigint {
   );
 }
 
-/** Seconds since 1970 are the upper half of a system identifier: in its complement they are beyond 2038. */
-const FIRST_COMPLEMENT = 2n ** 63n;
-
 /** @throws {StateError} for ciphertext that has no sidecar. */
-function clusterOf(path: BytePath, { name, sidecar, systemIdentifier }: Head): bigint | undefined {
-  if (sidecar !== undefined) return sidecar.identity.systemIdentifier;
-  if (systemIdentifier === undefined || systemIdentifier < FIRST_COMPLEMENT)
-    return systemIdentifier;
+function clusterOf(path: BytePath, { name, sidecar, page }: Head): bigint | undefined {
+  const sealedFor = sidecar?.identity.systemIdentifier;
+  if (page?.isGuarded !== true) return page?.systemIdentifier ?? sealedFor;
+  if (sealedFor !== undefined) return sealedFor;
   throw new StateError(
     `"${displayPath(joinPath(path, name))}" is encrypted already, but its sidecar is missing or damaged`,
     {
@@ -258,7 +253,7 @@ function segmentOf(
     place,
     number: identity.relfilenumber,
     isPartial: nameOf(path).endsWith(".partial"),
-    state: stateOf(head, identity),
+    state: stateOf(head, systemIdentifier),
     files: {
       path: name,
       segment: path,
@@ -269,7 +264,8 @@ function segmentOf(
   };
 }
 
-function stateOf({ hasSidecar, systemIdentifier }: Head, identity: FileIdentity): SegmentState {
+function stateOf({ hasSidecar, page }: Head, systemIdentifier: bigint): SegmentState {
   if (!hasSidecar) return "plain";
-  return systemIdentifier === guardedIdentifier(identity) ? "stored" : "unclear";
+  const isStored = page?.isGuarded === true && page.systemIdentifier === systemIdentifier;
+  return isStored ? "stored" : "unclear";
 }

@@ -6,6 +6,7 @@
 import {
   equalInConstantTime,
   gcmDecrypt,
+  gcmEncrypt,
   KEY_BYTES,
   NONCE_BYTES,
   release,
@@ -14,7 +15,8 @@ import {
 import { pageChecksum } from "../../postgres/page-checksum.ts";
 import { PAGE_HEADER } from "../../postgres/page.ts";
 import { WAL_PAGE_BYTES } from "../../wal/page-header.ts";
-import { type FileIdentity, sameIdentity } from "../identity.ts";
+import type { PageKey } from "../file-keys.ts";
+import { sameIdentity } from "../identity.ts";
 import type { FileKeys } from "../open-chunk.ts";
 import type { Problem, ProblemKind } from "../problem.ts";
 import {
@@ -23,22 +25,23 @@ import {
   slotsPerPage,
   type SidecarHead,
 } from "../sidecar-page.ts";
-import { isUnusedSlot, readSlotFields, SLOT, SLOT_BYTES } from "../slot.ts";
+import { readSlotFields, SLOT } from "../slot.ts";
+import { carryOf, carryPagesFrom } from "./carry-of-sidecar.ts";
 import { writeWholeRecordCrcs } from "./record-checksum.ts";
 import { crcSealedIn, walSlotAt, zerosFromOf } from "./seal-segment.ts";
 import type { SegmentMap } from "./segment-map.ts";
 import { MapDefect, mapStoredSegment, type StoredMap } from "./stored-map.ts";
 import { WalMessages } from "./wal-message.ts";
-import { complementSystemIdentifier, storedSystemIdentifier } from "./wal-page.ts";
+import { firstPageOf, toggleGuard } from "./wal-page.ts";
 import {
   type Carry,
   hasSealedEnd,
-  parseCarrySlots,
   readWalSlotFields,
   SEALED_CRC_OFFSET,
   WAL_SIDECAR_PAGE_BYTES,
   WAL_SLOT_FLAG,
   walSlotDefect,
+  type WalSlotFields,
 } from "./wal-slot.ts";
 
 export interface WalOpenContext {
@@ -63,14 +66,15 @@ export interface OpenedSegment {
   readonly map: SegmentMap | undefined;
 }
 
-const SLOTS_PER_PAGE = slotsPerPage(WAL_SIDECAR_PAGE_BYTES);
-
-/** A system identifier as the guard stores it. */
-export function guardedIdentifier({
-  systemIdentifier,
-}: Pick<FileIdentity, "systemIdentifier">): bigint {
-  return BigInt.asUintN(64, ~systemIdentifier);
+/** What a block is opened with. */
+interface BlockOpening {
+  readonly fields: WalSlotFields;
+  readonly pageKey: PageKey;
+  readonly nonce: Buffer;
+  readonly tag: Buffer;
 }
+
+const SLOTS_PER_PAGE = slotsPerPage(WAL_SIDECAR_PAGE_BYTES);
 
 /**
  * @param segment - as stored; decrypted it holds the original afterwards, if nothing was reported.
@@ -83,6 +87,14 @@ export function openSegment(
   depth: WalDepth,
 ): OpenedSegment {
   return new SegmentOpener(segment, sidecar, context).open(depth);
+}
+
+/**
+ * Whether a plain segment is the original of the stored one that the sidecar belongs to: encrypted once more under the
+ * nonces of the slots it gives their tags. What is encrypted so is thrown away.
+ */
+export function isOriginal(plain: Buffer, sidecar: Buffer, context: WalOpenContext): boolean {
+  return new SegmentOpener(Buffer.from(plain), sidecar, context).holdsOriginal();
 }
 
 class SegmentOpener {
@@ -104,26 +116,13 @@ class SegmentOpener {
   }
 
   open(depth: WalDepth): OpenedSegment {
-    const carry = this.#checkSidecar();
+    const stored = this.#map();
     const found = {
       blocksByKey: this.#blocksByKey,
       newestBlocks: this.#newestBlocks,
       macKeyIds: this.#macKeyIds,
     };
-    if (carry === undefined) return { ...found, map: undefined };
-    this.#checkGuard();
-    let stored: StoredMap;
-    try {
-      stored = mapStoredSegment(
-        this.#segment,
-        (block) => readWalSlotFields(this.#sidecar, walSlotAt(block)),
-        carry,
-      );
-    } catch (error) {
-      if (!(error instanceof MapDefect)) throw error;
-      this.#problem("tag", `the block was changed: ${error.message}`, error.block);
-      return { ...found, map: undefined };
-    }
+    if (stored === undefined) return { ...found, map: undefined };
     const { map, wrongCrcs } = stored;
     if (this.#context.keys !== undefined && depth !== "macs")
       this.#openBlocks(map, depth === "decrypt" && wrongCrcs.length === 0);
@@ -134,6 +133,46 @@ class SegmentOpener {
       }
     }
     return { ...found, map };
+  }
+
+  /** What is not secret is the same in both: so the plain segment is taken apart as the stored one would be. */
+  holdsOriginal(): boolean {
+    if (firstPageOf(this.#segment)?.isGuarded === true) return false;
+    toggleGuard(this.#segment);
+    const { map } = this.#map() ?? {};
+    if (map === undefined || this.#problems > 0) return false;
+    const messages = new WalMessages(map, this.#context.head.identity);
+    for (let block = 0; block < this.#blockCount; block++) {
+      const crcAt = crcSealedIn(map, block);
+      const opening = this.#startBlock(messages, block, crcAt);
+      if (opening === undefined) return false;
+      if (crcAt !== undefined) messages.append(this.#segment.readUInt32LE(crcAt));
+      const { ciphertext, tag } = gcmEncrypt(
+        opening.pageKey.key,
+        opening.nonce,
+        messages.aad,
+        messages.text,
+      );
+      release(ciphertext);
+      if (!equalInConstantTime(tag, opening.tag)) return false;
+    }
+    return true;
+  }
+
+  /** Takes the segment apart; undefined where that is not possible. */
+  #map(): StoredMap | undefined {
+    const carry = this.#checkSidecar();
+    if (carry === undefined) return undefined;
+    this.#checkGuard();
+    const slotOf = (block: number): WalSlotFields =>
+      readWalSlotFields(this.#sidecar, walSlotAt(block));
+    try {
+      return mapStoredSegment(this.#segment, slotOf, carry);
+    } catch (error) {
+      if (!(error instanceof MapDefect)) throw error;
+      this.#problem("tag", `the block was changed: ${error.message}`, error.block);
+      return undefined;
+    }
   }
 
   /** @returns the carry; undefined where the slots cannot be used. */
@@ -164,22 +203,10 @@ class SegmentOpener {
       if (epoch === this.#context.maxEpoch) this.#newestBlocks++;
       this.#blocksByKey.set(keyId, (this.#blocksByKey.get(keyId) ?? 0) + 1);
     }
-    const carry = this.#carry(slotCount);
+    const carryPages = this.#sidecar.subarray(carryPagesFrom(this.#blockCount));
+    const carry = carryOf(carryPages, this.#blockCount);
     if (typeof carry === "string") return this.#defect(carry);
     return usable ? carry : undefined;
-  }
-
-  #carry(slotCount: number): Carry | string {
-    const slots: Buffer[] = [];
-    let i = this.#blockCount;
-    for (; i < slotCount && !isUnusedSlot(this.#sidecar, walSlotAt(i)); i++) {
-      slots.push(this.#sidecar.subarray(walSlotAt(i), walSlotAt(i) + SLOT_BYTES));
-    }
-    if (Math.ceil(i / SLOTS_PER_PAGE) * SLOTS_PER_PAGE !== slotCount) return "a page without slots";
-    for (; i < slotCount; i++) {
-      if (!isUnusedSlot(this.#sidecar, walSlotAt(i))) return "a slot behind an unused one";
-    }
-    return parseCarrySlots(slots);
   }
 
   #pageDefect(number: number, pages: number): string | undefined {
@@ -231,10 +258,12 @@ class SegmentOpener {
     return others > 1;
   }
 
-  /** The guard is in no message, and a stored CRC in none either: both follow from what is. */
+  /** A page that lacks it would pass for plain, and its sidecar for one that does not count. */
   #checkGuard(): void {
-    const stored = storedSystemIdentifier(this.#segment);
-    if (stored === undefined || stored === guardedIdentifier(this.#context.head.identity)) return;
+    const page = firstPageOf(this.#segment);
+    const { systemIdentifier } = this.#context.head.identity;
+    if (page === undefined) return;
+    if (page.isGuarded && page.systemIdentifier === systemIdentifier) return;
     this.#problem("mark", "the first page lacks the guard", 0);
   }
 
@@ -254,11 +283,38 @@ class SegmentOpener {
     if (!decrypt || this.#problems > 0) return;
     writeWholeRecordCrcs(map);
     for (const { at, crc } of crcs) this.#segment.writeUInt32LE(crc, at);
-    complementSystemIdentifier(this.#segment);
+    toggleGuard(this.#segment);
   }
 
   /** @returns the secrets of a block; undefined where something is wrong, which has been reported. */
   #openBlock(messages: WalMessages, block: number, crcAt: number | undefined): Buffer | undefined {
+    const opening = this.#startBlock(messages, block, crcAt);
+    if (opening === undefined) return undefined;
+    const { fields, pageKey, nonce, tag } = opening;
+    const slotAt = walSlotAt(block);
+    if (hasSealedEnd(fields)) {
+      const end = block * WAL_PAGE_BYTES + fields.structureEnd;
+      if (this.#segment.readUInt32LE(end) !== 0) {
+        this.#problem("mark", "the four bytes behind its last record are not zero", block);
+        return undefined;
+      }
+      const sealed = this.#field(slotAt, SLOT.sealedBytes, 4);
+      sealed.copy(messages.text, messages.positionOf(end));
+    }
+    if (crcAt !== undefined) {
+      messages.append(this.#sidecar.readUInt32LE(slotAt + SEALED_CRC_OFFSET));
+    }
+    const text = gcmDecrypt(pageKey.key, nonce, messages.aad, messages.text, tag);
+    if (text === undefined) this.#problem("tag", "the block does not authenticate", block);
+    return text;
+  }
+
+  /** Finds the message of a block, as the segment has it, and what is needed to open or close it. */
+  #startBlock(
+    messages: WalMessages,
+    block: number,
+    crcAt: number | undefined,
+  ): BlockOpening | undefined {
     const slotAt = walSlotAt(block);
     const fields = readWalSlotFields(this.#sidecar, slotAt);
     messages.start(block, this.#sidecar, slotAt, fields.zerosFrom);
@@ -283,23 +339,9 @@ class SegmentOpener {
         `${this.#context.path} block ${block}: the slot is not committed to key ${keyId} of this keyring: another key of that id, or a slot of another file`,
       );
     }
-    if (hasSealedEnd(fields)) {
-      const end = block * WAL_PAGE_BYTES + fields.structureEnd;
-      if (this.#segment.readUInt32LE(end) !== 0) {
-        this.#problem("mark", "the four bytes behind its last record are not zero", block);
-        return undefined;
-      }
-      const sealed = this.#field(slotAt, SLOT.sealedBytes, 4);
-      sealed.copy(messages.text, messages.positionOf(end));
-    }
-    if (crcAt !== undefined) {
-      messages.append(this.#sidecar.readUInt32LE(slotAt + SEALED_CRC_OFFSET));
-    }
     const nonce = this.#field(slotAt, SLOT.nonce, NONCE_BYTES);
     const tag = this.#field(slotAt, SLOT.tag, TAG_BYTES);
-    const text = gcmDecrypt(pageKey.key, nonce, messages.aad, messages.text, tag);
-    if (text === undefined) this.#problem("tag", "the block does not authenticate", block);
-    return text;
+    return { fields, pageKey, nonce, tag };
   }
 
   #field(slotAt: number, offset: number, length: number): Buffer {

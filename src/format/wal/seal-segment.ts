@@ -21,7 +21,7 @@ import { SLOT, SLOT_KIND, writeSlotFields } from "../slot.ts";
 import { closeCrc, crossingCrc, type OpenCrc, writeWholeRecordCrcs } from "./record-checksum.ts";
 import type { SegmentMap } from "./segment-map.ts";
 import { WalMessages } from "./wal-message.ts";
-import { complementSystemIdentifier } from "./wal-page.ts";
+import { toggleGuard } from "./wal-page.ts";
 import {
   carrySlots,
   hasSealedEnd,
@@ -70,7 +70,7 @@ export function sealSegment(map: SegmentMap, context: WalSealContext): SealedSeg
   const pages = Math.ceil(slotCount / SLOTS_PER_PAGE);
   const sidecar = Buffer.alloc(pages * WAL_SIDECAR_PAGE_BYTES);
   const sealer = new BlockSealer(map, sidecar, context);
-  complementSystemIdentifier(map.segment);
+  toggleGuard(map.segment);
   for (let block = 0; block < map.blockCount; block++) sealer.seal(block);
   for (const [i, slot] of carry.entries()) slot.copy(sidecar, walSlotAt(map.blockCount + i));
   for (let pageNumber = 0; pageNumber < pages; pageNumber++) {
@@ -170,7 +170,7 @@ export function zerosFromOf(segment: Buffer, block: number): number {
 
 /** Writes the CRC of a record that ends here, and finds what the one lacks that goes on. */
 function writeCrossingCrcs(map: SegmentMap): OpenCrc | undefined {
-  const { leading, trailing, segment } = map;
+  const { leading, segment } = map;
   if (leading !== undefined) {
     const total =
       leading.before.length < 4 ? 0 : leading.before.readUInt32LE(RECORD_HEADER.totalLength);
@@ -179,5 +179,10 @@ function writeCrossingCrcs(map: SegmentMap): OpenCrc | undefined {
     if (leading.goesOn) return open;
     if (open !== undefined) segment.writeUInt32LE(closeCrc(open, []), open.crcAt);
   }
-  return trailing && crossingCrc(map, map.trailingAt, trailing, Infinity);
+  return trailingCrc(map);
+}
+
+/** The CRC of the record that begins here and goes on in the next segment, as far as this one has it. */
+export function trailingCrc(map: SegmentMap): OpenCrc | undefined {
+  return map.trailing && crossingCrc(map, map.trailingAt, map.trailing, Infinity);
 }

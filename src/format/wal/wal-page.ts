@@ -29,7 +29,9 @@ export function pageHeaderBytes(
   if (isLong !== isFirst) return 0;
   if (segment.readUInt32LE(page + WAL_PAGE_HEADER.pageAddress) % WAL_PAGE_BYTES !== 0) return 0;
   if (!isLong) return SHORT_HEADER_BYTES;
+  const padding = segment.readUInt32LE(page + WAL_PAGE_HEADER.padding);
   const isWhole =
+    (padding === 0 || padding === GUARD_MARK) &&
     isSegmentSize(segment.readUInt32LE(page + WAL_PAGE_HEADER.segmentSize)) &&
     segment.readUInt32LE(page + WAL_PAGE_HEADER.pageSize) === WAL_PAGE_BYTES;
   return isWhole ? LONG_HEADER_BYTES : 0;
@@ -45,22 +47,37 @@ export function formatOfSegment(segment: Buffer): WalFormat | undefined {
   return undefined;
 }
 
-/** The system identifier in a segment's first page; undefined where that has no header. */
-export function storedSystemIdentifier(segment: Buffer): bigint | undefined {
+/** "TDEW", in the padding of a stored segment's first page header: what no server writes and no tool reads. */
+const GUARD_MARK = 0x57454454;
+
+/** What a segment's first page says of it. */
+export interface FirstPage {
+  /** It has the guard: the segment is stored, whatever has become of its sidecar. */
+  readonly isGuarded: boolean;
+  /** The true one; not authenticated. */
+  readonly systemIdentifier: bigint;
+}
+
+/** @returns undefined where the page has no header: it can have no guard either. */
+export function firstPageOf(segment: Buffer): FirstPage | undefined {
   if (pageHeaderBytes(segment, 0) === 0) return undefined;
-  return segment.readBigUInt64LE(WAL_PAGE_HEADER.systemId);
+  const isGuarded = segment.readUInt32LE(WAL_PAGE_HEADER.padding) === GUARD_MARK;
+  const stored = segment.readBigUInt64LE(WAL_PAGE_HEADER.systemId);
+  return { isGuarded, systemIdentifier: isGuarded ? BigInt.asUintN(64, ~stored) : stored };
 }
 
 /**
- * Puts the guard into the first page, or takes it out: the system identifier as its bitwise complement. A server
- * refuses such WAL as another cluster's; pg_waldump does not look.
+ * Puts the guard into the first page, or takes it out. The system identifier becomes its bitwise complement: a server
+ * refuses such WAL as another cluster's; pg_waldump does not look. The mark tells it from the identifier of a cluster.
  */
-export function complementSystemIdentifier(segment: Buffer): void {
-  if (pageHeaderBytes(segment, 0) === 0) return;
-  const { systemId } = WAL_PAGE_HEADER;
-  for (let i = 0; i < 8; i++) {
-    segment.writeUInt8(segment.readUInt8(systemId + i) ^ 0xff, systemId + i);
-  }
+export function toggleGuard(segment: Buffer): void {
+  const page = firstPageOf(segment);
+  if (page === undefined) return;
+  const { padding, systemId } = WAL_PAGE_HEADER;
+  segment.writeUInt32LE(page.isGuarded ? 0 : GUARD_MARK, padding);
+  const { systemIdentifier } = page;
+  const other = page.isGuarded ? systemIdentifier : BigInt.asUintN(64, ~systemIdentifier);
+  segment.writeBigUInt64LE(other, systemId);
 }
 
 /** How much of the page at this offset is the rest of a record that began on an earlier one; 0 where none is. */
