@@ -30,7 +30,8 @@ export function requireArchive(fs: FileSystem, archive: BytePath): void {
 }
 
 /**
- * Makes a file that appears whole under its own name, or not at all: written and synced in tde's folder, then linked.
+ * Makes a file that appears whole under its own name, or not at all: written, synced and checked in tde's folder, then
+ * linked.
  * A crash leaves the name free, or on the whole file.
  * @param write - fills the file. @param check - looks at it once more before it gets its name; throws where it is wrong.
  * @returns false where the name is taken; what is there is not touched.
@@ -87,8 +88,13 @@ async function writeNew(
   try {
     try {
       await write(file);
-      file.sync();
-      await check(file);
+      // Looked at while the disk writes. Neither is left under way: the file is closed next.
+      const [synced, checked] = await Promise.allSettled([
+        fs.syncFiles([file]),
+        (async () => await check(file))(),
+      ]);
+      if (synced.status === "rejected") throw synced.reason;
+      if (checked.status === "rejected") throw checked.reason;
     } finally {
       file.close();
     }
