@@ -143,7 +143,7 @@ async function reseal(
       );
     }
   };
-  await replaceWhole(fs, archive, path, stat.mode, write, check);
+  await replaceWhole(fs, archive, path, { mode: stat.mode, write, check });
 }
 
 /** Opens a container to its end. @returns a digest of what is in it, 32 bytes. */

@@ -12,17 +12,9 @@ import type { DataKeys } from "../../keyring/data-keys.ts";
 import { KeyError } from "../../errors.ts";
 import type { FileSystem } from "../../storage/file-system.ts";
 import type { EngineContext } from "../context.ts";
-import { lockWalFolder, removeWorkingFiles } from "./folder-lock.ts";
 import { type OrderedSegment, SealOrder } from "./seal-order.ts";
-import { settleSegment } from "./settle-segment.ts";
-import { gapsIn, readWalFolder, type WalSegment } from "./wal-folder.ts";
-import { walRunContext } from "./wal-run.ts";
-
-export interface EncryptWalRequest {
-  readonly folder: BytePath;
-  /** Only these; undefined: all segments of the folder. */
-  readonly names?: ReadonlySet<BytePath> | undefined;
-}
+import { gapsIn, type WalSegment } from "./wal-folder.ts";
+import { runInWalFolder, type WalRunRequest } from "./wal-run.ts";
 
 export interface EncryptWalReport {
   readonly encrypted: number;
@@ -42,39 +34,27 @@ export interface EncryptWalReport {
 export async function encryptWal(
   engine: EngineContext,
   keys: DataKeys,
-  { folder: path, names }: EncryptWalRequest,
+  request: WalRunRequest,
 ): Promise<EncryptWalReport> {
-  const { fs } = engine;
-  const lock = lockWalFolder(fs, path, engine.command);
-  try {
-    removeWorkingFiles(fs, path);
-    const folder = readWalFolder(fs, path, names);
-    assertOneKeyring(folder.segments, keys);
-    const context = walRunContext(keys, folder.systemIdentifier);
-    const todo = folder.segments.filter((each) => settleSegment(fs, context, each) !== "stored");
+  const { fs, signal } = engine;
+  return await runInWalFolder(engine, keys, request, async ({ folder, context, states, work }) => {
+    const { segments, segmentBytes } = folder;
+    assertOneKeyring(segments, keys);
+    const todo = segments.filter((each) => states.get(each) !== "stored");
     const isTodo = new Set(todo);
-    const segments = folder.segments.map((each) => ordered(each, isTodo.has(each)));
-    const order = new SealOrder(fs, context, folder.segmentBytes, segments);
-    const bytes = todo.length * folder.segmentBytes;
-    engine.progress.begin("encrypting", bytes);
-    const runner = engine.startRunner(context, (done) => engine.progress.advance(done));
-    try {
-      await order.run(runner, engine.signal, (segment) => publish(fs, path, segment));
-      fs.syncDirectory(path);
-    } finally {
-      await runner.close();
-      engine.progress.end();
-    }
+    const inOrder = segments.map((each) => ordered(each, isTodo.has(each)));
+    const order = new SealOrder(fs, context, segmentBytes, inOrder);
+    await work("encrypting", todo, (runner) =>
+      order.run(runner, signal, (segment) => publish(fs, folder.path, segment)),
+    );
     return {
       encrypted: todo.length,
-      already: folder.segments.length - todo.length,
-      bytes,
-      gaps: gapsIn(folder.segments).map(({ name }) => name),
+      already: segments.length - todo.length,
+      bytes: todo.length * segmentBytes,
+      gaps: gapsIn(segments).map(({ name }) => name),
       sealed: folder.sealed,
     };
-  } finally {
-    lock.release();
-  }
+  });
 }
 
 /** Whoever decrypts the folder opens all of it with one keyring. */
