@@ -57,7 +57,7 @@ export class ByteStream {
   }
 
   async #fill(count: number): Promise<void> {
-    const pieces = [this.#rest];
+    const pieces = this.#rest.length === 0 ? [] : [this.#rest];
     let length = this.#rest.length;
     while (length < count && !this.#ended) {
       const { done, value } = await this.#parts.next();
@@ -70,7 +70,8 @@ export class ByteStream {
       pieces.push(piece);
       length += piece.length;
     }
-    this.#rest = pieces.length === 1 ? this.#rest : Buffer.concat(pieces);
+    const [only] = pieces;
+    this.#rest = pieces.length === 1 && only !== undefined ? only : Buffer.concat(pieces);
   }
 }
 

@@ -3,7 +3,7 @@
  * full-page images. Source: the block format description of the LZ4 project (lz4_Block_format.md).
  */
 import { FormatError } from "../errors.ts";
-import { copyMatch } from "./copy-match.ts";
+import { copyMatch, SHORT_COPY_BYTES } from "./copy-match.ts";
 
 /** A match is at least this long; the token's four bits count from there. */
 const MIN_MATCH_BYTES = 4;
@@ -59,9 +59,11 @@ export function decodeLz4BlockInto(
     const literals = length(token >> 4);
     if (literals > source.length - from) throw damaged("it ends within literals");
     if (literals > limit - to) throw damaged("it holds more than it should");
-    output.set(source.subarray(from, from + literals), to);
-    from += literals;
-    to += literals;
+    if (literals > SHORT_COPY_BYTES) {
+      output.set(source.subarray(from, from + literals), to);
+      from += literals;
+      to += literals;
+    } else for (const end = from + literals; from < end;) output[to++] = source[from++] ?? 0;
     // The last sequence has literals alone.
     if (from === source.length) return to;
 

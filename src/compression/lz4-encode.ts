@@ -4,6 +4,7 @@
  * without checksums: whoever stores them here seals them.
  */
 import { ByteStream } from "../bytes/byte-stream.ts";
+import { SHORT_COPY_BYTES } from "./copy-match.ts";
 import { xxHash32 } from "./xxhash32.ts";
 
 const FRAME_MAGIC = Buffer.from("04224d18", "hex");
@@ -23,10 +24,7 @@ const HASH_BITS = 16;
 /** After this many misses (as a power of two) the search takes longer steps: content that does not shrink is quick. */
 const SKIP_SHIFT = 6;
 
-/** Up to here a loop is faster than a call. */
-const SHORT_COPY_BYTES = 32;
-
-/** One frame that holds all of the parts, in pieces. */
+/** One frame that holds all of the parts, in pieces; a piece is valid until the next one is taken. */
 export async function* encodeLz4Frame(
   parts: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
 ): AsyncGenerator<Uint8Array> {
@@ -34,25 +32,25 @@ export async function* encodeLz4Frame(
   yield Buffer.concat([FRAME_MAGIC, FRAME_FLAGS, Buffer.of(check)]);
   const stream = new ByteStream(parts);
   const table = new Int32Array(2 ** HASH_BITS);
+  const output = Buffer.allocUnsafe(4 + BLOCK_BYTES);
   for (;;) {
     const content = await stream.take(BLOCK_BYTES);
     if (content.length === 0) break;
-    yield encodeBlock(content, table);
+    yield encodeBlock(content, output, table);
   }
   yield Buffer.alloc(4);
 }
 
 /** A block with its size before it; stored as it is where it would not shrink. */
-function encodeBlock(content: Buffer, table: Int32Array): Buffer {
-  const output = Buffer.allocUnsafe(4 + content.length);
-  const length = encodeLz4Block(content, output.subarray(4), table);
+function encodeBlock(content: Buffer, output: Buffer, table: Int32Array): Buffer {
+  const length = encodeLz4Block(content, output.subarray(4, 4 + content.length), table);
   if (length !== undefined) {
     output.writeUInt32LE(length);
     return output.subarray(0, 4 + length);
   }
   output.writeUInt32LE((STORED_BLOCK | content.length) >>> 0);
   content.copy(output, 4);
-  return output;
+  return output.subarray(0, 4 + content.length);
 }
 
 /** @returns how many bytes it wrote; undefined where the block is no shorter than its content. */

@@ -25,7 +25,7 @@ import {
 } from "../format/wal/plain-map.ts";
 import type { OpenCrc } from "../format/wal/record-checksum.ts";
 import { sealSegment } from "../format/wal/seal-segment.ts";
-import type { SegmentMap } from "../format/wal/segment-map.ts";
+import { MapMemory, type SegmentMap } from "../format/wal/segment-map.ts";
 import { WAL_SIDECAR_PAGE_BYTES } from "../format/wal/wal-slot.ts";
 import { dekFor } from "../keyring/data-keys.ts";
 import { readExactly, withFile } from "../storage/file-io.ts";
@@ -61,6 +61,7 @@ export interface WalFacts extends Pick<RunFacts, "keys" | "keyringId" | "epoch">
 
 /** Memory for one segment after the other: with the next one, what a function gave back of the last one is gone. */
 export class SegmentMemory {
+  readonly map: MapMemory = new MapMemory();
   #bytes: Buffer = Buffer.alloc(0);
 
   take(sizeBytes: number): Buffer {
@@ -116,7 +117,7 @@ export function sealWalSegment(
     if (bytes !== undefined) opened.set(distance, bytes);
     return bytes;
   };
-  return sealMapped(mapPlainSegment(segment, files.place, { at }), facts, files);
+  return sealMapped(mapPlainSegment(segment, files.place, { at }, facts.memory?.map), facts, files);
 }
 
 /**
@@ -235,7 +236,7 @@ export function isOriginalWalSegment(
 
 function openContext(
   sidecar: Buffer,
-  { keys, keyringId, epoch }: WalFacts,
+  { keys, keyringId, epoch, memory }: WalFacts,
   files: Pick<WalSegmentFiles, "path" | "identity">,
   report: (problem: Problem) => void,
 ): WalOpenContext | undefined {
@@ -260,6 +261,7 @@ function openContext(
     maxEpoch: epoch,
     path,
     report,
+    memory: memory?.map,
   };
 }
 

@@ -2,11 +2,11 @@
  * `npm run bench`: how long tde takes beside the tools that everybody knows, on a real cluster in the page cache.
  *
  *   npm run bench -- [--size-mb 2048] [--table-mb 700] [--runs 5] [--relations 0]
- *                    [--only rotate|waldump|wal-encrypt|ls|archive]
- *                    [--wal-mb 1024] [--json]
+ *                    [--only rotate|waldump|wal-encrypt|ls|archive|archive-pgbench]
+ *                    [--wal-mb 1024] [--seconds 60] [--json]
  *
  * Prints ratios, and with --json one document. With --relations it says how many files there are.
- * As root it also compares verify with pg_checksums where nothing is in the page cache. Needs Debian's postgresql-15 for pg_checksums.
+ * archive-pgbench is by itself: pgbench of --seconds, with an archive and without. As root it also compares verify with pg_checksums where nothing is in the page cache. Needs Debian's postgresql-15 for pg_checksums.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";
@@ -28,6 +28,7 @@ import { benchRotate } from "./rotate.ts";
 import { compareSync } from "./sync.ts";
 import { benchWalEncrypt } from "./wal-encrypt.ts";
 import { benchWaldump } from "./waldump.ts";
+import { benchArchivePgbench } from "./archive-pgbench.ts";
 import { benchArchive } from "./archive.ts";
 
 /** Stock pg_checksums fits its own major only. */
@@ -44,6 +45,7 @@ const { values: options } = parseArgs({
     relations: { type: "string", default: "0" },
     "table-mb": { type: "string", default: "700" },
     "wal-mb": { type: "string", default: "1024" },
+    seconds: { type: "string", default: "60" },
     only: { type: "string", default: "" },
     json: { type: "boolean", default: false },
   },
@@ -92,6 +94,13 @@ async function bench(path: string): Promise<Comparison[]> {
     run(tde("keyring", "create", ...walKeys, "--new-key-file"));
     const walMb = Number(options["wal-mb"]);
     return benchWalEncrypt({ home, path, tde, walMb, runs, say, run, keys: walKeys });
+  }
+  if (options.only === "archive-pgbench") {
+    const seconds = Number(options.seconds);
+    process.stdout.write(
+      `${await benchArchivePgbench({ home, path, tde, run, runs, seconds, say })}\n`,
+    );
+    return [];
   }
   if (options.only === "archive") {
     const results = await benchArchive({ home, path, tde, run, runs, say });

@@ -39,7 +39,8 @@ export interface NewFile {
 }
 
 /**
- * Makes a file that appears whole under its own name, or not at all: written and synced in tde's folder, then linked.
+ * Makes a file that appears whole under its own name, or not at all: written, synced and checked in tde's folder, then
+ * linked.
  * A crash leaves the name free, or on the whole file.
  * @returns false where the name is taken; what is there is not touched.
  */
@@ -96,8 +97,13 @@ async function writeNew(
   try {
     try {
       await write(file);
-      file.sync();
-      await check?.(file);
+      // Looked at while the disk writes. Neither is left under way: the file is closed next.
+      const [synced, checked] = await Promise.allSettled([
+        fs.syncFiles([file]),
+        (async () => await check?.(file))(),
+      ]);
+      if (synced.status === "rejected") throw synced.reason;
+      if (checked.status === "rejected") throw checked.reason;
     } finally {
       file.close();
     }

@@ -3,7 +3,7 @@
  * archived is there, whole and durable, and was read back and held against the original; whatever else happens, the
  * archive has what it had before. Nothing is ever overwritten: PostgreSQL's documentation, "Setting Up WAL Archiving".
  *
- * Order: the new file in tde's own folder, sync, read back, a link under its name, sync of the directory. Killed in
+ * Order: the new file in tde's own folder, sync and read back, a link under its name, sync of the directory. Killed in
  * between, the name is free or on the whole file, and the server calls again.
  *
  * Nothing is written down beside the keyring for each file: an archiver runs beside other tde commands, which must not
@@ -88,11 +88,11 @@ export async function archiveWal(
           compression,
         });
         if (compression === "none") {
-          const buffer = Buffer.allocUnsafe(READ_BYTES);
+          const buffer = Buffer.allocUnsafe(SEALED_AT_ONCE);
           for (const part of partsOf(file, contentBytes, () => buffer)) writer.take(part);
         } else {
           // A compressor may still look at one part while it asks for the next.
-          const parts = partsOf(file, contentBytes, () => Buffer.allocUnsafe(READ_BYTES));
+          const parts = partsOf(file, contentBytes, () => Buffer.allocUnsafe(COMPRESSED_AT_ONCE));
           for await (const part of compressed(compression, parts)) writer.take(part);
         }
         writer.finish();
@@ -167,13 +167,16 @@ async function holdsContentOf(
 }
 
 /** What is in the processor's cache when it is encrypted. */
-const READ_BYTES = 2 ** 18;
+const SEALED_AT_ONCE = 2 ** 18;
+/** A block of LZ4. */
+const COMPRESSED_AT_ONCE = 2 ** 20;
 
-/** @param next - what to read a part into, of READ_BYTES. */
+/** @param next - gives what to read a part into. */
 function* partsOf(file: OpenFile, sizeBytes: number, next: () => Buffer): Generator<Uint8Array> {
-  for (let offset = 0; offset < sizeBytes; offset += READ_BYTES) {
+  for (let offset = 0; offset < sizeBytes;) {
     const part = next().subarray(0, sizeBytes - offset);
     readExactly(file, part, 0, part.length, offset);
     yield part;
+    offset += part.length;
   }
 }

@@ -51,8 +51,11 @@ function nextOf<S extends CrossedSegment>(segments: readonly S[], of: S): S | un
   );
 }
 
-/** Undefined where the sidecar says nothing: it then fails by itself. */
-function carryIn(fs: FileReader, { sidecar, identity }: WalSegmentFiles): Carry | undefined {
+/**
+ * How the records that cross the ends of a stored segment were taken apart; not authenticated. Undefined where the
+ * sidecar says nothing: it then fails by itself.
+ */
+export function carryIn(fs: FileReader, { sidecar, identity }: WalSegmentFiles): Carry | undefined {
   const blockCount = identity.relationSegment / WAL_PAGE_BYTES;
   const from = carryPagesFrom(blockCount);
   return withFile(fs, sidecar, (file) => {

@@ -6,9 +6,10 @@
  * segment renamed. After the first one, which comes last, the folder is synced once more. A crash leaves a segment
  * plain, or plain beside a sidecar that does not count, or stored with its sidecar and all segments after it.
  */
-import type { BytePath } from "../../bytes/byte-path.ts";
+import { type BytePath, displayPath } from "../../bytes/byte-path.ts";
 import { workingName } from "../../datadir/relation-path.ts";
 import type { DataKeys } from "../../keyring/data-keys.ts";
+import { KeyError } from "../../errors.ts";
 import type { FileSystem } from "../../storage/file-system.ts";
 import type { EngineContext } from "../context.ts";
 import { type OrderedSegment, SealOrder } from "./seal-order.ts";
@@ -28,7 +29,7 @@ export interface EncryptWalReport {
 
 /**
  * @throws {StateError} {FormatError} {IntegrityError} before anything is written, for a folder in use and for segments
- *   that are not whole or not of one cluster.
+ *   that are not whole or not of one cluster. @throws {KeyError} where some are stored under another keyring.
  */
 export async function encryptWal(
   engine: EngineContext,
@@ -38,6 +39,7 @@ export async function encryptWal(
   const { fs, signal } = engine;
   return await runInWalFolder(engine, keys, request, async ({ folder, context, states, work }) => {
     const { segments, segmentBytes } = folder;
+    assertOneKeyring(segments, keys);
     const todo = segments.filter((each) => states.get(each) !== "stored");
     const isTodo = new Set(todo);
     const inOrder = segments.map((each) => ordered(each, isTodo.has(each)));
@@ -55,9 +57,20 @@ export async function encryptWal(
   });
 }
 
+/** Whoever decrypts the folder opens all of it with one keyring. */
+function assertOneKeyring(segments: readonly WalSegment[], keys: DataKeys): void {
+  for (const { state, keyringId = keys.keyringId, path } of segments) {
+    if (state !== "stored" || keyringId === keys.keyringId) continue;
+    throw new KeyError(
+      `"${displayPath(path)}" needs keyring ${keyringId}, yours is keyring ${keys.keyringId}`,
+      { hint: "Encrypt the segments of one folder with one keyring." },
+    );
+  }
+}
+
 /** Its new files take their places. */
-function publish(fs: FileSystem, folder: BytePath, { stored, path }: FolderSegment): void {
-  fs.rename(workingName(stored.sidecar), stored.sidecar);
+function publish(fs: FileSystem, folder: BytePath, { files, path }: FolderSegment): void {
+  fs.rename(workingName(files.sidecar), files.sidecar);
   fs.syncDirectory(folder);
   fs.rename(workingName(path), path);
 }
@@ -66,7 +79,7 @@ function publish(fs: FileSystem, folder: BytePath, { stored, path }: FolderSegme
 function ordered(segment: WalSegment, isPlain: boolean): FolderSegment {
   const { files, number, place, path } = segment;
   const target = { segment: workingName(files.segment), sidecar: workingName(files.sidecar) };
-  const one = { number, place, stored: files, path };
+  const one = { number, place, files, path };
   return isPlain ? { ...one, plain: path, target } : one;
 }
 

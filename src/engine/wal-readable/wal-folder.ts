@@ -35,6 +35,8 @@ export interface WalSegment extends NumberedSegment {
   readonly path: BytePath;
   readonly isPartial: boolean;
   readonly state: SegmentState;
+  /** That its sidecar names; undefined where it has none that says one. */
+  readonly keyringId: string | undefined;
   readonly files: WalSegmentFiles;
 }
 
@@ -266,6 +268,7 @@ function segmentOf(
     number: identity.relfilenumber,
     isPartial: nameOf(path).endsWith(".partial"),
     state: stateOf(head, identity),
+    keyringId: head.sidecar?.keyringId,
     files: {
       path: name,
       segment: path,

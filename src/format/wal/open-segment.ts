@@ -29,7 +29,7 @@ import { readSlotFields, SLOT } from "../slot.ts";
 import { carryOf, carryPagesFrom } from "./carry-of-sidecar.ts";
 import { writeWholeRecordCrcs } from "./record-checksum.ts";
 import { crcSealedIn, walSlotAt, zerosFromOf } from "./seal-segment.ts";
-import type { SegmentMap } from "./segment-map.ts";
+import type { MapMemory, SegmentMap } from "./segment-map.ts";
 import { MapDefect, mapStoredSegment, type StoredMap } from "./stored-map.ts";
 import { WalMessages } from "./wal-message.ts";
 import { firstPageOf, toggleGuard } from "./wal-page.ts";
@@ -51,6 +51,8 @@ export interface WalOpenContext {
   readonly maxEpoch: bigint;
   readonly path: string;
   readonly report: (problem: Problem) => void;
+  /** What the map is kept in; without it that has memory of its own. */
+  readonly memory?: MapMemory | undefined;
 }
 
 /** How deep: the sidecar's MACs and what needs no key; also the tag of every block; also back to the original. */

@@ -12,7 +12,7 @@ import { type PartScan, partScanOf } from "../../wal/structure/part-scan.ts";
 import { readableParts } from "../../wal/structure/readable-parts.ts";
 import { RecordParts } from "../../wal/structure/record-parts.ts";
 import type { WalFormat } from "../../wal/wal-format.ts";
-import { SegmentMap } from "./segment-map.ts";
+import { type MapMemory, SegmentMap } from "./segment-map.ts";
 import { continuationBytes, formatOfSegment, pageHeaderBytes } from "./wal-page.ts";
 
 /** Where a segment is in the WAL. */
@@ -36,8 +36,9 @@ export function mapPlainSegment(
   segment: Buffer,
   place: SegmentPlace,
   neighbours: Neighbours,
+  memory?: MapMemory,
 ): SegmentMap {
-  const map = new SegmentMap(segment);
+  const map = new SegmentMap(segment, memory);
   const format = formatOfSegment(segment);
   if (format !== undefined && hasOwnAddress(segment, 0, place)) {
     new PlainMapper(map, place, format, neighbours).run();

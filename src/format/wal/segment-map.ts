@@ -34,6 +34,34 @@ export interface RecordRun {
   readonly secrets: Int32Array;
 }
 
+/**
+ * What a map keeps its ranges in, for one map after the other: with the next one, what an earlier one knew of its
+ * records is gone.
+ */
+export class MapMemory {
+  secrets: Int32Array = new Int32Array(0);
+  records: Int32Array = new Int32Array(0);
+  crcs: Int32Array = new Int32Array(0);
+
+  /** Has room for so many, and for a secret of each. */
+  reserve(records: number): void {
+    if (this.records.length >= records) return;
+    if (this.secrets.length < 2 * records) this.secrets = enlarged(this.secrets, 2 * records);
+    this.records = enlarged(this.records, records);
+    this.crcs = enlarged(this.crcs, records);
+  }
+
+  reserveSecrets(length: number): void {
+    if (this.secrets.length < length) this.secrets = enlarged(this.secrets, 2 * length);
+  }
+}
+
+function enlarged(array: Int32Array, length: number): Int32Array {
+  const larger = new Int32Array(length);
+  larger.set(array);
+  return larger;
+}
+
 export class SegmentMap {
   readonly segment: Buffer;
   readonly blockCount: number;
@@ -44,12 +72,7 @@ export class SegmentMap {
   readonly #structureEnd: Int32Array;
   /** 1 where the structure of a block ends in the header of a record that is not taken apart. */
   readonly hasOpenHeader: Uint8Array;
-  /** Start and end of each secret range among the records, in offsets of the segment, rising. */
-  secrets: Int32Array;
   secretCount = 0;
-  /** Offsets of the records that are wholly in the segment, and of the xl_crc of each. */
-  wholeRecords: Int32Array;
-  wholeCrcs: Int32Array;
   wholeCount = 0;
   /** The record that began in an earlier segment, if it is taken apart. */
   leading: CrossingPart | undefined;
@@ -58,7 +81,10 @@ export class SegmentMap {
   /** Where that begins. */
   trailingAt = 0;
 
-  constructor(segment: Buffer) {
+  readonly #memory: MapMemory;
+
+  constructor(segment: Buffer, memory: MapMemory = new MapMemory()) {
+    this.#memory = memory;
     this.segment = segment;
     this.blockCount = segment.length / WAL_PAGE_BYTES;
     this.headerBytes = new Uint8Array(this.blockCount);
@@ -68,10 +94,22 @@ export class SegmentMap {
     this.#structureStart = new Int32Array(this.blockCount).fill(-1);
     this.#structureEnd = new Int32Array(this.blockCount).fill(-1);
     this.hasOpenHeader = new Uint8Array(this.blockCount);
-    const records = Math.ceil(segment.length / USUAL_RECORD_BYTES);
-    this.secrets = new Int32Array(2 * records);
-    this.wholeRecords = new Int32Array(records);
-    this.wholeCrcs = new Int32Array(records);
+    memory.reserve(Math.ceil(segment.length / USUAL_RECORD_BYTES));
+  }
+
+  /** Start and end of each secret range among the records, in offsets of the segment, rising. */
+  get secrets(): Int32Array {
+    return this.#memory.secrets;
+  }
+
+  /** Offsets of the records that are wholly in the segment. */
+  get wholeRecords(): Int32Array {
+    return this.#memory.records;
+  }
+
+  /** Offsets of their xl_crc. */
+  get wholeCrcs(): Int32Array {
+    return this.#memory.crcs;
   }
 
   headerOf(block: number): number {
@@ -91,7 +129,7 @@ export class SegmentMap {
 
   /** Names a record that is wholly in the segment, and its parts. */
   addWhole(offset: number, parts: RecordParts): void {
-    this.#reserveRecords(1);
+    this.#reserveRecord();
     this.wholeRecords[this.wholeCount] = offset;
     this.wholeCrcs[this.wholeCount++] = this.advance(offset, RECORD_HEADER.crc);
     this.#place(offset, parts.bounds, parts.count);
@@ -103,18 +141,21 @@ export class SegmentMap {
    */
   addRun(block: number, { records, secrets }: RecordRun, end: number): void {
     const base = block * WAL_PAGE_BYTES;
-    this.#reserveRecords(records.length);
-    for (let i = 0; i < records.length; i++) {
-      const at = base + (records[i] ?? 0);
-      this.wholeRecords[this.wholeCount] = at;
-      this.wholeCrcs[this.wholeCount++] = at + RECORD_HEADER.crc;
+    const memory = this.#memory;
+    if (this.wholeCount + records.length > memory.records.length) {
+      memory.reserve(2 * (this.wholeCount + records.length));
     }
-    while (this.secretCount + secrets.length > this.secrets.length) {
-      this.secrets = doubled(this.secrets);
+    memory.reserveSecrets(this.secretCount + secrets.length);
+    const { secrets: ranges, records: offsets, crcs } = memory;
+    let count = this.wholeCount;
+    for (const record of records) {
+      offsets[count] = base + record;
+      crcs[count++] = base + record + RECORD_HEADER.crc;
     }
-    for (let i = 0; i < secrets.length; i++) {
-      this.secrets[this.secretCount++] = base + (secrets[i] ?? 0);
-    }
+    this.wholeCount = count;
+    let secretCount = this.secretCount;
+    for (const bound of secrets) ranges[secretCount++] = base + bound;
+    this.secretCount = secretCount;
     this.#structure(base + (records[0] ?? 0), end);
   }
 
@@ -182,22 +223,14 @@ export class SegmentMap {
     this.#structureEnd[block] = end - base;
   }
 
-  #reserveRecords(count: number): void {
-    while (this.wholeCount + count > this.wholeRecords.length) {
-      this.wholeRecords = doubled(this.wholeRecords);
-      this.wholeCrcs = doubled(this.wholeCrcs);
-    }
+  #reserveRecord(): void {
+    const { length } = this.#memory.records;
+    if (this.wholeCount === length) this.#memory.reserve(2 * (length + 1));
   }
 
   #addSecret(start: number, end: number): void {
-    if (this.secretCount + 2 > this.secrets.length) this.secrets = doubled(this.secrets);
+    this.#memory.reserveSecrets(this.secretCount + 2);
     this.secrets[this.secretCount++] = start;
     this.secrets[this.secretCount++] = end;
   }
-}
-
-function doubled(array: Int32Array): Int32Array {
-  const larger = new Int32Array(2 * array.length);
-  larger.set(array);
-  return larger;
 }

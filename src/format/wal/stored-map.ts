@@ -10,7 +10,7 @@ import { type PartScan, partScanOf } from "../../wal/structure/part-scan.ts";
 import { readableParts } from "../../wal/structure/readable-parts.ts";
 import { RecordParts } from "../../wal/structure/record-parts.ts";
 import type { WalFormat } from "../../wal/wal-format.ts";
-import { OPEN_HEADER_BYTES, SegmentMap } from "./segment-map.ts";
+import { type MapMemory, OPEN_HEADER_BYTES, SegmentMap } from "./segment-map.ts";
 import { formatOfSegment } from "./wal-page.ts";
 import { type Carry, WAL_SLOT_FLAG, type WalSlotFields } from "./wal-slot.ts";
 
@@ -39,8 +39,9 @@ export function mapStoredSegment(
   segment: Buffer,
   slotOf: (block: number) => WalSlotFields,
   carry: Carry,
+  memory?: MapMemory,
 ): StoredMap {
-  const map = new SegmentMap(segment);
+  const map = new SegmentMap(segment, memory);
   const mapper = new StoredMapper(map, slotOf, carry);
   mapper.run();
   return { map, wrongCrcs: mapper.wrongCrcs };
