@@ -1,6 +1,7 @@
 // `npm test`: runs every compiled test file (Node 20's `node --test` takes no globs). Arguments select files by substring.
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, rmSync, statfsSync, writeFileSync } from "node:fs";
+import { freemem } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -33,7 +34,8 @@ function folderInMemory() {
   const neededBytes = 6 * 2 ** 30;
   try {
     const { bavail, bsize } = statfsSync(memory);
-    return bavail * bsize >= neededBytes && canRunPrograms(memory) ? memory : undefined;
+    const hasRoom = Math.min(bavail * bsize, freemem()) >= neededBytes;
+    return hasRoom && canRunPrograms(memory) ? memory : undefined;
   } catch {
     return undefined;
   }
