@@ -91,6 +91,11 @@ function toText(report: EncryptReport): string {
     `encrypted: ${todo}, under key ${report.keyId}`,
     `proved: ${proof.sealedFiles} files hold nothing but ciphertext and authenticated zeros`,
   ];
+  if (proof.segments.files > 0) {
+    lines.push(
+      `proved: ${proof.segments.files} WAL segments hold nothing but that and the structure of their records`,
+    );
+  }
   if (proof.wrongChecksums > 0) {
     lines.push(`kept as they were: ${proof.wrongChecksums} pages whose checksum was wrong before`);
   }

@@ -66,7 +66,6 @@ function toText(report: VerifiedArchive): string {
   }
   const what = `${formatBytes(report.bytes)} of WAL of cluster ${report.systemIdentifier ?? "(unknown)"}, ${report.records} records`;
   if (!report.ok) lines.push(`NOT verified: ${problems.length} problems in ${what}`);
-  else if (files.segments === 0) lines.push("there is no segment to verify");
   else if (plain > 0) lines.push(`verified: every tag of ${what}; NOT of ${plain} plain files`);
   else lines.push(`verified: every tag of ${what}`);
   return lines.join("\n");

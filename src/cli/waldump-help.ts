@@ -43,8 +43,8 @@ Options for encrypted WAL:
 
 Without a keyring the structure of segments that "tde wal encrypt" has encrypted is printed.
 
-STARTSEG may be compressed (.gz, .zst, .lz4) or partial, or "-": WAL from a pipe. Plain files and
-those that "tde wal archive" has sealed are read in any mix.
+STARTSEG may be compressed (.gz, .zst, .lz4) or partial, or "-": WAL from a pipe. Plain and encrypted
+segments are read in any mix, also from tar archives; sealed ones also from a pipe.
 Exit codes: 0 done, 1 anything else, the end of the WAL before the end of the range included.
 
 Example:

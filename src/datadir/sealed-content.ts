@@ -9,11 +9,16 @@ import { decompressed } from "../compression/stream.ts";
 import { IntegrityError, TdeError } from "../errors.ts";
 import { ContainerOpener } from "../format/container-opener.ts";
 import type { ContainerHeader } from "../format/container.ts";
-import type { OpenFile } from "../storage/file-system.ts";
+import type { FileStat, OpenFile } from "../storage/file-system.ts";
 import type { UnsealedFile, UnsealFileOptions } from "./sealed-file.ts";
 
 /** What is in the processor's cache when it is decrypted. */
 const READ_BYTES = 2 ** 18;
+
+/** What a container is read from: a file, or bytes that are in memory. */
+export type SealedBytes = Pick<OpenFile, "path" | "read"> & {
+  stat(): Pick<FileStat, "sizeBytes">;
+};
 
 export interface SealedContent {
   /** Its commitment has held. */
@@ -29,7 +34,7 @@ export interface SealedContent {
  * decompress to exactly the size that the header names.
  */
 export function openSealedContent(
-  file: OpenFile,
+  file: SealedBytes,
   limitBytes: number,
   options: UnsealFileOptions,
 ): SealedContent {
@@ -63,7 +68,7 @@ export function openSealedContent(
 
 /** Runs through the content to its end. @param take - is called with each part and its offset. */
 export async function readSealedContent(
-  file: OpenFile,
+  file: SealedBytes,
   limitBytes: number,
   options: UnsealFileOptions,
   take: (part: Uint8Array, offset: number) => void,
@@ -78,7 +83,7 @@ export async function readSealedContent(
   }
 }
 
-function* openedParts(file: OpenFile, opener: ContainerOpener): Generator<Uint8Array> {
+function* openedParts(file: SealedBytes, opener: ContainerOpener): Generator<Uint8Array> {
   const buffer = Buffer.alloc(Math.min(READ_BYTES, file.stat().sizeBytes + 1));
   for (let offset = 0; ;) {
     const count = file.read(buffer, 0, buffer.length, offset);

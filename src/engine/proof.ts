@@ -30,7 +30,7 @@ import {
 import { addEntryLoad } from "./directory-load.ts";
 import { ABSENT_CONTEXT, contexts as autoConfContexts } from "./guard.ts";
 import { secretsIn } from "./inventory.ts";
-import { STRUCTURE_OF_WAL } from "./manifest-facts.ts";
+import { Counter, type FileCount, STRUCTURE_OF_WAL } from "./manifest-facts.ts";
 import { writeManifestFile } from "./manifest-file.ts";
 import { contentItem, openRelationItem, type Places, readableItem, walItem } from "./plan-items.ts";
 import { type PlaintextGroup, PlaintextGroups } from "./plaintext-groups.ts";
@@ -45,8 +45,10 @@ export interface SecretFinding {
 export interface ProofReport {
   /** 64 hex digits. */
   readonly root: string;
+  /** Relations and whole files. */
   readonly sealedFiles: number;
-  readonly sealedBytes: number;
+  /** Segments of WAL in readable mode. */
+  readonly segments: FileCount;
   readonly load: KeyLoads;
   /** Of relations, those that are of the header's epoch. */
   readonly newestPages: number;
@@ -84,7 +86,7 @@ export class Proof implements ManifestProof<ProofReport> {
   private readonly secrets: SecretFinding[] = [];
   private readonly load: Map<number, KeyLoad> = new Map();
   private sealedFiles = 0;
-  private sealedBytes = 0;
+  private readonly segments: Counter = new Counter();
   private newestPages = 0;
   private wrongChecksums = 0;
   private readonly outOfScope: { files: number; bytes: number } = { files: 0, bytes: 0 };
@@ -136,7 +138,7 @@ export class Proof implements ManifestProof<ProofReport> {
     return {
       root,
       sealedFiles: this.sealedFiles,
-      sealedBytes: this.sealedBytes,
+      segments: this.segments,
       load: this.load,
       newestPages: this.newestPages,
       wrongChecksums: this.wrongChecksums,
@@ -275,8 +277,8 @@ export class Proof implements ManifestProof<ProofReport> {
         : new IntegrityError(message, details);
     }
     if (["P", "W", "S"].includes(fact.class) && sizeBytes > 0) {
-      this.sealedFiles++;
-      this.sealedBytes += sizeBytes;
+      if (fact.class === "W") this.segments.add(sizeBytes);
+      else this.sealedFiles++;
       this.newestPages += result?.newestPages ?? 0;
       this.wrongChecksums += result?.wrongChecksums ?? 0;
     }

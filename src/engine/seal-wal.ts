@@ -103,7 +103,7 @@ export function segmentsOf(datadir: Datadir, paths: readonly BytePath[]): Direct
 }
 
 function segmentOf(datadir: Datadir, root: BytePath, path: BytePath): DirectorySegment {
-  const stored = walFilesOf(datadir, root, path);
-  assert(stored !== undefined, `"${path}" is no WAL segment`);
-  return { path, number: stored.identity.relfilenumber, place: stored.place, stored };
+  const files = walFilesOf(datadir, root, path);
+  assert(files !== undefined, `"${path}" is no WAL segment`);
+  return { path, number: files.identity.relfilenumber, place: files.place, files };
 }

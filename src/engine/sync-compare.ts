@@ -9,17 +9,14 @@ import type { Datadir } from "../datadir/datadir.ts";
 import { type RelationFile, sidecarName } from "../datadir/relation-path.ts";
 import { slotCountOf } from "../datadir/relation-job.ts";
 import { containerHeaderOf } from "../datadir/sealed-file.ts";
-import { openWalSegment, type WalSegmentFiles } from "../datadir/wal-segment.ts";
 import type { WalkEntry } from "../datadir/walk.ts";
 import { StateError } from "../errors.ts";
 import type { ManifestClass, ManifestEntry } from "../format/manifest-entry.ts";
 import { joinByPath } from "../format/manifest-order.ts";
 import type { Manifest } from "../format/manifest.ts";
 import { type ScopeFilter, scopeFilter, type ScopePart } from "../format/scope.ts";
-import { continuationBytes } from "../format/wal/wal-page.ts";
 import { slotsPerPage } from "../format/sidecar-page.ts";
 import { SLOT_BYTES } from "../format/slot.ts";
-import { withFile } from "../storage/file-io.ts";
 import type { TaskRunner } from "../workers/runner.ts";
 import type { Item, ItemResult, Original } from "../workers/tasks.ts";
 import { hasSealedBackupManifest } from "./backup-manifest.ts";
@@ -27,12 +24,10 @@ import { type Planned, runBatches } from "./batches.ts";
 import type { EngineContext } from "./context.ts";
 import { digestProblem, expectationOf } from "./expected-entry.ts";
 import type { InventoryEntry } from "./inventory.ts";
-import { goesThrough, readFirstPage } from "./wal-readable/segment-lead.ts";
-import { neighbourOf } from "./wal-readable/wal-folder.ts";
 import { carried, FirstProblem } from "./structure-check.ts";
 import { plainInventory } from "./sync-checks.ts";
-import { segmentsOf } from "./seal-wal.ts";
 import { SyncChanges, type WholeFile } from "./sync-changes.ts";
+import { addCrossing } from "./sync-segments.ts";
 
 export interface SyncPair {
   readonly source: Datadir;
@@ -111,7 +106,7 @@ class TreeComparison {
     );
     this.problems.throwIfAny();
     this.assertScopeIsThere();
-    this.addCrossing();
+    addCrossing(engine.fs, pair, this.changes);
     return this.changes;
   }
 
@@ -377,44 +372,6 @@ class TreeComparison {
     if (action.do === "seal-content" || isContent) return "content";
     const isEmpty = entry.classification.class === "relation" && sizeBytes === 0;
     return isEmpty ? "empty-relation" : "readable";
-  }
-
-  /**
-   * The last CRC of a segment counts what is stored in the next one, where a record goes on there. Whether an
-   * interrupted run came to write it, nothing says.
-   */
-  private addCrossing(): void {
-    const { changes, engine, pair } = this;
-    const { changedSegments, crossingSegments } = changes;
-    const { walSegmentSizeBytes } = pair.copy.control;
-    const segments = segmentsOf(pair.copy, changes.segments);
-    const firstPage = (root: BytePath, path: BytePath): Buffer =>
-      withFile(engine.fs, joinPath(root, path), readFirstPage);
-    for (const segment of segments.toReversed()) {
-      const { path, stored } = segment;
-      const next = neighbourOf(segments, segment, 1);
-      if (next === undefined || changedSegments.has(path)) continue;
-      if (!changedSegments.has(next.path) && !pair.resumed) continue;
-      if (continuationBytes(firstPage(pair.source.root, next.path), 0) === 0) continue;
-      // A record was left whole whose rest was not there yet; and one may go through the segment.
-      const isSimple = !goesThrough(firstPage(pair.copy.root, path), walSegmentSizeBytes);
-      if (isSimple && this.hasTrailing(stored)) {
-        crossingSegments.add(path);
-      } else if (changedSegments.has(next.path)) {
-        changedSegments.add(path);
-        changes.figures.wholeFiles++;
-        changes.figures.bytesToWrite += walSegmentSizeBytes;
-      }
-    }
-  }
-
-  /** Whether the record that goes on behind a segment was taken apart when it was sealed. */
-  private hasTrailing(stored: WalSegmentFiles): boolean {
-    const { engine, pair } = this;
-    const { keyringId, epoch } = pair.manifest.header;
-    const facts = { keys: undefined, keyringId, epoch };
-    const { map } = openWalSegment(engine.fs, facts, stored, "macs", () => {});
-    return map?.trailing !== undefined;
   }
 
   private takeBackupManifest(found: WalkEntry | undefined, result: ItemResult | undefined): void {

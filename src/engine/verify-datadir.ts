@@ -38,8 +38,10 @@ import { readableItem } from "./plan-items.ts";
 import { namesOfFiles } from "./relation-names.ts";
 import { relationsOfManifest, relationsOnDisk, selectScope } from "./select-scope.ts";
 import { type ScopeSelection, selectsEverything } from "./scope-request.ts";
+import { segmentsOf } from "./seal-wal.ts";
 import { isFolderOf, RECOVERY_SIGNALS } from "./structure-check.ts";
 import { findStrippedFile, tracesOfTools } from "./tool-traces.ts";
+import { crossingDefect } from "./wal-readable/crossing-record.ts";
 import { VerifyFindings, type VerifyReport } from "./verify-report.ts";
 
 export interface VerifyOptions {
@@ -85,6 +87,8 @@ class Verification {
   private readonly acceptance: Acceptance;
   private manifest: Manifest | undefined;
   /** Undefined: everything is checked. */
+  /** Segments in readable mode that are authentic each by itself. */
+  private readonly segments: BytePath[] = [];
   private selected: Scope | undefined;
   private isSelected: ScopeFilter = () => true;
 
@@ -109,6 +113,7 @@ class Verification {
     if (this.manifest !== undefined)
       this.acceptance.assertAllExist(this.fs, this.datadir.root, this.manifest);
     await this.checkFiles();
+    this.checkCrossings();
     this.addNotices();
     const { manifest, findings, keyContext, datadir } = this;
     if (!findings.clean) {
@@ -241,12 +246,23 @@ class Verification {
               findings.outOfScope(result.sizeBytes ?? 0);
             const differs = entry === undefined ? undefined : digestProblem(entry, result);
             if (differs !== undefined && entry !== undefined) this.reportDifference(entry, differs);
+            const isWhole = differs === undefined && result.problemCount === 0;
+            if (isWhole && this.isSegment(found)) this.segments.push(found.path);
           }
         },
       );
     } finally {
       engine.progress.end();
       await runner.close();
+    }
+  }
+
+  /** A stored CRC that counts bytes of two segments is in no message of either. */
+  private checkCrossings(): void {
+    const segments = segmentsOf(this.datadir, this.segments);
+    for (const segment of segments) {
+      const defect = crossingDefect(this.fs, segments, segment, () => true);
+      if (defect !== undefined) this.problem("checksum", segment.path, defect);
     }
   }
 
@@ -356,10 +372,9 @@ class Verification {
       }
       return undefined;
     }
-    const hasSidecar = this.fs.stat(joinPath(this.datadir.root, sidecarName(path))) !== undefined;
     const sealed: Partial<Record<typeof classification.class, ManifestClass>> = {
       relation: "P",
-      wal: hasSidecar ? "W" : "S",
+      wal: this.hasSidecar(path) ? "W" : "S",
       sealed: "S",
       own: "S",
     };
@@ -367,6 +382,14 @@ class Verification {
     if (manifestClass === undefined) return undefined;
     const sizeBytes = this.fs.stat(joinPath(this.datadir.root, path))?.sizeBytes ?? 0;
     return { class: manifestClass, sizeBytes, digest: undefined };
+  }
+
+  private isSegment({ path, classification }: WalkEntry): boolean {
+    return classification.class === "wal" && this.hasSidecar(path);
+  }
+
+  private hasSidecar(path: BytePath): boolean {
+    return this.fs.stat(joinPath(this.datadir.root, sidecarName(path))) !== undefined;
   }
 
   private reportMissing(path: BytePath, entry: ManifestEntry): void {

@@ -10,7 +10,12 @@ import { assertSameTree, copyTree, treeOf } from "../support/tree.ts";
 const KEYS = ["--keyring", "app.keyring", "--key-file", "kek.key"];
 
 test("a running server's directory is refused, and a copy of it needs --assume-stopped", async () => {
-  const cluster = await makeCluster({ major: 17, checksums: true, content: "small" });
+  const cluster = await makeCluster({
+    major: 17,
+    checksums: true,
+    walSegsizeMb: 1,
+    content: "small",
+  });
   const keys = temporaryPath("keys");
   const tde = (...args: string[]): TdeResult => runTde([...args, ...KEYS], { cwd: keys });
   assert.equal(tde("keyring", "create", "--new-key-file").status, 0);
@@ -22,6 +27,9 @@ test("a running server's directory is refused, and a copy of it needs --assume-s
       assert.match(run.stderr, /^tde: error: a server is running on ".*" \(pid \d+\)\ntde: hint: /);
       assert.equal(run.status, 5);
     }
+    const wal = tde("wal", "encrypt", join(cluster.datadir, "pg_wal"));
+    assert.match(wal.stderr, /^tde: error: a server is running on /);
+    assert.equal(wal.status, 5);
     assert.deepEqual(
       [...treeOf(cluster.datadir).keys()].filter((path) => /tde/.test(path)),
       [],

@@ -3,6 +3,7 @@
  * anywhere, and the words of pg_waldump.
  */
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import {
   chmodSync,
   copyFileSync,
@@ -14,7 +15,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
-import { runTde, runTdeBytes, type TdeResult } from "../support/tde.ts";
+import { runTde, runTdeBytes, TDE_PROGRAM, type TdeResult } from "../support/tde.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 import { unpackSmallSet } from "../support/waldump-cases.ts";
 
@@ -86,6 +87,29 @@ test("a restore ends with 1 where the file is missing, and with 200 and more for
   rmSync(site.env["TDE_KEY_FILE"] ?? "");
   assert.equal(restore(`archive/${SEGMENT}`, "x"), 204, "no key");
   assert.equal(existsSync(join(site.folder, "x")), false);
+});
+
+test("a restore that a bug ends, and one by a program that is not whole, end with 255", (t) => {
+  const site = new Site(t);
+  // As soon as the command is on its way.
+  const bug = `process.on("newListener", (name) => {
+    if (name === "uncaughtException") setImmediate(() => { throw new Error("of a test"); });
+  });`;
+  const args = ["wal", "restore", "archive/00000002.history", "x"];
+  const env = {
+    ...site.env,
+    NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(bug)}`,
+  };
+  const ended = runTde(args, { cwd: site.folder, env });
+  assert.equal(ended.status, 255, ended.stderr);
+  assert.match(ended.stderr, /of a test/);
+
+  mkdirSync(join(site.folder, "bin"));
+  const launcher = join(site.folder, "bin", "tde.mjs");
+  copyFileSync(TDE_PROGRAM, launcher);
+  const cut = spawnSync(process.execPath, [launcher, ...args], { encoding: "utf8" });
+  assert.equal(cut.status, 255);
+  assert.match(cut.stderr, /^tde: error: the program is not whole: /);
 });
 
 test("without a key nothing is archived, nobody is asked, and the failure is an ordinary one", (t) => {

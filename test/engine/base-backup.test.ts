@@ -262,7 +262,12 @@ async function clusterWithKeys(
   tools: StockTools,
   content: "small" | "varied" = "small",
 ): Promise<Cluster> {
-  const cluster = await makeCluster({ major: tools.major, checksums: true, content });
+  const cluster = await makeCluster({
+    major: tools.major,
+    checksums: true,
+    walSegsizeMb: 1,
+    content,
+  });
   tde(cluster, "keyring", "create", ...KEYS, "--new-key-file");
   return cluster;
 }

@@ -21,7 +21,7 @@ import { type Ended, KEYS, startTde } from "../support/running-tde.ts";
 
 const full = process.env["TDE_CRASH"] === "full";
 const seed = Number(process.env["TDE_TEST_SEED"] ?? Date.now() % 2 ** 31);
-const rounds = full ? 200 : 4;
+const rounds = full ? 200 : 2;
 /** The server is started where the last races were decided, and so much earlier or later. */
 const SPREAD_MS = 15;
 
@@ -36,7 +36,12 @@ interface Race {
 
 test("of tde and a server that starts at the same moment one goes on and the other refuses", async (t) => {
   const random = randomFrom(seed);
-  const cluster = await makeCluster({ major: 17, checksums: true, content: "small" });
+  const cluster = await makeCluster({
+    major: 17,
+    checksums: true,
+    walSegsizeMb: 1,
+    content: "small",
+  });
   t.after(() => cluster.remove());
   await tde(cluster, "keyring", "create", "--new-key-file");
   const rows = await rowsOf(await cluster.start());

@@ -238,6 +238,18 @@ test("verify names a segment that was changed, and its sidecar, in every way", a
   }
 });
 
+test("verify finds another CRC of a record that crosses, which is in no sidecar; what it counts comes back", async () => {
+  const datadir = await encrypted();
+  const [first = ""] = paths;
+  // Its prefix is readable, behind the headers of the record and of its main data.
+  const prefix = readFileSync(join(original, first)).lastIndexOf("crosses");
+  flipBit(join(datadir, first), 8 * (prefix - 24 - 5 - 24 + 20));
+  assert.deepEqual(await problemsOf(datadir), [`checksum ${first}`]);
+  assert.equal((await small.verifyWithoutKey(datadir)).ok, false);
+  await small.decrypt(datadir);
+  assert.deepEqual(readFileSync(join(datadir, first)), readFileSync(join(original, first)));
+});
+
 test("both files of a segment swapped with those of another, or with older ones, are found", async () => {
   const datadir = await encrypted();
   const [first = "", second = ""] = paths;

@@ -1,6 +1,7 @@
 /**
  * A real server archives by `tde wal archive` under load, its base backup is encrypted, and from these two parts alone
- * it comes back: at a named restore point, at a time, and along a timeline that began in between.
+ * it comes back: at a named restore point, at a time, and along a timeline that began in between. The server is
+ * Debian's of 15; with TDE_TEST_MAJORS=all those of npm, too.
  */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -9,11 +10,17 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { PostgresServer } from "../../src/demo/postgres-server.ts";
+import { PostgresServer, type ServerHome } from "../../src/demo/postgres-server.ts";
 import { giveTree, serverUser } from "../../src/demo/server-user.ts";
-import { type Cluster, copyTree, makeCluster, startServer } from "../support/cluster.ts";
+import {
+  type Cluster,
+  copyTree,
+  LIVE_MAJORS,
+  makeCluster,
+  serverHome,
+} from "../support/cluster.ts";
 import { startTde } from "../support/running-tde.ts";
-import { requireStockTools, type StockTools } from "../support/stock-tools.ts";
+import { requireStockTools, STOCK_MAJOR, type StockTools } from "../support/stock-tools.ts";
 import { runTde, TDE_PROGRAM, type TdeResult } from "../support/tde.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 import { MARKER, SEGMENT_BYTES, walSegment, walSegmentName } from "../support/wal-segment.ts";
@@ -21,10 +28,17 @@ import { MARKER, SEGMENT_BYTES, walSegment, walSegmentName } from "../support/wa
 const WAIT_MS = 100;
 const WAIT_LIMIT_MS = 60_000;
 
-test("a cluster comes back from an encrypted backup and an encrypted archive, at each moment that is asked for", async (t) => {
-  const tools = requireStockTools(t);
-  if (tools === undefined) return;
-  const site = await Site.make(tools);
+const MAJORS =
+  process.env["TDE_TEST_MAJORS"] === "all" ? [STOCK_MAJOR, ...LIVE_MAJORS] : [STOCK_MAJOR];
+
+for (const major of new Set(MAJORS)) {
+  test(`a cluster of ${major} comes back from an encrypted backup and an encrypted archive, at each moment that is asked for`, async (t) => {
+    const tools = requireStockTools(t);
+    if (tools !== undefined) await assertComesBack(await Site.make(tools, major));
+  });
+}
+
+async function assertComesBack(site: Site): Promise<void> {
   try {
     const server = await site.start(site.cluster.datadir, site.archiving);
     const moments = await writeHistory(site, server);
@@ -66,7 +80,7 @@ test("a cluster comes back from an encrypted backup and an encrypted archive, at
   } finally {
     site.cluster.remove();
   }
-});
+}
 
 interface Moments {
   readonly named: { readonly state: unknown };
@@ -171,13 +185,19 @@ function assertNothingReadable(site: Site): void {
 }
 
 class Site {
+  /** Programs that are no server: those of 15 serve later majors as well. */
   readonly tools: StockTools;
+  readonly home: ServerHome;
   readonly cluster: Cluster;
   readonly archive: string;
   readonly keys: readonly string[];
 
   private constructor(tools: StockTools, cluster: Cluster) {
     this.tools = tools;
+    const home = serverHome(cluster.major);
+    const isStock = cluster.major === tools.major;
+    const programs = { ...home.programs, binFolder: tools.binFolder };
+    this.home = isStock ? { ...home, programs } : home;
     this.cluster = cluster;
     this.archive = join(cluster.folder, "archive");
     this.keys = [
@@ -188,9 +208,9 @@ class Site {
     ];
   }
 
-  static async make(tools: StockTools): Promise<Site> {
+  static async make(tools: StockTools, major: number): Promise<Site> {
     const cluster = await makeCluster({
-      major: tools.major,
+      major,
       checksums: true,
       walSegsizeMb: 1,
       content: "small",
@@ -212,7 +232,7 @@ class Site {
   }
 
   async start(datadir: string, settings: readonly string[]): Promise<PostgresServer> {
-    return await startServer(this.cluster.major, datadir, settings);
+    return await PostgresServer.start(this.home, datadir, settings);
   }
 
   /** Runs pgbench beside the test. */
@@ -229,24 +249,32 @@ class Site {
   /** Without WAL: what it needs comes from the archive. */
   async backUp(server: PostgresServer): Promise<void> {
     const target = join(this.cluster.folder, "backup");
-    const args = [
-      "-h",
-      await socketOf(server),
-      "-U",
-      "postgres",
-      "-D",
-      target,
-      "-X",
-      "none",
-      "-c",
-      "fast",
-    ];
-    const child = spawn(join(this.tools.binFolder, "pg_basebackup"), args, {
-      stdio: "ignore",
-      ...serverUser(),
-    });
+    if (this.cluster.major !== this.tools.major) return await this.copyWhileRunning(server, target);
+    const connection = ["-h", await socketOf(server), "-U", "postgres"];
+    const child = spawn(
+      join(this.tools.binFolder, "pg_basebackup"),
+      [...connection, "-D", target, "-X", "none", "-c", "fast"],
+      { stdio: "ignore", ...serverUser() },
+    );
     const [code] = (await once(child, "exit")) as [number | null];
     assert.equal(code, 0);
+  }
+
+  /** By the low-level API, in one session of the server, whose programs copy: pg_basebackup serves one major only. */
+  async copyWhileRunning(server: PostgresServer, target: string): Promise<void> {
+    const isOld = this.cluster.major < 15;
+    const start = isOld ? "pg_start_backup('b', true, false)" : "pg_backup_start('b', true)";
+    const stop = isOld ? "pg_stop_backup(false, false)" : "pg_backup_stop(false)";
+    // Files may come and go while they are copied.
+    const copy = `cp -a ${this.cluster.datadir} ${target} 2>/dev/null; rm -rf ${target}/postmaster.pid ${target}/pg_wal/*`;
+    await server.run(
+      "postgres",
+      `SELECT ${start}`,
+      `COPY (SELECT 1) TO PROGRAM 'cat >/dev/null; ${copy}'`,
+      // Line by line: COPY would write the end of a line as two characters.
+      `COPY (SELECT line FROM ${stop} AS s, regexp_split_to_table(rtrim(s.labelfile, E'\n'), E'\n') AS line)
+         TO '${target}/backup_label'`,
+    );
   }
 
   /** Decrypts a copy of the backup, and lets a server recover from the archive until it takes writes. */

@@ -1,6 +1,6 @@
 /**
- * `tde wal encrypt` and `decrypt` on folders: that they come back, what a real server makes of encrypted segments, what
- * bad input gets, and what any crash leaves.
+ * `tde wal encrypt` and `decrypt` on folders: that they come back, what a real server makes of encrypted segments, and
+ * what bad input gets. What a crash leaves: crash-cuts.test.ts and crash-errors.test.ts.
  */
 import assert from "node:assert/strict";
 import {
@@ -15,32 +15,20 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
-import { type BytePath, bytePath } from "../../src/bytes/byte-path.ts";
+import { bytePath } from "../../src/bytes/byte-path.ts";
 import { makeOwnFolder } from "../../src/demo/postgres-server.ts";
 import { giveTree, serverUser } from "../../src/demo/server-user.ts";
 import { decryptWal } from "../../src/engine/wal-readable/decrypt-wal.ts";
-import { encryptWal } from "../../src/engine/wal-readable/encrypt-wal.ts";
-import { isStoredSegment } from "../../src/engine/wal-readable/read-stored.ts";
 import { FormatError, IntegrityError, KeyError, UsageError } from "../../src/errors.ts";
-import { readWholeFile } from "../../src/storage/file-io.ts";
-import type { FileSystem } from "../../src/storage/file-system.ts";
 import { temporaryPath } from "../support/cluster.ts";
-import { type CrashDisk, PowerCut } from "../support/crash-disk.ts";
 import { testKeys } from "../support/keys.ts";
 import { SmallEngine } from "../support/small-cluster.ts";
 import { requireStockTools } from "../support/stock-tools.ts";
 import { runTdeBytes, runTde } from "../support/tde.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 import { SMALL_SET_MAJORS, unpackSmallSet } from "../support/waldump-cases.ts";
-import {
-  crossing,
-  decrypt,
-  diskWith,
-  encrypt,
-  FOLDER,
-  writeFolder,
-} from "../support/wal-folders.ts";
-import { SEGMENT, type WalWriter } from "../support/written-wal.ts";
+import { crossing, decrypt, encrypt, writeFolder } from "../support/wal-folders.ts";
+import { SEGMENT } from "../support/written-wal.ts";
 
 /** Two copies of a set: one to work on, one to compare with. */
 function copies(
@@ -187,70 +175,6 @@ test("a folder without a segment, and a wrong key, are errors of their own", asy
   await encrypt(folder);
   await assert.rejects(decrypt(folder, testKeys(2, { fill: 7 })), KeyError);
   await assert.rejects(decrypt(folder, testKeys(2, { keyringId: "00000000000000aa" })), KeyError);
-});
-
-function encryptOn(fs: FileSystem): Promise<unknown> {
-  return encryptWal(new SmallEngine({ fs }).engine, testKeys(2), { folder: FOLDER });
-}
-
-function decryptOn(fs: FileSystem): Promise<unknown> {
-  return decryptWal(new SmallEngine({ fs }).engine, testKeys(2), { folder: FOLDER });
-}
-
-/** A power cut before every third step, with what may be left of the disk; then the command once more. */
-async function assertSurvivesCuts(
-  start: CrashDisk,
-  work: (fs: FileSystem) => Promise<unknown>,
-  check: (disk: CrashDisk) => Promise<void>,
-): Promise<void> {
-  let cuts = 0;
-  for (let crashAt = 1; ; crashAt += 3) {
-    const disk = start.copy({ crashAt });
-    try {
-      await work(disk);
-      break;
-    } catch (error) {
-      if (!(error instanceof PowerCut)) throw error;
-    }
-    cuts++;
-    for (const survivors of ["synced-only", "random"] as const) {
-      const left = disk.reboot({ survivors, seed: crashAt });
-      // Another process: the lock that was left is nobody's.
-      for (const { name } of left.readDirectory(FOLDER)) {
-        if (name.startsWith("tde.lock")) left.remove(`${FOLDER}/${name}` as BytePath);
-      }
-      await work(left);
-      await check(left);
-    }
-  }
-  assert.ok(cuts > 6);
-}
-
-function assertPlain(disk: CrashDisk, writer: WalWriter): void {
-  const names = disk.readDirectory(FOLDER).map(({ name }) => name as string);
-  assert.deepEqual(names.sort(), writer.segments.map((_, i) => writer.name(i)).sort());
-  for (const [i, bytes] of writer.segments.entries()) {
-    const path = `${FOLDER}/${writer.name(i)}` as BytePath;
-    assert.ok(readWholeFile(disk, path, 2 * SEGMENT).equals(bytes), writer.name(i));
-  }
-}
-
-test("a power cut at any step of encrypting leaves what the next run finishes", async () => {
-  const writer = crossing();
-  await assertSurvivesCuts(diskWith(writer), encryptOn, async (disk) => {
-    for (const i of writer.segments.keys()) {
-      assert.ok(isStoredSegment(disk, FOLDER, bytePath(writer.name(i))));
-    }
-    await decryptOn(disk);
-    assertPlain(disk, writer);
-  });
-});
-
-test("a power cut at any step of decrypting leaves what the next run finishes", async () => {
-  const writer = crossing();
-  const disk = diskWith(writer);
-  await encryptOn(disk);
-  await assertSurvivesCuts(disk, decryptOn, async (left) => assertPlain(left, writer));
 });
 
 test("waldump prints with the keyring what it printed before encryption, and tells a wrong key from damage", async (t) => {

@@ -125,12 +125,14 @@ test("a sidecar beside a plain segment of other content is neither removed nor r
   const plain = contentOf(folder);
   for (const [name, bytes] of plain) {
     await encrypt(folder);
-    const changed = Buffer.from(bytes);
-    // A row that was written after the sidecar was made.
-    const at = bytes.findLastIndex((byte) => byte !== 0);
-    changed[at] = (changed[at] ?? 0) ^ 1;
-    writeFileSync(join(folder, name), changed);
-    await assertRefused(folder);
+    // A row that was written after the sidecar was made; and a CRC, which no tag covers.
+    const last = bytes.findLastIndex((byte) => byte !== 0);
+    for (const at of name === HEADLESS ? [last] : [last, 40 + 20]) {
+      const changed = Buffer.from(bytes);
+      changed[at] = (changed[at] ?? 0) ^ 1;
+      writeFileSync(join(folder, name), changed);
+      await assertRefused(folder);
+    }
     for (const [each, original] of plain) writeFileSync(join(folder, each), original);
   }
 });

@@ -102,6 +102,18 @@ test("what only looks like the end of WAL is named: damage before encryption, in
   }
 });
 
+test("a damaged first record is named, also where nothing is before it and one page is written", async (t) => {
+  const writer = new WalWriter(17);
+  const at = writer.append(filler(500));
+  writer.append(filler(500));
+  writer.segments[0]?.writeUInt32LE(0, at);
+  const { problems } = await verifyStored(t, writer);
+  assert.deepEqual(
+    problems.map(({ kind }) => kind),
+    ["chain"],
+  );
+});
+
 test("a segment that ends midway is named where another one of its timeline follows", async (t) => {
   const writer = crossing();
   const bytes = writer.segments[1] ?? assert.fail();

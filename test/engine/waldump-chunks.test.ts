@@ -11,7 +11,7 @@ import type { ChunkRunner } from "../../src/engine/waldump/print-chunks.ts";
 import type { WaldumpRequest } from "../../src/engine/waldump/request.ts";
 import type { FetchingSource } from "../../src/engine/waldump/source.ts";
 import { WaldumpError } from "../../src/engine/waldump/waldump-error.ts";
-import { inMemory } from "../../src/engine/waldump/wal-files.ts";
+import { inMemory } from "../../src/engine/waldump/segment-bytes.ts";
 import { crc32c } from "../../src/postgres/crc32c.ts";
 import { WAL_PAGE_BYTES } from "../../src/wal/page-header.ts";
 import { RECORD_HEADER, RECORD_HEADER_BYTES } from "../../src/wal/record-header.ts";

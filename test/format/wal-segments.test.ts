@@ -146,7 +146,8 @@ function linesOf(run: readonly Buffer[], name: string): string[] {
   });
   const out = new TextBuffer(format.lsnLowDigits);
   if (reader.find(high, low) !== Outcome.record) return [];
-  while (reader.next() === Outcome.record) new RecordText(format, true).write(out, reader.record);
+  const text = new RecordText(format, true);
+  while (reader.next() === Outcome.record) text.write(out, reader.record);
   return out.bytes
     .toString("latin1", 0, out.length)
     .replace(/( payload \(\d+ bytes\): ).*/g, "$1")

@@ -20,6 +20,7 @@ import { beforeWork, nightOfWork } from "./crash-source.ts";
 import type { CrashDisk } from "./crash-disk.ts";
 import { KEY_FILE, KEYRING, OTHER_KEY_FILE, SimulatedTde } from "./simulated-tde.ts";
 import { WAL_OPERATIONS } from "./wal-operations.ts";
+import { WAL_READABLE_OPERATIONS } from "./wal-readable-operations.ts";
 import { assertSameFiles, type DiskTree, diskTree, litterIn } from "./disk-tree.ts";
 
 /** How a user goes on after a crash: `tde recover`, or the same command again. */
@@ -112,6 +113,7 @@ export const OPERATIONS: readonly Operation[] = [
     ),
   ),
   ...WAL_OPERATIONS,
+  ...WAL_READABLE_OPERATIONS,
 ];
 
 function inPlace(

@@ -27,6 +27,8 @@ import {
   rotateArchive,
   type RotateArchiveReport,
 } from "../../src/engine/wal-archive/rotate-archive.ts";
+import { decryptWal } from "../../src/engine/wal-readable/decrypt-wal.ts";
+import { encryptWal } from "../../src/engine/wal-readable/encrypt-wal.ts";
 import { createKeyring, type Keyring, openKeyring } from "../../src/keyring/keyring.ts";
 import { createKeyFile, KeyFileProvider } from "../../src/keyring/providers/key-file.ts";
 import { loadState, type State, updateState } from "../../src/keyring/state.ts";
@@ -155,6 +157,16 @@ export class SimulatedTde {
     const { dataKeys } = await this.opened();
     const context = { fs: this.disk, keys: dataKeys, signal: undefined };
     return await rotateArchive(context, { archive, fromKey: undefined, dryRun: false });
+  }
+
+  async encryptWal(folder: BytePath): Promise<void> {
+    const [engine, { keys }] = await this.contexts("tde wal encrypt");
+    await encryptWal(engine, keys, { folder });
+  }
+
+  async decryptWal(folder: BytePath): Promise<void> {
+    const [engine, { keys }] = await this.contexts("tde wal decrypt");
+    await decryptWal(engine, keys, { folder });
   }
 
   async createKeyring(): Promise<void> {

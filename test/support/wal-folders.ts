@@ -1,5 +1,5 @@
 /**
- * Folders of WAL segments, to be encrypted and decrypted in place: on disk, and on one whose power is cut.
+ * Folders of WAL segments, to be encrypted and decrypted in place.
  */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";

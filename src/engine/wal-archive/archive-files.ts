@@ -120,9 +120,6 @@ export class ArchiveFiles {
         return SPARE;
       }
       const head = parseSegmentHead(content, content.length, name, "it");
-      if (firstPageOf(content)?.isGuarded === true) {
-        throw new IntegrityError("it is encrypted in readable mode, and its sidecar is missing");
-      }
       this.#requireCluster(head.systemIdentifier);
       this.systemIdentifier ??= head.systemIdentifier;
       return { head, content };
@@ -160,6 +157,9 @@ export class ArchiveFiles {
 
   #openPlain(name: BytePath, path: BytePath): OpenedFile {
     const content = readWholeFile(this.#fs, path, WAL_FILE_LIMIT_BYTES);
+    if (content.length >= WAL_PAGE_BYTES && firstPageOf(content)?.isGuarded === true) {
+      throw new IntegrityError("it is encrypted in readable mode, and its sidecar is missing");
+    }
     this.plain++;
     if (!this.#isPlainByDesign(name)) this.problem("plain", name, "it is not encrypted");
     this.bytes += content.length;

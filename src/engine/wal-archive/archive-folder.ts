@@ -29,29 +29,28 @@ export function requireArchive(fs: FileSystem, archive: BytePath): void {
   });
 }
 
+/** How a new file is made. */
+export interface NewFile {
+  readonly mode: number;
+  /** Fills it. */
+  readonly write: (file: OpenFile) => void | Promise<void>;
+  /** Looks at it once more before it gets its name; throws where it is wrong. */
+  readonly check?: (file: OpenFile) => void | Promise<void>;
+}
+
 /**
  * Makes a file that appears whole under its own name, or not at all: written, synced and checked in tde's folder, then
  * linked.
  * A crash leaves the name free, or on the whole file.
- * @param write - fills the file. @param check - looks at it once more before it gets its name; throws where it is wrong.
  * @returns false where the name is taken; what is there is not touched.
  */
 export async function createWhole(
   fs: FileSystem,
   archive: BytePath,
   path: BytePath,
-  mode: number,
-  write: (file: OpenFile) => void | Promise<void>,
-  check: (file: OpenFile) => void | Promise<void> = () => undefined,
+  file: NewFile,
 ): Promise<boolean> {
-  const working = await writeNew(fs, archive, nameOf(path), mode, write, check);
-  try {
-    if (!giveName(fs, working, path)) return false;
-  } finally {
-    removeQuietly(fs, working);
-  }
-  fs.syncDirectory(archive);
-  return true;
+  return await publish(fs, archive, path, file, (working) => giveName(fs, working, path));
 }
 
 /** As createWhole, for a file that takes the place of another. */
@@ -59,27 +58,37 @@ export async function replaceWhole(
   fs: FileSystem,
   archive: BytePath,
   path: BytePath,
-  mode: number,
-  write: (file: OpenFile) => void | Promise<void>,
-  check: (file: OpenFile) => void | Promise<void> = () => undefined,
+  file: NewFile,
 ): Promise<void> {
-  const working = await writeNew(fs, archive, nameOf(path), mode, write, check);
-  try {
+  await publish(fs, archive, path, file, (working) => {
     fs.rename(working, path);
-  } catch (error) {
+    return true;
+  });
+}
+
+/** @param name - gives the new file its name; false where it may not have it. */
+async function publish(
+  fs: FileSystem,
+  archive: BytePath,
+  path: BytePath,
+  file: NewFile,
+  name: (working: BytePath) => boolean,
+): Promise<boolean> {
+  const working = await writeNew(fs, archive, nameOf(path), file);
+  try {
+    if (!name(working)) return false;
+  } finally {
     removeQuietly(fs, working);
-    throw error;
   }
   fs.syncDirectory(archive);
+  return true;
 }
 
 async function writeNew(
   fs: FileSystem,
   archive: BytePath,
   name: BytePath,
-  mode: number,
-  write: (file: OpenFile) => void | Promise<void>,
-  check: (file: OpenFile) => void | Promise<void>,
+  { mode, write, check }: NewFile,
 ): Promise<BytePath> {
   const folder = prepareFolder(fs, archive);
   const random = randomBytes(8).toString("hex");
@@ -91,7 +100,7 @@ async function writeNew(
       // Looked at while the disk writes. Neither is left under way: the file is closed next.
       const [synced, checked] = await Promise.allSettled([
         fs.syncFiles([file]),
-        (async () => await check(file))(),
+        (async () => await check?.(file))(),
       ]);
       if (synced.status === "rejected") throw synced.reason;
       if (checked.status === "rejected") throw checked.reason;

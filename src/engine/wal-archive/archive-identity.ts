@@ -9,7 +9,7 @@ import { FormatError, IntegrityError } from "../../errors.ts";
 import { readSealedFileWithHeader, sealBytes } from "../../datadir/sealed-file.ts";
 import type { DataKeys } from "../../keyring/data-keys.ts";
 import type { FileSystem } from "../../storage/file-system.ts";
-import { archiveFolder, createWhole, replaceWhole } from "./archive-folder.ts";
+import { archiveFolder, createWhole, type NewFile, replaceWhole } from "./archive-folder.ts";
 
 const IDENTITY_CONTEXT = "wal-archive:";
 const ARCHIVE_ID_BYTES = 16;
@@ -62,15 +62,18 @@ export async function establishIdentity(
   if (found?.keyId === keys.currentKeyId) return;
   const archiveId = found?.archiveId ?? randomBytes(ARCHIVE_ID_BYTES).toString("hex");
   await joins(archiveId);
-  const seal = (file: Parameters<typeof sealBytes>[1]): void => {
-    const content = Buffer.from(archiveId, "hex");
-    sealBytes(content, file, { keys, systemIdentifier, context: IDENTITY_CONTEXT });
+  const file: NewFile = {
+    mode: IDENTITY_MODE,
+    write: (to) => {
+      const content = Buffer.from(archiveId, "hex");
+      sealBytes(content, to, { keys, systemIdentifier, context: IDENTITY_CONTEXT });
+    },
   };
   const path = identityPath(archive);
   const folder = archiveFolder(archive);
   if (found !== undefined) {
-    await replaceWhole(fs, archive, path, IDENTITY_MODE, seal);
-  } else if (!(await createWhole(fs, archive, path, IDENTITY_MODE, seal))) {
+    await replaceWhole(fs, archive, path, file);
+  } else if (!(await createWhole(fs, archive, path, file))) {
     // Another archiver was faster: that may have been another cluster's.
     requireCluster(readIdentity(fs, archive, keys), archive, systemIdentifier);
   }

@@ -77,12 +77,9 @@ export async function archiveWal(
       await establishIdentity(fs, archive, keys, systemIdentifier, (id) => joins(archive, id));
     }
     const context = walContext(name);
-    const created = await createWhole(
-      fs,
-      archive,
-      destination,
-      (mode & 0o640) | 0o600,
-      async (to) => {
+    const created = await createWhole(fs, archive, destination, {
+      mode: (mode & 0o640) | 0o600,
+      write: async (to) => {
         const writer = new SealedFileWriter(to, {
           keys,
           systemIdentifier,
@@ -100,14 +97,14 @@ export async function archiveWal(
         }
         writer.finish();
       },
-      async (written) => {
+      check: async (written) => {
         if (await holdsContentOf(written, file, keys, name)) return;
         throw new IntegrityError(
           `what was written of "${displayPath(source)}" does not read as it was written`,
           { hint: "Nothing was archived. Check memory and disk before anything else." },
         );
       },
-    );
+    });
     if (created) return { outcome: "archived", contentBytes };
     // Another archiver was faster.
     await requireSame(fs, keys, file, destination);

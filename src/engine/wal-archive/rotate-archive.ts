@@ -6,16 +6,19 @@
 import { type BytePath, displayPath, joinPath } from "../../bytes/byte-path.ts";
 import { containerHeaderOf, resealFile, unsealedParts } from "../../datadir/sealed-file.ts";
 import { runningSha256 } from "../../crypto/primitives.ts";
-import { IntegrityError } from "../../errors.ts";
+import { IntegrityError, StateError } from "../../errors.ts";
 import {
   CONTAINER_HEADER_LIMIT_BYTES,
   parseContainerHeader,
   walContext,
 } from "../../format/container.ts";
+import { firstPageOf } from "../../format/wal/wal-page.ts";
 import type { DataKeys } from "../../keyring/data-keys.ts";
 import { addLoad, type KeyLoad, type KeyLoads } from "../../keyring/key-load.ts";
 import { readUpTo, withFile } from "../../storage/file-io.ts";
 import type { FileSystem, OpenFile } from "../../storage/file-system.ts";
+import { SEGMENT_HEAD_BYTES } from "../../wal/segment-head.ts";
+import { isStoredSegment } from "../wal-readable/read-stored.ts";
 import { listArchive } from "./archive-files.ts";
 import { beginsAsContainer } from "./sealed-wal.ts";
 import { archiveFolder, removeAbandoned, replaceWhole, requireArchive } from "./archive-folder.ts";
@@ -48,7 +51,7 @@ export interface RotateArchiveReport {
   readonly archiveId: string | undefined;
 }
 
-/** @throws {StateError} when there is no archive. @throws {KeyError} {IntegrityError} {FormatError} {StorageError} */
+/** @throws {StateError} when there is no archive, or one of segments in readable mode. @throws {KeyError} {IntegrityError} {FormatError} {StorageError} */
 export async function rotateArchive(
   { fs, keys, signal }: RotateArchiveContext,
   { archive, fromKey, dryRun }: RotateArchiveRequest,
@@ -58,6 +61,7 @@ export async function rotateArchive(
   const identity = readIdentity(fs, archive, keys);
   const folder = archiveFolder(archive);
   const { names } = listArchive(fs, archive, folder);
+  for (const name of [...names.segment, ...names.partial]) requireNotReadable(fs, archive, name);
   const load = new Map<number, KeyLoad>();
   let plain = 0;
   let files = 0;
@@ -83,10 +87,22 @@ export async function rotateArchive(
     await reseal(fs, keys, archive, identityPath(archive), undefined);
     fs.syncDirectory(folder);
   }
+  // Also what a run that was killed has renamed: the key of before may be destroyed next.
+  if (!dryRun) fs.syncDirectory(archive);
   const done = files === 0 ? "nothing-to-do" : "rotated";
   const { currentKeyId: keyId } = keys;
   const outcome = dryRun ? "dry-run" : done;
   return { outcome, files, bytes, keyId, plain, load, archiveId: identity?.archiveId };
+}
+
+/** Such a segment is under a key, too, and would be called plain. */
+function requireNotReadable(fs: FileSystem, archive: BytePath, name: BytePath): void {
+  const start = Buffer.alloc(SEGMENT_HEAD_BYTES);
+  withFile(fs, joinPath(archive, name), (file) => readUpTo(file, start, 0, start.length, 0));
+  if (firstPageOf(start)?.isGuarded !== true && !isStoredSegment(fs, archive, name)) return;
+  throw new StateError(`"${displayPath(joinPath(archive, name))}" is in readable mode`, {
+    hint: 'Such segments come under the current key by "tde wal decrypt" and "tde wal encrypt".',
+  });
 }
 
 /** @returns undefined for what is no container. @throws {FormatError} for one that is damaged. */
@@ -127,7 +143,7 @@ async function reseal(
       );
     }
   };
-  await replaceWhole(fs, archive, path, stat.mode, write, check);
+  await replaceWhole(fs, archive, path, { mode: stat.mode, write, check });
 }
 
 /** Opens a container to its end. @returns a digest of what is in it, 32 bytes. */

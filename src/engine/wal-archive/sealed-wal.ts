@@ -3,7 +3,7 @@
  * lines.
  */
 import { type BytePath, displayPath, nameOf } from "../../bytes/byte-path.ts";
-import { openSealedContent } from "../../datadir/sealed-content.ts";
+import { openSealedContent, type SealedBytes } from "../../datadir/sealed-content.ts";
 import { IntegrityError, TdeError } from "../../errors.ts";
 import {
   CONTAINER_MAGIC,
@@ -22,12 +22,16 @@ export const WAL_FILE_LIMIT_BYTES: number = 2 ** 30;
 export function beginsAsContainer(file: OpenFile): boolean {
   const start = Buffer.alloc(CONTAINER_MAGIC.length);
   try {
-    const count = readUpTo(file, start, 0, start.length, 0);
-    return count === start.length && start.equals(CONTAINER_MAGIC);
+    return isContainer(start.subarray(0, readUpTo(file, start, 0, start.length, 0)));
   } catch (error) {
     if (error instanceof TdeError) return false;
     throw error;
   }
+}
+
+/** Whether bytes begin as a container does. */
+export function isContainer(bytes: Buffer): boolean {
+  return bytes.subarray(0, CONTAINER_MAGIC.length).equals(CONTAINER_MAGIC);
 }
 
 export interface SealedWal {
@@ -39,9 +43,22 @@ export interface SealedWal {
  * @param file - of an archive, or of the pg_wal of an encrypted data directory; stays open.
  * @throws {FormatError} {KeyError} {IntegrityError} when it does not open, or is sealed as another file.
  */
-export async function readSealedWal(file: OpenFile, keys: DataKeys): Promise<SealedWal> {
+export async function readSealedWal(file: SealedBytes, keys: DataKeys): Promise<SealedWal> {
+  return await readSealedAs(file, keys, () => nameOf(file.path));
+}
+
+/** As readSealedWal, of bytes that have no name: any file of WAL. */
+export async function readUnnamedSealedWal(file: SealedBytes, keys: DataKeys): Promise<SealedWal> {
+  return await readSealedAs(file, keys, (context) => context.replace(/^.*[:/]/s, ""));
+}
+
+async function readSealedAs(
+  file: SealedBytes,
+  keys: DataKeys,
+  nameIn: (context: string) => string,
+): Promise<SealedWal> {
   const { header, parts } = openSealedContent(file, WAL_FILE_LIMIT_BYTES, { keys });
-  const name = nameOf(file.path);
+  const name = nameIn(header.context);
   const expected = [walContext(name), fileContext(`pg_wal/${name}`)];
   if (!expected.includes(header.context)) throw sealedAsAnother(file.path, header.context);
   const content = Buffer.allocUnsafe(header.contentSizeBytes ?? WAL_FILE_LIMIT_BYTES);

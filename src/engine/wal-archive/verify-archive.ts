@@ -3,13 +3,14 @@
  * is read, and what is missing between segments and timelines is named. That the newest segments are missing nobody can
  * tell from the archive alone, so the report says where each timeline ends.
  */
-import type { BytePath } from "../../bytes/byte-path.ts";
+import { type BytePath, displayPath } from "../../bytes/byte-path.ts";
+import { StateError } from "../../errors.ts";
 import type { DataKeys } from "../../keyring/data-keys.ts";
 import type { FileSystem } from "../../storage/file-system.ts";
 import { archiveFolder, requireArchive } from "./archive-folder.ts";
 import { readIdentity } from "./archive-identity.ts";
 import { crossingDefect } from "../wal-readable/crossing-record.ts";
-import { ArchiveFiles, listArchive } from "./archive-files.ts";
+import { ArchiveFiles, listArchive, type ListedArchive } from "./archive-files.ts";
 import type { ArchiveReport } from "./archive-report.ts";
 import { SegmentCheck } from "./segment-check.ts";
 import { reportOf, type Timeline, TimelineCheck, timelinesOf } from "./timelines.ts";
@@ -31,7 +32,7 @@ export interface VerifiedArchive extends ArchiveReport {
   readonly archiveId: string | undefined;
 }
 
-/** @throws {StateError} when there is no archive. @throws {KeyError} {IntegrityError} for the archive's identity. */
+/** @throws {StateError} when there is no archive, or nothing in it. @throws {KeyError} {IntegrityError} for the archive's identity. */
 export async function verifyArchive(
   { fs, keys, signal }: VerifyArchiveContext,
   { archive, allowPlain }: VerifyArchiveRequest,
@@ -42,6 +43,7 @@ export async function verifyArchive(
   const { names, lost, others } = listArchive(fs, archive, archiveFolder(archive));
   const opener = (): ArchiveFiles =>
     new ArchiveFiles(fs, archive, { keys, allowPlain, systemIdentifier });
+  requireSome(archive, names);
   const files = opener();
   const segments = new SegmentCheck(files, opener);
   await segments.check([...names.segment, ...names.partial].sort(), signal);
@@ -82,6 +84,14 @@ export async function verifyArchive(
     keys: files.keys,
     problems,
   };
+}
+
+/** Of nothing nothing is verified: a mount that is missing must not pass for an archive that is whole. */
+function requireSome(archive: BytePath, { segment, partial }: ListedArchive["names"]): void {
+  if (segment.length + partial.length > 0) return;
+  throw new StateError(`"${displayPath(archive)}" holds no segment of WAL`, {
+    hint: "See that the directory is mounted, and that segments are archived.",
+  });
 }
 
 /** The stored CRCs of records that cross from one segment in readable mode into the next. */

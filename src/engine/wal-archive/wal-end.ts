@@ -28,7 +28,7 @@ export function whyNotTheEnd(
   const segment = new EndOfSegment(content, place);
   const written = segment.writtenUpTo(next, last);
   if (written === undefined) return "a record is damaged";
-  if (last !== undefined && segment.hasRecordAfter(next, written)) {
+  if (segment.hasRecordAfter(next, written)) {
     return "a record behind it says that there was one";
   }
   for (let page = written; page < content.length; page += WAL_PAGE_BYTES) {

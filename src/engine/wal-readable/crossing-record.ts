@@ -3,9 +3,7 @@
  * either, so whoever has both checks it here. Of the second one no more is read than the record's rest.
  */
 import type { WalSegmentFiles } from "../../datadir/wal-segment.ts";
-import { readSlotFields } from "../../format/slot.ts";
 import { carryOf, carryPagesFrom } from "../../format/wal/carry-of-sidecar.ts";
-import { walSlotAt } from "../../format/wal/seal-segment.ts";
 import { continuationBytes, formatOfSegment, pageHeaderBytes } from "../../format/wal/wal-page.ts";
 import { type Carry, WAL_SIDECAR_PAGE_BYTES } from "../../format/wal/wal-slot.ts";
 import { readUpTo, withFile } from "../../storage/file-io.ts";
@@ -35,14 +33,11 @@ export function crossingDefect<S extends CrossedSegment>(
   segment: S,
   isStored: (segment: S) => boolean,
 ): string | undefined {
-  const own = sealOf(fs, segment.files);
-  if (own?.carry.trailing === undefined) return undefined;
+  if (carryIn(fs, segment.files)?.trailing === undefined) return undefined;
   const run: WalSegmentFiles[] = [segment.files];
   for (let at = nextOf(segments, segment); at !== undefined; at = nextOf(segments, at)) {
     const { files } = at;
-    const next = isStored(at) ? sealOf(fs, files) : undefined;
-    // Sealed anew since by rotate or sync, it counts in no CRC of before.
-    if (next?.carry.leading === undefined || next.epoch > own.epoch) return undefined;
+    if (!isStored(at) || carryIn(fs, files)?.leading === undefined) return undefined;
     run.push(files);
     const page = withFile(fs, files.segment, readFirstPage);
     if (!goesThrough(page, files.identity.relationSegment)) break;
@@ -56,25 +51,19 @@ function nextOf<S extends CrossedSegment>(segments: readonly S[], of: S): S | un
   );
 }
 
-/** What the slots of a sidecar say that is needed here. */
-interface Seal {
-  readonly carry: Carry;
-  readonly epoch: bigint;
-}
-
-/** Undefined where the sidecar says nothing: it then fails by itself. */
-function sealOf(fs: FileReader, { sidecar, identity }: WalSegmentFiles): Seal | undefined {
+/**
+ * How the records that cross the ends of a stored segment were taken apart; not authenticated. Undefined where the
+ * sidecar says nothing: it then fails by itself.
+ */
+export function carryIn(fs: FileReader, { sidecar, identity }: WalSegmentFiles): Carry | undefined {
   const blockCount = identity.relationSegment / WAL_PAGE_BYTES;
   const from = carryPagesFrom(blockCount);
   return withFile(fs, sidecar, (file) => {
-    const first = Buffer.alloc(WAL_SIDECAR_PAGE_BYTES);
     const pages = Buffer.alloc(Math.max(0, file.stat().sizeBytes - from));
     const count = readUpTo(file, pages, 0, pages.length, from);
-    const isWhole = readUpTo(file, first, 0, first.length, 0) === first.length;
-    if (!isWhole || count % WAL_SIDECAR_PAGE_BYTES !== 0) return undefined;
+    if (count % WAL_SIDECAR_PAGE_BYTES !== 0) return undefined;
     const carry = carryOf(pages.subarray(0, count), blockCount);
-    if (typeof carry === "string") return undefined;
-    return { carry, epoch: readSlotFields(first, walSlotAt(0)).epoch };
+    return typeof carry === "string" ? undefined : carry;
   });
 }
 

@@ -13,15 +13,8 @@ import { runInOrder } from "../../workers/runner.ts";
 import type { Task } from "../../workers/tasks.ts";
 import type { EngineContext } from "../context.ts";
 import { crossingDefect } from "./crossing-record.ts";
-import { lockWalFolder, removeWorkingFiles } from "./folder-lock.ts";
-import { settleSegment } from "./settle-segment.ts";
-import { readWalFolder, type WalSegment } from "./wal-folder.ts";
-import { walRunContext } from "./wal-run.ts";
-
-export interface DecryptWalRequest {
-  readonly folder: BytePath;
-  readonly names?: ReadonlySet<BytePath> | undefined;
-}
+import type { WalSegment } from "./wal-folder.ts";
+import { runInWalFolder, type WalRunRequest } from "./wal-run.ts";
 
 export interface DecryptWalReport {
   readonly decrypted: number;
@@ -36,43 +29,33 @@ export interface DecryptWalReport {
 export async function decryptWal(
   engine: EngineContext,
   keys: DataKeys,
-  { folder: path, names }: DecryptWalRequest,
+  request: WalRunRequest,
 ): Promise<DecryptWalReport> {
-  const { fs } = engine;
-  const lock = lockWalFolder(fs, path, engine.command);
-  try {
-    removeWorkingFiles(fs, path);
-    const folder = readWalFolder(fs, path, names);
-    const context = walRunContext(keys, folder.systemIdentifier);
-    const todo: WalSegment[] = [];
-    for (const segment of folder.segments) {
-      const state = settleSegment(fs, context, segment);
-      if (state === "stored") todo.push(segment);
-      else if (state === "half") fs.remove(segment.files.sidecar);
+  const { fs, signal } = engine;
+  return await runInWalFolder(engine, keys, request, async ({ folder, states, work }) => {
+    const { segments, path } = folder;
+    const isStored = (segment: WalSegment): boolean => states.get(segment) === "stored";
+    for (const segment of segments) {
+      if (states.get(segment) === "half") fs.remove(segment.files.sidecar);
     }
-    const bytes = todo.length * folder.segmentBytes;
-    engine.progress.begin("decrypting", bytes);
-    const stored = new Set(todo);
-    const runner = engine.startRunner(context, (done) => engine.progress.advance(done));
-    try {
-      await runInOrder(runner, tasks(todo, engine.signal), (_results, segment) => {
+    const todo = segments.filter(isStored);
+    await work("decrypting", todo, (runner) =>
+      runInOrder(runner, tasks(todo, signal), (_results, segment) => {
         // Those behind it are stored still.
-        const defect = crossingDefect(fs, folder.segments, segment, (each) => stored.has(each));
+        const defect = crossingDefect(fs, segments, segment, isStored);
         if (defect !== undefined) throw wrongCrossing(segment, defect);
         fs.rename(workingName(segment.path), segment.path);
         fs.syncDirectory(path);
         fs.remove(segment.files.sidecar);
-      });
-      fs.syncDirectory(path);
-    } finally {
-      await runner.close();
-      engine.progress.end();
-    }
-    const plain = folder.segments.length - todo.length;
-    return { decrypted: todo.length, plain, bytes, sealed: folder.sealed };
-  } finally {
-    lock.release();
-  }
+      }),
+    );
+    return {
+      decrypted: todo.length,
+      plain: segments.length - todo.length,
+      bytes: todo.length * folder.segmentBytes,
+      sealed: folder.sealed,
+    };
+  });
 }
 
 function wrongCrossing({ path }: WalSegment, defect: string): IntegrityError {

@@ -6,22 +6,15 @@
  * segment renamed. After the first one, which comes last, the folder is synced once more. A crash leaves a segment
  * plain, or plain beside a sidecar that does not count, or stored with its sidecar and all segments after it.
  */
-import type { BytePath } from "../../bytes/byte-path.ts";
+import { type BytePath, displayPath } from "../../bytes/byte-path.ts";
 import { workingName } from "../../datadir/relation-path.ts";
 import type { DataKeys } from "../../keyring/data-keys.ts";
+import { KeyError } from "../../errors.ts";
 import type { FileSystem } from "../../storage/file-system.ts";
 import type { EngineContext } from "../context.ts";
-import { lockWalFolder, removeWorkingFiles } from "./folder-lock.ts";
 import { type OrderedSegment, SealOrder } from "./seal-order.ts";
-import { settleSegment } from "./settle-segment.ts";
-import { gapsIn, readWalFolder, type WalSegment } from "./wal-folder.ts";
-import { walRunContext } from "./wal-run.ts";
-
-export interface EncryptWalRequest {
-  readonly folder: BytePath;
-  /** Only these; undefined: all segments of the folder. */
-  readonly names?: ReadonlySet<BytePath> | undefined;
-}
+import { gapsIn, type WalSegment } from "./wal-folder.ts";
+import { runInWalFolder, type WalRunRequest } from "./wal-run.ts";
 
 export interface EncryptWalReport {
   readonly encrypted: number;
@@ -36,48 +29,48 @@ export interface EncryptWalReport {
 
 /**
  * @throws {StateError} {FormatError} {IntegrityError} before anything is written, for a folder in use and for segments
- *   that are not whole or not of one cluster.
+ *   that are not whole or not of one cluster. @throws {KeyError} where some are stored under another keyring.
  */
 export async function encryptWal(
   engine: EngineContext,
   keys: DataKeys,
-  { folder: path, names }: EncryptWalRequest,
+  request: WalRunRequest,
 ): Promise<EncryptWalReport> {
-  const { fs } = engine;
-  const lock = lockWalFolder(fs, path, engine.command);
-  try {
-    removeWorkingFiles(fs, path);
-    const folder = readWalFolder(fs, path, names);
-    const context = walRunContext(keys, folder.systemIdentifier);
-    const todo = folder.segments.filter((each) => settleSegment(fs, context, each) !== "stored");
+  const { fs, signal } = engine;
+  return await runInWalFolder(engine, keys, request, async ({ folder, context, states, work }) => {
+    const { segments, segmentBytes } = folder;
+    assertOneKeyring(segments, keys);
+    const todo = segments.filter((each) => states.get(each) !== "stored");
     const isTodo = new Set(todo);
-    const segments = folder.segments.map((each) => ordered(each, isTodo.has(each)));
-    const order = new SealOrder(fs, context, folder.segmentBytes, segments);
-    const bytes = todo.length * folder.segmentBytes;
-    engine.progress.begin("encrypting", bytes);
-    const runner = engine.startRunner(context, (done) => engine.progress.advance(done));
-    try {
-      await order.run(runner, engine.signal, (segment) => publish(fs, path, segment));
-      fs.syncDirectory(path);
-    } finally {
-      await runner.close();
-      engine.progress.end();
-    }
+    const inOrder = segments.map((each) => ordered(each, isTodo.has(each)));
+    const order = new SealOrder(fs, context, segmentBytes, inOrder);
+    await work("encrypting", todo, (runner) =>
+      order.run(runner, signal, (segment) => publish(fs, folder.path, segment)),
+    );
     return {
       encrypted: todo.length,
-      already: folder.segments.length - todo.length,
-      bytes,
-      gaps: gapsIn(folder.segments).map(({ name }) => name),
+      already: segments.length - todo.length,
+      bytes: todo.length * segmentBytes,
+      gaps: gapsIn(segments).map(({ name }) => name),
       sealed: folder.sealed,
     };
-  } finally {
-    lock.release();
+  });
+}
+
+/** Whoever decrypts the folder opens all of it with one keyring. */
+function assertOneKeyring(segments: readonly WalSegment[], keys: DataKeys): void {
+  for (const { state, keyringId = keys.keyringId, path } of segments) {
+    if (state !== "stored" || keyringId === keys.keyringId) continue;
+    throw new KeyError(
+      `"${displayPath(path)}" needs keyring ${keyringId}, yours is keyring ${keys.keyringId}`,
+      { hint: "Encrypt the segments of one folder with one keyring." },
+    );
   }
 }
 
 /** Its new files take their places. */
-function publish(fs: FileSystem, folder: BytePath, { stored, path }: FolderSegment): void {
-  fs.rename(workingName(stored.sidecar), stored.sidecar);
+function publish(fs: FileSystem, folder: BytePath, { files, path }: FolderSegment): void {
+  fs.rename(workingName(files.sidecar), files.sidecar);
   fs.syncDirectory(folder);
   fs.rename(workingName(path), path);
 }
@@ -86,7 +79,7 @@ function publish(fs: FileSystem, folder: BytePath, { stored, path }: FolderSegme
 function ordered(segment: WalSegment, isPlain: boolean): FolderSegment {
   const { files, number, place, path } = segment;
   const target = { segment: workingName(files.segment), sidecar: workingName(files.sidecar) };
-  const one = { number, place, stored: files, path };
+  const one = { number, place, files, path };
   return isPlain ? { ...one, plain: path, target } : one;
 }
 

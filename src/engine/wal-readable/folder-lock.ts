@@ -36,15 +36,16 @@ function assertFree(fs: FileSystem, folder: BytePath, root: BytePath): void {
   assertNotInUse(fs, openDatadir(fs, root), { assumeStopped: false });
 }
 
-/** What a run that was ended has left under working names: nobody's. */
+/**
+ * Removes what a run that was ended has left under working names: nobody's. What it renamed is made durable, before
+ * anything is done that relies on it: of a plain segment beside its sidecar the sidecar is about to go.
+ */
 export function removeWorkingFiles(fs: FileSystem, folder: BytePath): void {
-  let removed = false;
   for (const { name } of fs.readDirectory(folder)) {
     const replaced = replacedName(name);
     if (replaced === undefined) continue;
     if (!isSegmentName(nameWithoutSidecarSuffix(replaced) ?? replaced)) continue;
     fs.remove(joinPath(folder, name));
-    removed = true;
   }
-  if (removed) fs.syncDirectory(folder);
+  fs.syncDirectory(folder);
 }

@@ -4,8 +4,9 @@
 import { type BytePath, displayPath, joinPath } from "../../bytes/byte-path.ts";
 import { sidecarName } from "../../datadir/relation-path.ts";
 import {
-  openWalSegment,
+  openWalBytes,
   walIdentity,
+  type WalSegmentBytes,
   walSidecarHead,
   type WalSegmentFiles,
 } from "../../datadir/wal-segment.ts";
@@ -13,10 +14,11 @@ import { FormatError, IntegrityError, KeyError } from "../../errors.ts";
 import { firstPageOf } from "../../format/wal/wal-page.ts";
 import { WAL_SIDECAR_PAGE_BYTES } from "../../format/wal/wal-slot.ts";
 import type { DataKeys } from "../../keyring/data-keys.ts";
-import { readUpTo, withFile } from "../../storage/file-io.ts";
+import { readUpTo, readWholeFile, withFile } from "../../storage/file-io.ts";
 import type { FileSystem } from "../../storage/file-system.ts";
 import { WAL_PAGE_BYTES } from "../../wal/page-header.ts";
 import { parseWalFileName } from "../../wal/wal-file-name.ts";
+import { WAL_FILE_LIMIT_BYTES } from "../wal-archive/sealed-wal.ts";
 import { isSegmentName } from "./wal-folder.ts";
 
 /** Of a folder 0, of a data directory as its manifest says, which is not asked here. */
@@ -52,9 +54,27 @@ export function readStoredSegment(
   name: BytePath,
   keys: DataKeys,
 ): StoredSegment {
+  const sidecar = joinPath(folder, sidecarName(name));
+  const bytes = {
+    segment: readWholeFile(fs, joinPath(folder, name), WAL_FILE_LIMIT_BYTES),
+    sidecar: readWholeFile(fs, sidecar, WAL_FILE_LIMIT_BYTES),
+  };
+  return openStoredBytes(bytes, folder, name, keys);
+}
+
+/**
+ * As readStoredSegment, of what is in memory already.
+ * @param folder - where messages say that it is.
+ */
+export function openStoredBytes(
+  bytes: WalSegmentBytes,
+  folder: BytePath,
+  name: BytePath,
+  keys: DataKeys,
+): StoredSegment {
   const path = joinPath(folder, name);
   const sidecar = joinPath(folder, sidecarName(name));
-  const head = walSidecarHead(readStart(fs, sidecar, WAL_SIDECAR_PAGE_BYTES));
+  const head = walSidecarHead(bytes.sidecar);
   if (typeof head === "string") throw new FormatError(`"${displayPath(sidecar)}": ${head}`);
   const { systemIdentifier, relationSegment: segmentBytes } = head.identity;
   const place = parseWalFileName(name, segmentBytes);
@@ -63,7 +83,7 @@ export function readStoredSegment(
   const identity = walIdentity(systemIdentifier, place, segmentBytes);
   const files = { path: name, segment: path, sidecar, identity, place };
   const facts = { keys, keyringId: keys.keyringId, epoch: ANY_EPOCH };
-  const { segment, blocksByKey } = openWalSegment(fs, facts, files, "decrypt", (problem) => {
+  const { segment, blocksByKey } = openWalBytes(bytes, facts, files, "decrypt", (problem) => {
     const where = problem.block === undefined ? "" : ` block ${problem.block}`;
     const message = `"${displayPath(path)}"${where}: ${problem.message}`;
     throw problem.kind === "key" ? new KeyError(message) : new IntegrityError(message);

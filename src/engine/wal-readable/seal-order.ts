@@ -13,7 +13,8 @@ import {
   type WalSegmentFiles,
   type WalSurroundings,
 } from "../../datadir/wal-segment.ts";
-import { IntegrityError } from "../../errors.ts";
+import { IntegrityError, KeyError } from "../../errors.ts";
+import type { Problem } from "../../format/problem.ts";
 import { closeCrc, type OpenCrc } from "../../format/wal/record-checksum.ts";
 import { trailingCrc } from "../../format/wal/seal-segment.ts";
 import { withFile, writeAll } from "../../storage/file-io.ts";
@@ -27,7 +28,7 @@ export interface OrderedSegment extends NumberedSegment {
   /** The plain one; undefined where it is stored already, and nothing else is at hand. */
   readonly plain?: BytePath | undefined;
   /** Where it is stored, or will be. */
-  readonly stored: WalSegmentFiles;
+  readonly files: WalSegmentFiles;
   /** Where its new files are written; undefined: it stays as it is stored. */
   readonly target?: WalTarget | undefined;
 }
@@ -71,7 +72,7 @@ export class SealOrder<Segment extends OrderedSegment> {
    * @throws {IntegrityError} when the segment's form or MACs are wrong.
    */
   crossingCrc(segment: Segment): { readonly position: number; readonly bytes: Buffer } | undefined {
-    const opened = openWalSegment(this.#fs, this.#facts, segment.stored, "macs", stop);
+    const opened = openWalSegment(this.#fs, this.#facts, segment.files, "macs", stop);
     const openCrc = opened.map && trailingCrc(opened.map);
     if (openCrc === undefined) return undefined;
     const bytes = this.#closed(segment, openCrc);
@@ -99,13 +100,13 @@ export class SealOrder<Segment extends OrderedSegment> {
   #sealItem(segment: Segment, plain: BytePath, target: WalTarget): WalItem {
     const surroundings = this.#surroundings(segment);
     this.#plainLeads.set(segment, this.#readLead(plain));
-    const files = { ...segment.stored, segment: plain };
+    const files = { ...segment.files, segment: plain };
     return { kind: "wal", files, sizeBytes: this.#segmentBytes, surroundings, target };
   }
 
   #resealItem(segment: Segment, target: WalTarget): WalItem {
-    const before = neighbourOf(this.#segments, segment, -1)?.stored.segment;
-    return { kind: "wal", files: segment.stored, sizeBytes: this.#segmentBytes, before, target };
+    const before = neighbourOf(this.#segments, segment, -1)?.files.segment;
+    return { kind: "wal", files: segment.files, sizeBytes: this.#segmentBytes, before, target };
   }
 
   /** Its new files are written and synced. */
@@ -156,8 +157,8 @@ export class SealOrder<Segment extends OrderedSegment> {
     return lead;
   }
 
-  #openedLead({ stored }: Segment): Buffer | undefined {
-    const { segment, map } = openWalSegment(this.#fs, this.#facts, stored, "decrypt", stop);
+  #openedLead({ files }: Segment): Buffer | undefined {
+    const { segment, map } = openWalSegment(this.#fs, this.#facts, files, "decrypt", stop);
     const lead = Buffer.from(segment.subarray(0, leadBytes(segment, segment.length)));
     return map?.leading === undefined && crossesInto(lead) ? undefined : lead;
   }
@@ -185,7 +186,7 @@ export class SealOrder<Segment extends OrderedSegment> {
   }
 
   #storedLead(segment: Segment): Buffer {
-    return this.#storedLeads.get(segment) ?? this.#readLead(segment.stored.segment);
+    return this.#storedLeads.get(segment) ?? this.#readLead(segment.files.segment);
   }
 
   #readLead(path: BytePath): Buffer {
@@ -208,8 +209,10 @@ function crossesInto(lead: Buffer): boolean {
 }
 
 /** As a stored segment is made whose own tags do not hold, its neighbour would be made of what nobody wrote. */
-function stop({ path, message }: { readonly path: string; readonly message: string }): never {
+function stop({ kind, path, message }: Problem): never {
+  if (kind === "key") throw new KeyError(message, { file: path });
   throw new IntegrityError(`${path}: ${message}`, {
+    file: path,
     hint: `Restore "${displayPath(path)}" together with its sidecar (_tde) from a backup.`,
   });
 }

@@ -30,7 +30,11 @@ export function settleSegment(
   if (isOriginalWalSegment(fs, facts, files, report)) return "half";
   const key = problems.find(({ kind }) => kind === "key");
   if (key !== undefined) throw new KeyError(key.message);
-  throw new IntegrityError(`"${displayPath(path)}" is neither plain nor what its sidecar says`, {
-    hint: "Restore the segment together with its sidecar (_tde) from a backup. Of a plain segment that a server wrote to after it was decrypted, move the sidecar away.",
-  });
+  const why = problems[0] === undefined ? "" : `: ${problems[0].message}`;
+  throw new IntegrityError(
+    `"${displayPath(path)}" is neither plain nor what its sidecar says${why}`,
+    {
+      hint: "Restore the segment together with its sidecar (_tde) from a backup. Of a plain segment that a server wrote to after it was decrypted, move the sidecar away.",
+    },
+  );
 }

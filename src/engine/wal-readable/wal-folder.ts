@@ -6,12 +6,13 @@ import { type BytePath, displayPath, joinPath, nameOf } from "../../bytes/byte-p
 import { sidecarName } from "../../datadir/relation-path.ts";
 import { walIdentity, walSidecarHead, type WalSegmentFiles } from "../../datadir/wal-segment.ts";
 import { FormatError, IntegrityError, StateError, UsageError } from "../../errors.ts";
+import { type FileIdentity, sameIdentity } from "../../format/identity.ts";
 import type { SidecarHead } from "../../format/sidecar-page.ts";
 import type { SegmentPlace } from "../../format/wal/plain-map.ts";
 import { type FirstPage, firstPageOf } from "../../format/wal/wal-page.ts";
 import { WAL_SIDECAR_PAGE_BYTES } from "../../format/wal/wal-slot.ts";
 import { readUpTo, withFile } from "../../storage/file-io.ts";
-import type { FileSystem } from "../../storage/file-system.ts";
+import type { FileKind, FileSystem } from "../../storage/file-system.ts";
 import { isSegmentSize, WAL_PAGE_BYTES, WAL_PAGE_HEADER } from "../../wal/page-header.ts";
 import { archivedKind, parseWalFileName } from "../../wal/wal-file-name.ts";
 import { beginsAsContainer } from "../wal-archive/sealed-wal.ts";
@@ -34,6 +35,8 @@ export interface WalSegment extends NumberedSegment {
   readonly path: BytePath;
   readonly isPartial: boolean;
   readonly state: SegmentState;
+  /** That its sidecar names; undefined where it has none that says one. */
+  readonly keyringId: string | undefined;
   readonly files: WalSegmentFiles;
 }
 
@@ -62,21 +65,23 @@ interface Head {
 /**
  * @param names - of the files that count; undefined: all segments of the folder.
  * @throws {FormatError} for a file that is no whole segment. @throws {IntegrityError} for one of another cluster.
- * @throws {UsageError} when there is no segment.
+ * @throws {StateError} for a link in the place of a file. @throws {UsageError} when there is no segment.
  */
 export function readWalFolder(
   fs: FileSystem,
   path: BytePath,
   names?: ReadonlySet<BytePath>,
 ): WalFolder {
-  const entries = fs.readDirectory(path).map(({ name }) => name);
-  const present = new Set(entries);
+  const kinds = new Map(fs.readDirectory(path).map(({ name, kind }) => [name, kind]));
   const heads: Head[] = [];
   const sealed: BytePath[] = [];
-  for (const name of entries.filter((each) => names?.has(each) ?? isSegmentName(each)).sort()) {
+  const wanted = [...kinds.keys()].filter((each) => names?.has(each) ?? isSegmentName(each));
+  for (const name of wanted.sort()) {
     const file = joinPath(path, name);
+    requireFile(path, name, kinds.get(name));
+    requireFile(path, sidecarName(name), kinds.get(sidecarName(name)));
     if (withFile(fs, file, beginsAsContainer)) sealed.push(name);
-    else heads.push(readHead(fs, path, name, present.has(sidecarName(name))));
+    else heads.push(readHead(fs, path, name, kinds.has(sidecarName(name))));
   }
   if (heads.length === 0) {
     throw new UsageError(`"${displayPath(path)}" holds no WAL segment that is not sealed whole`);
@@ -86,6 +91,15 @@ export function readWalFolder(
   const segments = heads.map((head) => segmentOf(path, head, segmentBytes, systemIdentifier));
   segments.sort(byPlace);
   return { path, segmentBytes, systemIdentifier, segments, sealed };
+}
+
+/** What stands at the end of a link would stay as it is, plaintext or a sidecar that is missed. */
+function requireFile(folder: BytePath, name: BytePath, kind: FileKind = "file"): void {
+  if (kind === "file") return;
+  const what = kind === "link" ? "a symbolic link" : "no file";
+  throw new StateError(`"${displayPath(joinPath(folder, name))}" is ${what}`, {
+    hint: "Put the file itself in its place, or take it away.",
+  });
 }
 
 /** The name of a whole segment or of the last one of a timeline, which was never filled. */
@@ -253,7 +267,8 @@ function segmentOf(
     place,
     number: identity.relfilenumber,
     isPartial: nameOf(path).endsWith(".partial"),
-    state: stateOf(head, systemIdentifier),
+    state: stateOf(head, identity),
+    keyringId: head.sidecar?.keyringId,
     files: {
       path: name,
       segment: path,
@@ -264,8 +279,12 @@ function segmentOf(
   };
 }
 
-function stateOf({ hasSidecar, page }: Head, systemIdentifier: bigint): SegmentState {
+/** With the sidecar of another segment it is not what it was sealed as. */
+function stateOf({ hasSidecar, sidecar, page }: Head, identity: FileIdentity): SegmentState {
   if (!hasSidecar) return "plain";
-  const isStored = page?.isGuarded === true && page.systemIdentifier === systemIdentifier;
-  return isStored ? "stored" : "unclear";
+  const isGuarded = page?.isGuarded === true;
+  const isOwn = sidecar !== undefined && sameIdentity(sidecar.identity, identity);
+  return isGuarded && isOwn && page.systemIdentifier === identity.systemIdentifier
+    ? "stored"
+    : "unclear";
 }

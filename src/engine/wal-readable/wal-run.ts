@@ -1,11 +1,72 @@
 /**
- * What the workers of a run over a folder of WAL are told. Such a folder has no manifest, and so no epochs.
+ * The frame of a run over a folder of WAL: nobody else works on it, what an earlier run left is gone, and every segment
+ * that is not clearly one or the other has been settled by its tags. Such a folder has no manifest, and so no epochs.
  */
+import type { BytePath } from "../../bytes/byte-path.ts";
 import type { DataKeys } from "../../keyring/data-keys.ts";
 import { WAL_PAGE_BYTES } from "../../wal/page-header.ts";
 import type { RunContext } from "../../workers/perform.ts";
+import type { TaskRunner } from "../../workers/runner.ts";
+import type { EngineContext } from "../context.ts";
+import { lockWalFolder, removeWorkingFiles } from "./folder-lock.ts";
+import { type SettledState, settleSegment } from "./settle-segment.ts";
+import { readWalFolder, type WalFolder, type WalSegment } from "./wal-folder.ts";
 
-export function walRunContext(keys: DataKeys, systemIdentifier: bigint): RunContext {
+export interface WalRunRequest {
+  readonly folder: BytePath;
+  /** Only these; undefined: all segments of the folder. */
+  readonly names?: ReadonlySet<BytePath> | undefined;
+}
+
+export interface WalRun {
+  readonly folder: WalFolder;
+  readonly context: RunContext;
+  readonly states: ReadonlyMap<WalSegment, SettledState>;
+  /**
+   * Works on some of the segments, shows how far it is, and makes all that was renamed and removed durable.
+   * @param what - is being done: "encrypting".
+   */
+  readonly work: (
+    what: string,
+    segments: readonly WalSegment[],
+    work: (runner: TaskRunner) => Promise<void>,
+  ) => Promise<void>;
+}
+
+/** @throws {StateError} {FormatError} {IntegrityError} {KeyError} before anything is written, and what `run` throws. */
+export async function runInWalFolder<T>(
+  engine: EngineContext,
+  keys: DataKeys,
+  { folder: path, names }: WalRunRequest,
+  run: (run: WalRun) => Promise<T>,
+): Promise<T> {
+  const { fs, progress } = engine;
+  const lock = lockWalFolder(fs, path, engine.command);
+  try {
+    removeWorkingFiles(fs, path);
+    const folder = readWalFolder(fs, path, names);
+    const context = runContext(keys, folder.systemIdentifier);
+    const states = new Map(
+      folder.segments.map((segment) => [segment, settleSegment(fs, context, segment)]),
+    );
+    const work: WalRun["work"] = async (what, segments, workOn) => {
+      progress.begin(what, segments.length * folder.segmentBytes);
+      const runner = engine.startRunner(context, (done) => progress.advance(done));
+      try {
+        await workOn(runner);
+        fs.syncDirectory(path);
+      } finally {
+        await runner.close();
+        progress.end();
+      }
+    };
+    return await run({ folder, context, states, work });
+  } finally {
+    lock.release();
+  }
+}
+
+function runContext(keys: DataKeys, systemIdentifier: bigint): RunContext {
   return {
     keys,
     keyringId: keys.keyringId,

@@ -1,7 +1,8 @@
 /**
  * WAL from a tar archive, as pg_basebackup -Ft makes one: bin/pg_waldump/archive_waldump.c of PostgreSQL 19, for the
  * WAL of every major. One segment at a time is in memory and nothing is written: where the archive has segments in
- * another order than WAL does, it is read once more from its beginning.
+ * another order than WAL does, it is read once more from its beginning. Segments may be sealed, or in readable mode with
+ * their sidecars anywhere in the archive.
  */
 import { posix } from "node:path";
 import { ByteStream } from "../../bytes/byte-stream.ts";
@@ -10,13 +11,15 @@ import { StorageError } from "../../errors.ts";
 import type { FileSystem, OpenFile } from "../../storage/file-system.ts";
 import { isSegmentSize, WAL_PAGE_BYTES, WAL_PAGE_HEADER } from "../../wal/page-header.ts";
 import type { SegmentBytes } from "../../wal/segment-source.ts";
-import { isWalFileName, walFileName } from "../../wal/wal-file-name.ts";
+import { walFileName } from "../../wal/wal-file-name.ts";
 import type { WalFormat } from "../../wal/wal-format.ts";
+import { isContainer } from "../wal-archive/sealed-wal.ts";
 import { decompressed, type Suffix, suffixOfContent } from "./decompress.ts";
 import { formatOfPages } from "./detect-format.ts";
+import { openSegmentBytes } from "./segment-bytes.ts";
 import type { FetchingSource, ShortRead } from "./source.ts";
 import { TarStream } from "./tar-stream.ts";
-import { inMemory, openIfThere, partsOf } from "./wal-files.ts";
+import { openIfThere, partsOf, type WalKeys } from "./wal-files.ts";
 import { WaldumpError } from "./waldump-error.ts";
 
 /** Names of archives, as parse_tar_compress_algorithm knows them, and how each is compressed. */
@@ -32,7 +35,11 @@ export function isArchiveName(path: BytePath): boolean {
   return ARCHIVES.some(([pattern]) => pattern.test(path));
 }
 
-const WAL_NAME_LENGTH = 24;
+const SEGMENT_MEMBER = /^(?:.*\/)?([0-9A-F]{24}(_tde)?)$/s;
+/** Sidecars that were passed before their segments were asked for: as many as so many segments of 16 MB have. */
+const KEPT_SIDECARS_BYTES = 2 ** 25;
+/** The largest sealed segment: chunks have tags, and content may be what does not compress. */
+const LARGEST_MEMBER_BYTES = 2 ** 30 + 2 ** 25;
 const MARK_BYTES = 4;
 
 export class ArchiveSource implements FetchingSource {
@@ -47,9 +54,13 @@ export class ArchiveSource implements FetchingSource {
   /** Segments that were passed since the archive's beginning. */
   #passed = new Set<string>();
   #current = "";
+  /** By the names of their segments; the oldest first. */
+  readonly #sidecars = new Map<string, Buffer>();
+  readonly #keys: WalKeys;
   #segment: SegmentBytes | undefined;
 
-  constructor(fs: FileSystem, path: BytePath) {
+  constructor(fs: FileSystem, path: BytePath, keys: WalKeys) {
+    this.#keys = keys;
     this.#fs = fs;
     this.#path = path;
     this.#name = displayPath(nameOf(path));
@@ -90,7 +101,7 @@ export class ArchiveSource implements FetchingSource {
       }
       if (found === name) break;
     }
-    this.#segment = inMemory(Buffer.from(await this.#guard(tar.take(this.#segmentBytes))));
+    this.#segment = await this.#openMember(tar, name);
     this.#current = name;
     return true;
   }
@@ -112,8 +123,11 @@ export class ArchiveSource implements FetchingSource {
   async #firstPage(): Promise<Buffer> {
     const tar = await this.#open();
     try {
-      while ((await this.#nextSegment(tar)) !== undefined) {
-        const page = await this.#guard(tar.take(WAL_PAGE_BYTES));
+      for (;;) {
+        const name = await this.#nextSegment(tar);
+        if (name === undefined) break;
+        const start = Buffer.from(await this.#guard(tar.take(WAL_PAGE_BYTES)));
+        const page = isContainer(start) ? await this.#firstPageIn(tar, name, start) : start;
         if (page.length === WAL_PAGE_BYTES) return page;
       }
     } finally {
@@ -129,12 +143,63 @@ export class ArchiveSource implements FetchingSource {
       if (member === undefined) return undefined;
       // Only files of the archive itself or of pg_wal are WAL of this cluster.
       const path = posix.normalize(member.name);
-      const name = path.slice(-WAL_NAME_LENGTH);
-      if (!member.isRegular || !isWalFileName(name)) continue;
-      if (path.length > WAL_NAME_LENGTH && !path.startsWith("pg_wal")) continue;
+      const [, name, isSidecar] = SEGMENT_MEMBER.exec(path) ?? [];
+      if (!member.isRegular || name === undefined) continue;
+      if (path.length > name.length && !path.startsWith("pg_wal")) continue;
+      if (isSidecar !== undefined) {
+        await this.#keepSidecar(tar, name.slice(0, -isSidecar.length));
+        continue;
+      }
       if (this.#passed.has(name)) continue;
       this.#passed.add(name);
       return name;
+    }
+  }
+
+  async #openMember(tar: TarStream, name: string): Promise<SegmentBytes> {
+    const mark = Buffer.from(await this.#guard(tar.take(MARK_BYTES)));
+    const most = isContainer(mark) ? LARGEST_MEMBER_BYTES : this.#segmentBytes;
+    const rest = await this.#guard(tar.take(most - mark.length));
+    return await this.#openBytes(Buffer.concat([mark, rest]), name);
+  }
+
+  async #firstPageIn(tar: TarStream, name: string, start: Buffer): Promise<Buffer> {
+    const rest = await this.#guard(tar.take(LARGEST_MEMBER_BYTES));
+    const segment = await this.#openBytes(Buffer.concat([start, rest]), name);
+    const page = Buffer.alloc(WAL_PAGE_BYTES);
+    return page.subarray(0, segment.read(page, 0, page.length, 0));
+  }
+
+  async #openBytes(bytes: Buffer, name: string): Promise<SegmentBytes> {
+    return await openSegmentBytes(bytes, {
+      folder: nameOf(this.#path),
+      name: name as BytePath,
+      keys: this.#keys,
+      sidecar: async () => await this.#findSidecar(name),
+    });
+  }
+
+  /** Behind the segment it is found first; else anywhere. */
+  async #findSidecar(name: string): Promise<Buffer | undefined> {
+    for (const isAgain of [false, true]) {
+      if (isAgain) await this.#rewind();
+      const tar = await this.#open();
+      while (!this.#sidecars.has(name)) {
+        if ((await this.#nextSegment(tar)) === undefined) break;
+      }
+      const found = this.#sidecars.get(name);
+      if (found !== undefined) return found;
+    }
+    return undefined;
+  }
+
+  async #keepSidecar(tar: TarStream, name: string): Promise<void> {
+    this.#sidecars.set(name, Buffer.from(await this.#guard(tar.take(KEPT_SIDECARS_BYTES))));
+    let bytes = [...this.#sidecars.values()].reduce((sum, { length }) => sum + length, 0);
+    for (const [oldest, { length }] of this.#sidecars) {
+      if (bytes <= KEPT_SIDECARS_BYTES || oldest === name) return;
+      this.#sidecars.delete(oldest);
+      bytes -= length;
     }
   }
 

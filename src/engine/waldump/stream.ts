@@ -1,16 +1,20 @@
 /**
- * WAL from a pipe: one segment or several in their order, plain or compressed. Where it begins, how large its
+ * WAL from a pipe: one segment or several in their order, plain, compressed or sealed. Where it begins, how large its
  * segments are and which timeline it is, the first page tells.
  */
 import { ByteStream } from "../../bytes/byte-stream.ts";
+import { IntegrityError, TdeError } from "../../errors.ts";
 import { isSegmentSize, WAL_PAGE_BYTES, WAL_PAGE_HEADER } from "../../wal/page-header.ts";
 import type { SegmentBytes } from "../../wal/segment-source.ts";
 import type { WalFormat } from "../../wal/wal-format.ts";
+import { isContainer } from "../wal-archive/sealed-wal.ts";
 import { decompressed, suffixOfContent } from "./decompress.ts";
 import { formatOfPages } from "./detect-format.ts";
 import type { LsnHalves } from "./request.ts";
 import type { FetchingSource } from "./source.ts";
-import { inMemory } from "./wal-files.ts";
+import { asStructure, inMemory, isGuarded } from "./segment-bytes.ts";
+import { unsealedSegments } from "./sealed-stream.ts";
+import type { WalKeys } from "./wal-files.ts";
 import { WaldumpError } from "./waldump-error.ts";
 
 /** How messages call it. */
@@ -27,6 +31,8 @@ const MARK_BYTES = 4;
 /** One segment at a time is in memory. */
 export class StreamSource implements FetchingSource {
   readonly #stream: ByteStream;
+  readonly #keys: WalKeys;
+  #failure: Error | undefined;
   #segmentBytes = 0;
   #high = -1;
   #low = -1;
@@ -35,15 +41,20 @@ export class StreamSource implements FetchingSource {
   #nextHigh = 0;
   #nextLow = 0;
 
-  private constructor(stream: ByteStream) {
+  private constructor(stream: ByteStream, keys: WalKeys) {
     this.#stream = stream;
+    this.#keys = keys;
   }
 
-  static async open(parts: AsyncIterable<Uint8Array>): Promise<StreamSource> {
-    const raw = new ByteStream(parts);
-    const suffix = suffixOfContent(await raw.peek(MARK_BYTES));
+  static async open(parts: AsyncIterable<Uint8Array>, keys: WalKeys): Promise<StreamSource> {
+    let stream = new ByteStream(parts);
+    const suffix = suffixOfContent(await stream.peek(MARK_BYTES));
+    if (suffix !== undefined) stream = new ByteStream(decompressed(stream.parts(), suffix));
+    // What is wrong with a decoder's data is said when it is read.
+    const start = await stream.peek(MARK_BYTES).catch(() => Buffer.alloc(0));
     return new StreamSource(
-      suffix === undefined ? raw : new ByteStream(decompressed(raw.parts(), suffix)),
+      isContainer(start) ? new ByteStream(unsealedSegments(stream, keys)) : stream,
+      keys,
     );
   }
 
@@ -84,7 +95,7 @@ export class StreamSource implements FetchingSource {
     if (distance < 0) throw new WaldumpError("standard input begins after the start WAL location");
     await this.#read(() => this.#stream.skip(distance));
     const bytes = await this.#read(() => this.#stream.take(this.#segmentBytes));
-    this.#segment = inMemory(bytes);
+    this.#segment = await this.#open(bytes);
     this.#high = high;
     this.#low = low;
     this.#nextLow = low + this.#segmentBytes;
@@ -96,16 +107,30 @@ export class StreamSource implements FetchingSource {
     await this.#stream.close();
   }
 
+  async #open(bytes: Buffer): Promise<SegmentBytes> {
+    if (!isGuarded(bytes)) return inMemory(bytes);
+    if ((await this.#keys()) === undefined) return asStructure(inMemory(bytes));
+    throw new IntegrityError("standard input is encrypted, and no sidecar comes with it", {
+      hint: "Name the segment's file, with its sidecar (_tde) beside it. Without --keyring its structure is shown.",
+    });
+  }
+
   async #peek(count: number): Promise<Buffer> {
     return this.#read(() => this.#stream.peek(count));
   }
 
+  /** What came once of a pipe comes no more: an error is said again. */
   async #read<T>(read: () => Promise<T>): Promise<T> {
+    if (this.#failure !== undefined) throw this.#failure;
     try {
       return await read();
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
-      throw new WaldumpError(`could not read standard input: ${why}`);
+      this.#failure =
+        error instanceof TdeError
+          ? error
+          : new WaldumpError(`could not read standard input: ${why}`);
+      throw this.#failure;
     }
   }
 }

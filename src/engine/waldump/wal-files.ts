@@ -3,13 +3,28 @@
  * plain is held in memory whole, so of each kind there is one at a time.
  */
 import { type BytePath, displayPath, joinPath } from "../../bytes/byte-path.ts";
-import { KeyError, StorageError } from "../../errors.ts";
+import { sidecarName } from "../../datadir/relation-path.ts";
+import { StorageError } from "../../errors.ts";
 import type { DataKeys } from "../../keyring/data-keys.ts";
 import type { FileSystem, OpenFile } from "../../storage/file-system.ts";
 import type { SegmentBytes } from "../../wal/segment-source.ts";
-import { beginsAsContainer, readSealedWal } from "../wal-archive/sealed-wal.ts";
+import { readUpTo, readWholeFile } from "../../storage/file-io.ts";
+import { LONG_HEADER_BYTES } from "../../wal/page-header.ts";
+import {
+  beginsAsContainer,
+  readSealedWal,
+  WAL_FILE_LIMIT_BYTES,
+} from "../wal-archive/sealed-wal.ts";
 import { isStoredSegment, readStoredSegment } from "../wal-readable/read-stored.ts";
 import { decompressed, type Suffix, suffixes } from "./decompress.ts";
+import {
+  asStructure,
+  inMemory,
+  isGuarded,
+  openSegmentBytes,
+  requireKeys,
+  withoutSidecar,
+} from "./segment-bytes.ts";
 import { isMissing, systemText } from "./system-text.ts";
 import { WaldumpError } from "./waldump-error.ts";
 
@@ -34,20 +49,72 @@ export async function openSegmentFile(
   keys: WalKeys,
 ): Promise<OpenSegment | undefined> {
   const plain = openIfThere(fs, directory, fileName);
-  if (plain !== undefined) {
-    if (beginsAsContainer(plain)) return inMemory(await unsealFile(plain, keys));
-    if (isStoredSegment(fs, directory, fileName)) {
-      return await openStored(fs, directory, fileName, { file: plain, keys });
-    }
-    const suffix = suffixes.find((known) => fileName.endsWith(known));
-    return suffix === undefined ? plain : inMemory(await decompressFile(plain, fileName, suffix));
-  }
+  if (plain !== undefined) return await openFile(fs, plain, { directory, fileName, keys });
   for (const suffix of suffixes) {
     const name = `${fileName}${suffix}` as BytePath;
     const file = openIfThere(fs, directory, name);
-    if (file !== undefined) return inMemory(await decompressFile(file, name, suffix));
+    if (file !== undefined) return await openFile(fs, file, { directory, fileName: name, keys });
   }
   return undefined;
+}
+
+interface FileOrigin {
+  readonly directory: BytePath;
+  readonly fileName: BytePath;
+  readonly keys: WalKeys;
+}
+
+/** @param file - is closed, or the caller's in what it gets. */
+async function openFile(
+  fs: FileSystem,
+  file: OpenFile,
+  { directory, fileName, keys }: FileOrigin,
+): Promise<OpenSegment> {
+  let isHandedOn = false;
+  try {
+    if (beginsAsContainer(file)) {
+      const opened = requireKeys(await keys(), `"${displayPath(file.path)}"`);
+      return inMemory((await readSealedWal(file, opened)).content);
+    }
+    const suffix = suffixes.find((known) => fileName.endsWith(known));
+    if (suffix !== undefined) {
+      const name = fileName.slice(0, -suffix.length) as BytePath;
+      const bytes = await decompressFile(file, fileName, suffix);
+      const sidecar = (): Buffer | undefined => sidecarBeside(fs, directory, name);
+      return await openSegmentBytes(bytes, { folder: directory, name, keys, sidecar });
+    }
+    const isStored = isStoredSegment(fs, directory, fileName);
+    if (!isStored && !isGuardedFile(file)) {
+      isHandedOn = true;
+      return file;
+    }
+    const opened = await keys();
+    if (opened === undefined) {
+      isHandedOn = true;
+      return asStructure(file);
+    }
+    if (!isStored) throw withoutSidecar(directory, fileName);
+    return inMemory(readStoredSegment(fs, directory, fileName, opened).segment);
+  } finally {
+    if (!isHandedOn) file.close();
+  }
+}
+
+/** What cannot be read has none: reading it says why. */
+function isGuardedFile(file: OpenFile): boolean {
+  const start = Buffer.alloc(LONG_HEADER_BYTES);
+  try {
+    return isGuarded(start.subarray(0, readUpTo(file, start, 0, start.length, 0)));
+  } catch (error) {
+    if (error instanceof StorageError) return false;
+    throw error;
+  }
+}
+
+function sidecarBeside(fs: FileSystem, directory: BytePath, name: BytePath): Buffer | undefined {
+  const path = joinPath(directory, sidecarName(name));
+  if (fs.stat(path)?.kind !== "file") return undefined;
+  return readWholeFile(fs, path, WAL_FILE_LIMIT_BYTES);
 }
 
 /** As open_file_in_directory of pg_waldump: only a file that is not there is no error. */
@@ -71,68 +138,21 @@ export function openIfThere(
   }
 }
 
-export function inMemory(bytes: Buffer): OpenSegment {
-  return {
-    read: (buffer, offset, length, position) => {
-      const part = bytes.subarray(position, position + length);
-      buffer.set(part, offset);
-      return part.length;
-    },
-    close: () => undefined,
-  };
-}
-
-/** No WAL segment is larger. */
-const LARGEST_SEGMENT_BYTES = 2 ** 30;
-
 async function decompressFile(file: OpenFile, fileName: BytePath, suffix: Suffix): Promise<Buffer> {
   const pieces: Buffer[] = [];
   let length = 0;
   try {
     for await (const piece of decompressed(partsOf(file), suffix)) {
       length += piece.length;
-      if (length > LARGEST_SEGMENT_BYTES) throw new Error("it holds more than a WAL segment can");
+      if (length > WAL_FILE_LIMIT_BYTES) throw new Error("it holds more than a WAL segment can");
       pieces.push(Buffer.from(piece));
     }
   } catch (error) {
     if (error instanceof StorageError) throw error;
     const why = error instanceof Error ? error.message : String(error);
     throw new WaldumpError(`could not decompress file "${displayPath(fileName)}": ${why}`);
-  } finally {
-    file.close();
   }
   return Buffer.concat(pieces);
-}
-
-/** Without a keyring the structure is there, and whoever prints it is told so. */
-async function openStored(
-  fs: FileSystem,
-  directory: BytePath,
-  fileName: BytePath,
-  { file, keys }: { readonly file: OpenFile; readonly keys: WalKeys },
-): Promise<OpenSegment> {
-  const opened = await keys();
-  if (opened === undefined) {
-    return {
-      isEncrypted: true,
-      read: (buffer, offset, length, position) => file.read(buffer, offset, length, position),
-      close: () => file.close(),
-    };
-  }
-  file.close();
-  return inMemory(readStoredSegment(fs, directory, fileName, opened).segment);
-}
-
-async function unsealFile(file: OpenFile, keys: WalKeys): Promise<Buffer> {
-  try {
-    const opened = await keys();
-    if (opened !== undefined) return (await readSealedWal(file, opened)).content;
-    throw new KeyError(`"${displayPath(file.path)}" is encrypted, and no keyring is named`, {
-      hint: "Give --keyring or set TDE_KEYRING.",
-    });
-  } finally {
-    file.close();
-  }
 }
 
 const PART_BYTES = 2 ** 17;

@@ -3,6 +3,7 @@
  * a wrong option are those of the major that wrote it; then what was asked for is read.
  */
 import { displayPath } from "../../bytes/byte-path.ts";
+import { TdeError } from "../../errors.ts";
 import type { FileSystem } from "../../storage/file-system.ts";
 import type { WalFormat } from "../../wal/wal-format.ts";
 import { ArchiveSource, isArchiveName } from "./archive.ts";
@@ -44,10 +45,10 @@ export async function openWaldump(fs: FileSystem, places: WaldumpPlaces): Promis
   const [first] = places.segments;
   const stream =
     first !== undefined && STREAM_NAMES.includes(first)
-      ? await StreamSource.open(places.standardInput())
+      ? await StreamSource.open(places.standardInput(), places.keys)
       : undefined;
   const archivePath = [places.path, first].find((path) => path && isArchiveName(path));
-  const archive = archivePath && new ArchiveSource(fs, archivePath);
+  const archive = archivePath && new ArchiveSource(fs, archivePath, places.keys);
   const format =
     (await orNothing(stream?.format())) ??
     (await orNothing(archive?.format())) ??
@@ -173,7 +174,7 @@ async function orNothing<T>(work: Promise<T> | undefined): Promise<T | undefined
   try {
     return await work;
   } catch (error) {
-    if (error instanceof WaldumpError) return undefined;
+    if (error instanceof WaldumpError || error instanceof TdeError) return undefined;
     throw error;
   }
 }

@@ -141,8 +141,11 @@ class SegmentOpener {
   holdsOriginal(): boolean {
     if (firstPageOf(this.#segment)?.isGuarded === true) return false;
     toggleGuard(this.#segment);
-    const { map } = this.#map() ?? {};
-    if (map === undefined || this.#problems > 0) return false;
+    const plain = this.#map();
+    if (plain === undefined || this.#problems > 0) return false;
+    // A record's CRC is in no message: it was right, or the record would not have been taken apart.
+    if (plain.wrongCrcs.length > 0) return false;
+    const { map } = plain;
     const messages = new WalMessages(map, this.#context.head.identity);
     for (let block = 0; block < this.#blockCount; block++) {
       const crcAt = crcSealedIn(map, block);

@@ -2,6 +2,7 @@
  * The resource managers of each major by their id. Source: access/rmgrlist.h.
  */
 import type { Major } from "../../postgres/version.ts";
+import { BUILTIN_RMGRS, type ByRmgr } from "./builtin.ts";
 import { brin } from "./brin.ts";
 import { clog } from "./clog.ts";
 import { commitTs } from "./commit-ts.ts";
@@ -30,31 +31,30 @@ import { xlog } from "./xlog.ts";
 
 export { FIRST_CUSTOM_RMGR };
 
-/** In the order of their ids, the same from 13 to 19. */
-const BUILTIN_RMGRS: readonly ResourceManagerOf[] = [
-  xlog,
-  xact,
-  smgr,
+const DESCRIBED: ByRmgr<ResourceManagerOf> = {
+  brin,
   clog,
+  commitTs,
   dbase,
-  tblspc,
-  mxact,
-  relmap,
-  standby,
-  heap2,
-  heap,
-  nbt,
-  hash,
+  generic,
   gin,
   gist,
-  seq,
-  spg,
-  brin,
-  commitTs,
-  replOrigin,
-  generic,
+  hash,
+  heap,
+  heap2,
   logicalMessage,
-];
+  mxact,
+  nbt,
+  relmap,
+  replOrigin,
+  seq,
+  smgr,
+  spg,
+  standby,
+  tblspc,
+  xact,
+  xlog,
+};
 
 /** From here on extensions have resource managers. */
 const CUSTOM_RMGRS_SINCE: Major = 15;
@@ -65,7 +65,7 @@ const made = new Map<Major, readonly (ResourceManager | undefined)[]>();
 export function resourceManagersOf(major: Major): readonly (ResourceManager | undefined)[] {
   const known = made.get(major);
   if (known !== undefined) return known;
-  const all: (ResourceManager | undefined)[] = BUILTIN_RMGRS.map((make) => make(major));
+  const all: (ResourceManager | undefined)[] = BUILTIN_RMGRS.map((name) => DESCRIBED[name](major));
   if (major >= CUSTOM_RMGRS_SINCE) {
     for (const [i, rmgr] of customRmgrs.entries()) all[FIRST_CUSTOM_RMGR + i] = rmgr;
   }

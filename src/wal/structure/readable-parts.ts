@@ -6,52 +6,17 @@ import type { Major } from "../../postgres/version.ts";
 import { blockAt } from "../decode-record.ts";
 import { aligned } from "../page-header.ts";
 import type { WalRecord } from "../record.ts";
+import { BUILTIN_RMGRS, type ByRmgr } from "../rmgr/builtin.ts";
 import type { WalFormat } from "../wal-format.ts";
-import { heap, heap2, seq } from "./heap.ts";
-import { brin, gin, gist, hash, nbt, spg } from "./indexes.ts";
+import * as heaps from "./heap.ts";
+import * as indexes from "./indexes.ts";
 import type { RecordParts } from "./record-parts.ts";
 import type { CompiledRow, StructureOf } from "./rows.ts";
-import {
-  clog,
-  commitTs,
-  dbase,
-  generic,
-  logicalMessage,
-  mxact,
-  relmap,
-  replOrigin,
-  smgr,
-  standby,
-  tblspc,
-  xlog,
-} from "./system.ts";
+import * as system from "./system.ts";
 import { xact } from "./xact.ts";
 
-/** In the order of their ids: access/rmgrlist.h. Those of extensions, from 128 on, keep nothing. */
-const STRUCTURES: readonly StructureOf[] = [
-  xlog,
-  xact,
-  smgr,
-  clog,
-  dbase,
-  tblspc,
-  mxact,
-  relmap,
-  standby,
-  heap2,
-  heap,
-  nbt,
-  hash,
-  gin,
-  gist,
-  seq,
-  spg,
-  brin,
-  commitTs,
-  replOrigin,
-  generic,
-  logicalMessage,
-];
+/** Those of extensions keep nothing. */
+const STRUCTURES: ByRmgr<StructureOf> = { ...heaps, ...indexes, ...system, xact };
 
 type RowOf = (info: number) => CompiledRow | undefined;
 const compiled = new Map<Major, readonly RowOf[]>();
@@ -60,7 +25,7 @@ const compiled = new Map<Major, readonly RowOf[]>();
 function structuresOf(major: Major): readonly RowOf[] {
   let rows = compiled.get(major);
   if (rows === undefined) {
-    rows = STRUCTURES.map((structure) => structure(major));
+    rows = BUILTIN_RMGRS.map((name) => STRUCTURES[name](major));
     compiled.set(major, rows);
   }
   return rows;
