@@ -12,10 +12,10 @@ import { derivePageKey, deriveSidecarMacKey } from "../../src/format/file-keys.t
 import type { Problem } from "../../src/format/problem.ts";
 import type { SidecarHead } from "../../src/format/sidecar-page.ts";
 import { openSegment } from "../../src/format/wal/open-segment.ts";
-import { bytesOf, mapPlainSegment } from "../../src/format/wal/plain-map.ts";
+import { bytesOf, mapPlainSegment, NO_NEIGHBOURS } from "../../src/format/wal/plain-map.ts";
 import { closeCrc } from "../../src/format/wal/record-checksum.ts";
 import { sealSegment } from "../../src/format/wal/seal-segment.ts";
-import type { SegmentMap } from "../../src/format/wal/segment-map.ts";
+import { MapMemory, type SegmentMap } from "../../src/format/wal/segment-map.ts";
 import { Outcome } from "../../src/wal/read-outcome.ts";
 import { WalReader } from "../../src/wal/reader.ts";
 import { RecordText } from "../../src/wal/record-text.ts";
@@ -329,6 +329,27 @@ test("a record that was cut off by the end of the run keeps its header, and its 
   assert.ok(!stored.segment.includes("text of it"));
   assert.ok(!stored.segment.includes("prefix"));
   assertComesBack([stored]);
+});
+
+test("more records than a segment usually has come back, and memory that held them serves the next segment", () => {
+  const records = Array.from({ length: 20_000 }, () => filler(40));
+  const stored = store(runOf(written(records)));
+  assert.ok(stored.some(({ map }) => map.wholeCount > SEGMENT / 64));
+  assertComesBack(stored);
+  const memory = new MapMemory();
+  for (const { original, name, map } of stored) {
+    const place = parseWalFileName(name, SEGMENT) ?? assert.fail();
+    const again = mapPlainSegment(Buffer.from(original), place, NO_NEIGHBOURS, memory);
+    const { wholeCount, secretCount } = again;
+    // The record that begins in the segment before is not at hand.
+    assert.ok(wholeCount > 0 && wholeCount <= map.wholeCount);
+    const found = again.wholeRecords.subarray(0, wholeCount);
+    const from = map.wholeRecords.indexOf(found[0] ?? -1);
+    assert.deepEqual(found, map.wholeRecords.subarray(from, from + wholeCount));
+    const secrets = again.secrets.subarray(0, secretCount);
+    const first = map.secrets.indexOf(secrets[0] ?? -1);
+    assert.deepEqual(secrets, map.secrets.subarray(first, first + secretCount));
+  }
 });
 
 test("a block that holds nothing stays zero, and its end stays zero", () => {
