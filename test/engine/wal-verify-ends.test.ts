@@ -79,6 +79,11 @@ test("an archived segment that a partial one follows, or none, may end at its ve
   assert.deepEqual(found(await verify(folder)), [`gap ${second}`, `gap ${second}`]);
   rmSync(join(folder, `${second}_tde`));
   assert.deepEqual(found(await verify(folder)), [`gap ${second}`]);
+  // Of a receiver that has not come further.
+  for (const suffix of ["", "_tde"]) rmSync(join(folder, crossing().name(0) + suffix));
+  const [only, ...others] = (await verify(folder)).timelines;
+  assert.deepEqual([only?.first, only?.segments, others], [`${last}.partial`, 0, []]);
+  assert.match(only?.recordsTo ?? "", /^0\/7/);
 });
 
 test("what only looks like the end of WAL is named: damage before encryption, in the last segment, too", async (t) => {

@@ -28,7 +28,7 @@ export interface ArchiveProblem {
   readonly message: string;
 }
 
-/** A run of segments without a gap is from `first` to `last`; gaps are problems. */
+/** A run of segments without a gap is from `first` to `last`; gaps are problems. Of a `.partial` one alone: 0 segments. */
 export interface TimelineReport {
   readonly timeline: number;
   readonly first: string;

@@ -11,7 +11,7 @@ import { archiveFolder, requireArchive } from "./archive-folder.ts";
 import { readIdentity } from "./archive-identity.ts";
 import { crossingDefect } from "../wal-readable/crossing-record.ts";
 import { ArchiveFiles, listArchive, type ListedArchive } from "./archive-files.ts";
-import type { ArchiveReport } from "./archive-report.ts";
+import type { ArchiveReport, TimelineReport } from "./archive-report.ts";
 import { SegmentCheck } from "./segment-check.ts";
 import { reportOf, type Timeline, TimelineCheck, timelinesOf } from "./timelines.ts";
 
@@ -67,9 +67,7 @@ export async function verifyArchive(
     ok: problems.length === 0,
     archiveId: identity?.archiveId,
     systemIdentifier: files.systemIdentifier,
-    timelines: used(names.segment).map((timeline) =>
-      reportOf(timeline, segmentBytes, segments.ends.get(timeline.timeline)),
-    ),
+    timelines: reportsOf({ all, whole: used(names.segment) }, segments),
     files: {
       segments: names.segment.length,
       partial: names.partial.length,
@@ -84,6 +82,21 @@ export async function verifyArchive(
     keys: files.keys,
     problems,
   };
+}
+
+/** A timeline of which there is nothing but a partial segment has 0 segments. */
+function reportsOf(
+  timelines: { readonly all: readonly Timeline[]; readonly whole: readonly Timeline[] },
+  { segmentBytes, ends }: SegmentCheck,
+): TimelineReport[] {
+  const whole = new Map(timelines.whole.map((each) => [each.timeline, each]));
+  return timelines.all.map((each) => {
+    const { timeline } = each;
+    const report = reportOf(whole.get(timeline) ?? each, segmentBytes, ends.get(timeline));
+    if (whole.has(timeline)) return report;
+    const { first, last } = report;
+    return { ...report, first: `${first}.partial`, last: `${last}.partial`, segments: 0 };
+  });
 }
 
 /** Of nothing nothing is verified: a mount that is missing must not pass for an archive that is whole. */
