@@ -3,18 +3,21 @@
  */
 import type { BytePath } from "../bytes/byte-path.ts";
 import { rotateArchive, type RotateArchiveReport } from "../engine/wal-archive/rotate-archive.ts";
+import { hasReadableSegments, rotateWal } from "../engine/wal-readable/rotate-wal.ts";
 import { requireNewestKeyring } from "../keyring/state.ts";
 import { NodeFileSystem } from "../storage/node-file-system.ts";
+import { engineContext } from "./engine-context.ts";
 import { interruptSignal } from "./interrupt.ts";
 import { type KeyLimitFlags, underKeyLimit, warnPastKeyLimit } from "./key-limit.ts";
 import { loadsToJson } from "./key-load-text.ts";
 import { openKeyringFromOptions } from "./open-keyring.ts";
-import type { KeyringFlags, OutputFlags, SecretFlags } from "./options.ts";
+import type { KeyringFlags, OutputFlags, SecretFlags, WorkFlags } from "./options.ts";
 import type { Output } from "./output.ts";
 import { formatBytes } from "./progress.ts";
 import { rememberArchive } from "./remember-archive.ts";
 
-export interface RotateWalFlags extends KeyringFlags, SecretFlags, OutputFlags, KeyLimitFlags {
+export interface RotateWalFlags
+  extends KeyringFlags, SecretFlags, OutputFlags, WorkFlags, KeyLimitFlags {
   readonly fromKey?: number | undefined;
 }
 
@@ -28,10 +31,11 @@ export async function rotateWalArchive(
   const found = await openKeyringFromOptions(flags, command, output, fs);
   requireNewestKeyring(found.keyring.file.generation, found.state, found.keyring.name);
   const opened = await underKeyLimit(found, flags, command, output);
-  const report = await rotateArchive(
-    { fs, keys: opened.dataKeys, signal: interruptSignal() },
-    { archive, fromKey: flags.fromKey, dryRun: flags.dryRun === true },
-  );
+  const { dataKeys: keys } = opened;
+  const request = { archive, fromKey: flags.fromKey, dryRun: flags.dryRun === true };
+  const report = hasReadableSegments(fs, archive)
+    ? await rotateWal(await engineContext(command, flags, output), keys, request)
+    : await rotateArchive({ fs, keys, signal: interruptSignal() }, request);
   const { archiveId, load, outcome } = report;
   if (archiveId !== undefined && outcome !== "dry-run") {
     await rememberArchive(opened, { path: archive, archiveId, command, load }, output);

@@ -9,7 +9,12 @@ import { FormatError, KeyError } from "../errors.ts";
 import { derivePageKey, deriveSidecarMacKey } from "../format/file-keys.ts";
 import { type FileIdentity, NO_BACKEND, sameIdentity } from "../format/identity.ts";
 import type { Problem } from "../format/problem.ts";
-import { FILE_SALT_BYTES, parseSidecarPage, type SidecarHead } from "../format/sidecar-page.ts";
+import {
+  FILE_SALT_BYTES,
+  parseSidecarPage,
+  type SidecarHead,
+  type SidecarPageHead,
+} from "../format/sidecar-page.ts";
 import {
   isOriginal,
   type OpenedSegment,
@@ -266,7 +271,7 @@ function openContext(
 }
 
 /** What the first page of a segment's sidecar says; in words why it says nothing. */
-export function walSidecarHead(sidecar: Buffer): SidecarHead | string {
+export function walSidecarHead(sidecar: Buffer): SidecarPageHead | string {
   if (sidecar.length < WAL_SIDECAR_PAGE_BYTES) return "the sidecar is cut";
   const head = parseSidecarPage(sidecar.subarray(0, WAL_SIDECAR_PAGE_BYTES));
   if (typeof head === "string") return head;

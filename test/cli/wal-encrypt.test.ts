@@ -250,6 +250,54 @@ test("the WAL of an encrypted data directory is no folder of its own", (t) => {
 const seed = Number(process.env["TDE_TEST_SEED"] ?? Date.now() % 2 ** 31);
 const kills = Number(process.env["TDE_TEST_RUNS"] ?? 3);
 
+test("rotate --wal seals every segment of a folder anew, and what tools print of them stays", (t) => {
+  const site = new Site(temporaryDirectory(t));
+  site.stored();
+  const printed = (): string =>
+    runTde(["waldump", site.path(0), site.names[2] ?? ""], { cwd: site.folder }).stdout;
+  const before = printed();
+  const rotate = (...options: string[]): string => {
+    const { status, stdout, stderr } = site.tde("rotate", "--wal", "wal", ...options, ...KEYS);
+    assert.equal(status, 0, stderr);
+    return stdout;
+  };
+  assert.match(rotate(), /^nothing to do/);
+  assert.equal(site.tde("keyring", "new-key", ...KEYS).status, 0);
+  assert.match(rotate("--dry-run"), /^would rotate: 3 files, 3\.0 MB, to key 2\nkey 1: 3 files/);
+  assert.match(rotate(), /^rotated: 3 files, 3\.0 MB, are under key 2 now\nkey 2: 3 files/);
+  assert.equal(printed(), before);
+  const verified = site.tde("wal", "verify", "wal", ...KEYS);
+  assert.match(verified.stdout, /^key 2: 3 files/m, verified.stderr);
+  assert.match(rotate("--from-key", "1"), /^nothing to do/);
+  assert.equal(site.wal("decrypt").status, 0);
+  site.assertPlain();
+});
+
+test("rotate --wal leaves a folder as it is where a segment does not open, or another kind is in it", (t) => {
+  const site = new Site(temporaryDirectory(t));
+  site.stored();
+  assert.equal(site.tde("keyring", "new-key", ...KEYS).status, 0);
+  const sealed = join(site.folder, "sealed");
+  mkdirSync(sealed);
+  const plain = join(site.folder, site.names[0] ?? "");
+  writeFileSync(plain, crossing().segments[0] ?? "");
+  const target = join(sealed, site.names[0] ?? "");
+  assert.equal(site.tde("wal", "archive", plain, target, ...KEYS).status, 0);
+  const other = join(site.folder, "wal", "000000010000000000000030");
+  renameSync(target, other);
+  const refused = (code: number, words: RegExp): void => {
+    const before = treeOf(join(site.folder, "wal"));
+    const { status, stderr } = site.tde("rotate", "--wal", "wal", ...KEYS);
+    assert.equal(status, code, stderr);
+    assert.match(stderr, words);
+    assertSameTree(treeOf(join(site.folder, "wal")), before);
+  };
+  refused(5, /in readable mode, and "000000010000000000000030", which is sealed whole/);
+  rmSync(other);
+  patch(site.path(2), (bytes) => bytes.writeUInt8(bytes.readUInt8(5000) ^ 1, 5000));
+  refused(3, /does not authenticate/);
+});
+
 test("kill -9 at any moment leaves what the same command brings to its end", async (t: TestContext) => {
   const random = randomFrom(seed);
   const site = new Site(temporaryDirectory(t));

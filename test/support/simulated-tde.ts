@@ -29,6 +29,7 @@ import {
 } from "../../src/engine/wal-archive/rotate-archive.ts";
 import { decryptWal } from "../../src/engine/wal-readable/decrypt-wal.ts";
 import { encryptWal } from "../../src/engine/wal-readable/encrypt-wal.ts";
+import { rotateWal } from "../../src/engine/wal-readable/rotate-wal.ts";
 import { createKeyring, type Keyring, openKeyring } from "../../src/keyring/keyring.ts";
 import { createKeyFile, KeyFileProvider } from "../../src/keyring/providers/key-file.ts";
 import { loadState, type State, updateState } from "../../src/keyring/state.ts";
@@ -167,6 +168,11 @@ export class SimulatedTde {
   async decryptWal(folder: BytePath): Promise<void> {
     const [engine, { keys }] = await this.contexts("tde wal decrypt");
     await decryptWal(engine, keys, { folder });
+  }
+
+  async rotateReadable(folder: BytePath): Promise<void> {
+    const [engine, { keys }] = await this.contexts("tde rotate --wal");
+    await rotateWal(engine, keys, { archive: folder, fromKey: undefined, dryRun: false });
   }
 
   async createKeyring(): Promise<void> {

@@ -5,6 +5,7 @@
 import assert from "node:assert/strict";
 import { type BytePath, bytePath, joinPath } from "../../src/bytes/byte-path.ts";
 import { isStoredSegment, readStoredSegment } from "../../src/engine/wal-readable/read-stored.ts";
+import { readWalFolder } from "../../src/engine/wal-readable/wal-folder.ts";
 import { readWholeFile, writeAll } from "../../src/storage/file-io.ts";
 import { CrashDisk } from "./crash-disk.ts";
 import type { Operation } from "./crash-operations.ts";
@@ -40,7 +41,34 @@ export const WAL_READABLE_OPERATIONS: readonly Operation[] = [
     always: async (look) => void (await statesOn(look)),
     check: (look, finished) => assertAre(look, finished, "plain"),
   },
+  {
+    name: "rotate --wal of readable segments",
+    repairs: ["again"],
+    provesReads: true,
+    prepare: async () => {
+      const made = await disk("stored");
+      const tde = new SimulatedTde(made);
+      await tde.changeKeyring(async (keyring, state) => keyring.newKey(state));
+      return made.reboot({ survivors: "everything" });
+    },
+    run: (tde) => tde.rotateReadable(FOLDER),
+    // Between its two renames a segment is whole under its working name: any run over the folder ends that first.
+    always: async (look) => {
+      const next = look.copy();
+      await new SimulatedTde(next).encryptWal(FOLDER);
+      assert.deepEqual(new Set(await statesOn(next)), new Set(["stored"]));
+    },
+    check: async (look, finished) => {
+      if (!finished) await new SimulatedTde(look).encryptWal(FOLDER);
+      await assertAre(look, true, "stored");
+      if (finished) assert.deepEqual(keysOf(look), new Set([2]));
+    },
+  },
 ];
+
+function keysOf(look: CrashDisk): Set<number | undefined> {
+  return new Set(readWalFolder(look, FOLDER).segments.map(({ keyId }) => keyId));
+}
 
 async function disk(state: State): Promise<CrashDisk> {
   const made = new CrashDisk();

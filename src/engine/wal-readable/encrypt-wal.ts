@@ -6,15 +6,14 @@
  * segment renamed. After the first one, which comes last, the folder is synced once more. A crash leaves a segment
  * plain, or plain beside a sidecar that does not count, or stored with its sidecar and all segments after it.
  */
-import { type BytePath, displayPath } from "../../bytes/byte-path.ts";
+import type { BytePath } from "../../bytes/byte-path.ts";
 import { workingName } from "../../datadir/relation-path.ts";
 import type { DataKeys } from "../../keyring/data-keys.ts";
-import { KeyError } from "../../errors.ts";
 import type { FileSystem } from "../../storage/file-system.ts";
 import type { EngineContext } from "../context.ts";
 import { type OrderedSegment, SealOrder } from "./seal-order.ts";
 import { gapsIn, type WalSegment } from "./wal-folder.ts";
-import { runInWalFolder, type WalRunRequest } from "./wal-run.ts";
+import { assertOneKeyring, runInWalFolder, type WalRunRequest } from "./wal-run.ts";
 
 export interface EncryptWalReport {
   readonly encrypted: number;
@@ -55,17 +54,6 @@ export async function encryptWal(
       sealed: folder.sealed,
     };
   });
-}
-
-/** Whoever decrypts the folder opens all of it with one keyring. */
-function assertOneKeyring(segments: readonly WalSegment[], keys: DataKeys): void {
-  for (const { state, keyringId = keys.keyringId, path } of segments) {
-    if (state !== "stored" || keyringId === keys.keyringId) continue;
-    throw new KeyError(
-      `"${displayPath(path)}" needs keyring ${keyringId}, yours is keyring ${keys.keyringId}`,
-      { hint: "Encrypt the segments of one folder with one keyring." },
-    );
-  }
 }
 
 /** Its new files take their places. */

@@ -7,7 +7,7 @@ import { sidecarName } from "../../datadir/relation-path.ts";
 import { walIdentity, walSidecarHead, type WalSegmentFiles } from "../../datadir/wal-segment.ts";
 import { FormatError, IntegrityError, StateError, UsageError } from "../../errors.ts";
 import { type FileIdentity, sameIdentity } from "../../format/identity.ts";
-import type { SidecarHead } from "../../format/sidecar-page.ts";
+import type { SidecarPageHead } from "../../format/sidecar-page.ts";
 import type { SegmentPlace } from "../../format/wal/plain-map.ts";
 import { type FirstPage, firstPageOf } from "../../format/wal/wal-page.ts";
 import { WAL_SIDECAR_PAGE_BYTES } from "../../format/wal/wal-slot.ts";
@@ -37,6 +37,8 @@ export interface WalSegment extends NumberedSegment {
   readonly state: SegmentState;
   /** That its sidecar names; undefined where it has none that says one. */
   readonly keyringId: string | undefined;
+  /** Its key, as its sidecar says, which nothing proves. */
+  readonly keyId: number | undefined;
   readonly files: WalSegmentFiles;
 }
 
@@ -58,7 +60,7 @@ interface Head {
   /** Undefined where it has no header. */
   readonly page: FirstPage | undefined;
   readonly place: SegmentPlace | undefined;
-  readonly sidecar: SidecarHead | undefined;
+  readonly sidecar: SidecarPageHead | undefined;
   readonly hasSidecar: boolean;
 }
 
@@ -170,7 +172,7 @@ function readHead(fs: FileSystem, folder: BytePath, name: BytePath, hasSidecar: 
 }
 
 /** Undefined where it says nothing: a stored segment then fails when it is opened. */
-function readSidecarHead(fs: FileSystem, path: BytePath): SidecarHead | undefined {
+function readSidecarHead(fs: FileSystem, path: BytePath): SidecarPageHead | undefined {
   const page = Buffer.alloc(WAL_SIDECAR_PAGE_BYTES);
   const count = withFile(fs, path, (file) => readUpTo(file, page, 0, page.length, 0));
   const head = walSidecarHead(page.subarray(0, count));
@@ -269,6 +271,7 @@ function segmentOf(
     isPartial: nameOf(path).endsWith(".partial"),
     state: stateOf(head, identity),
     keyringId: head.sidecar?.keyringId,
+    keyId: head.sidecar?.macKeyId,
     files: {
       path: name,
       segment: path,

@@ -2,12 +2,14 @@
  * The frame of a run over a folder of WAL: nobody else works on it, what an earlier run left is gone, and every segment
  * that is not clearly one or the other has been settled by its tags. Such a folder has no manifest, and so no epochs.
  */
-import type { BytePath } from "../../bytes/byte-path.ts";
+import { type BytePath, displayPath } from "../../bytes/byte-path.ts";
+import { KeyError } from "../../errors.ts";
 import type { DataKeys } from "../../keyring/data-keys.ts";
 import { WAL_PAGE_BYTES } from "../../wal/page-header.ts";
 import type { RunContext } from "../../workers/perform.ts";
 import type { TaskRunner } from "../../workers/runner.ts";
 import type { EngineContext } from "../context.ts";
+import { finishReplacements } from "./finish-replacements.ts";
 import { lockWalFolder, removeWorkingFiles } from "./folder-lock.ts";
 import { type SettledState, settleSegment } from "./settle-segment.ts";
 import { readWalFolder, type WalFolder, type WalSegment } from "./wal-folder.ts";
@@ -43,9 +45,10 @@ export async function runInWalFolder<T>(
   const { fs, progress } = engine;
   const lock = lockWalFolder(fs, path, engine.command);
   try {
-    removeWorkingFiles(fs, path);
-    const folder = readWalFolder(fs, path, names);
+    let folder = readWalFolder(fs, path, names);
     const context = runContext(keys, folder.systemIdentifier);
+    if (finishReplacements(fs, context, folder)) folder = readWalFolder(fs, path, names);
+    removeWorkingFiles(fs, path);
     const states = new Map(
       folder.segments.map((segment) => [segment, settleSegment(fs, context, segment)]),
     );
@@ -63,6 +66,17 @@ export async function runInWalFolder<T>(
     return await run({ folder, context, states, work });
   } finally {
     lock.release();
+  }
+}
+
+/** @throws {KeyError} for a stored segment that names another keyring: whoever decrypts the folder opens all of it with one keyring. */
+export function assertOneKeyring(segments: readonly WalSegment[], keys: DataKeys): void {
+  for (const { state, keyringId = keys.keyringId, path } of segments) {
+    if (state !== "stored" || keyringId === keys.keyringId) continue;
+    throw new KeyError(
+      `"${displayPath(path)}" needs keyring ${keyringId}, yours is keyring ${keys.keyringId}`,
+      { hint: "Encrypt the segments of one folder with one keyring." },
+    );
   }
 }
 
