@@ -3,9 +3,11 @@
  * that is not clearly one or the other has been settled by its tags. Such a folder has no manifest, and so no epochs.
  */
 import { type BytePath, displayPath } from "../../bytes/byte-path.ts";
+import type { WalFacts } from "../../datadir/wal-segment.ts";
 import { KeyError } from "../../errors.ts";
 import type { DataKeys } from "../../keyring/data-keys.ts";
 import { WAL_PAGE_BYTES } from "../../wal/page-header.ts";
+import type { FileSystem } from "../../storage/file-system.ts";
 import type { RunContext } from "../../workers/perform.ts";
 import type { TaskRunner } from "../../workers/runner.ts";
 import type { EngineContext } from "../context.ts";
@@ -63,9 +65,24 @@ export async function runInWalFolder<T>(
         progress.end();
       }
     };
-    return await run({ folder, context, states, work });
+    try {
+      return await run({ folder, context, states, work });
+    } catch (error) {
+      tidyUp(fs, context, { folder: path, names });
+      throw error;
+    }
   } finally {
     lock.release();
+  }
+}
+
+/** After an error nothing half done stays, where that can be helped; else the next run sees to it. */
+function tidyUp(fs: FileSystem, facts: WalFacts, { folder, names }: WalRunRequest): void {
+  try {
+    finishReplacements(fs, facts, readWalFolder(fs, folder, names));
+    removeWorkingFiles(fs, folder);
+  } catch {
+    // The error that came first says more.
   }
 }
 
