@@ -8,7 +8,9 @@ import { lstatSync, mkdirSync, readdirSync, readFileSync, renameSync, symlinkSyn
 import { join } from "node:path";
 import { test } from "node:test";
 import { bytePath } from "../../src/bytes/byte-path.ts";
+import { sidecarName } from "../../src/datadir/relation-path.ts";
 import { decryptWal } from "../../src/engine/wal-readable/decrypt-wal.ts";
+import { rotateWal } from "../../src/engine/wal-readable/rotate-wal.ts";
 import { encryptWal } from "../../src/engine/wal-readable/encrypt-wal.ts";
 import { rotateArchive } from "../../src/engine/wal-archive/rotate-archive.ts";
 import { verifyArchive } from "../../src/engine/wal-archive/verify-archive.ts";
@@ -167,6 +169,48 @@ test("a killed command, and a power cut in the next one, lose nothing: what the 
       removeLock(rebooted);
       await work(rebooted, decryptWal);
       assert.ok(wholeSegment(rebooted).equals(plain), `${failAt}`);
+    }
+  }
+  assert.ok(cuts >= 9, String(cuts));
+});
+
+test("a rotation that was killed between its two renames is ended by the next run, whose power may be cut, too", async () => {
+  const writer = new WalWriter(17);
+  writer.append(message("prefix", Buffer.from("what must not be lost")));
+  const [plain = assert.fail()] = writer.segments;
+  const request = { archive: FOLDER, fromKey: undefined, dryRun: false };
+  const rotate = async (disk: FileSystem): Promise<unknown> =>
+    await rotateWal(new SmallEngine({ fs: disk }).engine, testKeys(2), request);
+  const name = bytePath(`${FOLDER}/${writer.name(0)}`);
+  const contentOf = (disk: FileSystem, path = name): Buffer =>
+    readWholeFile(disk, path, 2 * SEGMENT);
+  const stored = diskWith(writer);
+  await encryptWal(new SmallEngine({ fs: stored }).engine, testKeys(1), { folder: FOLDER });
+  const [segment, sidecar] = [contentOf(stored), contentOf(stored, sidecarName(name))];
+  let cuts = 0;
+  for (let failAt = 1; ; failAt++) {
+    const disk = stored.copy({ failAt, errno: "EIO", failForEver: true });
+    const isKilled = await rotate(disk).then(
+      () => false,
+      () => true,
+    );
+    if (!isKilled) break;
+    disk.heal();
+    const isBetween =
+      contentOf(disk).equals(segment) && !contentOf(disk, sidecarName(name)).equals(sidecar);
+    if (!isBetween) continue;
+    removeLock(disk);
+    const left: CrashDisk[] = [];
+    const cut = (): void => {
+      for (const seed of [1, 2, 3, 4]) left.push(disk.reboot({ survivors: "random", seed }));
+    };
+    await rotate(afterEachChange(disk, cut));
+    for (const rebooted of left) {
+      cuts++;
+      removeLock(rebooted);
+      const { engine } = new SmallEngine({ fs: rebooted });
+      await decryptWal(engine, testKeys(2), { folder: FOLDER });
+      assert.ok(contentOf(rebooted).equals(plain), `${failAt}`);
     }
   }
   assert.ok(cuts >= 9, String(cuts));

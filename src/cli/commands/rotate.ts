@@ -24,7 +24,7 @@ export function rotateCommand(): Command {
     .option("--from-key <key-id>", "every file that still has anything under this key", parseCount);
   command.option(
     "--wal <archive>",
-    "an archive of WAL instead of a directory; what is not under the current key",
+    "an archive of WAL or a folder of segments; what is not under the current key",
     pathArgument,
   );
   addScopeOptions(command);

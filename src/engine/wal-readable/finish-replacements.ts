@@ -11,9 +11,12 @@ import type { WalFolder, WalSegment } from "./wal-folder.ts";
 /** @returns whether there was anything to end. */
 export function finishReplacements(fs: FileSystem, facts: WalFacts, folder: WalFolder): boolean {
   const due = folder.segments.filter((segment) => isDue(fs, facts, segment));
+  if (due.length === 0) return false;
+  // A run that was killed may not have come to that: the name of the sidecar must not be lost after the segment's.
+  fs.syncDirectory(folder.path);
   for (const { path } of due) fs.rename(workingName(path), path);
-  if (due.length > 0) fs.syncDirectory(folder.path);
-  return due.length > 0;
+  fs.syncDirectory(folder.path);
+  return true;
 }
 
 /** A working file that was not written to its end, or is another's, does not authenticate. */
