@@ -34,7 +34,6 @@ export function walFilesOf(
 /**
  * Whether a file of class "wal" without a sidecar is a segment that readable mode is for: whole, and of this cluster
  * or of none that it says. Anything else is content, whatever its name is.
- * @throws {StateError} when it is sealed already, and its sidecar is missing.
  */
 export function isPlainSegment(
   fs: FileSystem,
@@ -44,7 +43,6 @@ export function isPlainSegment(
 ): boolean {
   const { systemIdentifier, walSegmentSizeBytes } = datadir.control;
   if (sizeBytes !== walSegmentSizeBytes) return false;
-  assertNoGuard(fs, datadir, path);
   const found = readFirstPage(fs, joinPath(datadir.root, path))?.systemIdentifier;
   return found === undefined || found === systemIdentifier;
 }

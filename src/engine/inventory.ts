@@ -5,7 +5,7 @@
  */
 import { type BytePath, displayPath, joinPath, nameOf } from "../bytes/byte-path.ts";
 import type { Datadir } from "../datadir/datadir.ts";
-import { isPlainSegment } from "../datadir/pg-wal.ts";
+import { assertNoGuard, isPlainSegment } from "../datadir/pg-wal.ts";
 import { type RelationFile, sidecarName, workingName } from "../datadir/relation-path.ts";
 import { containerHeaderOf } from "../datadir/sealed-file.ts";
 import { assertMappedTablespacesAreThere } from "../datadir/tablespace-map.ts";
@@ -230,6 +230,7 @@ function walAction(
   options: InventoryOptions,
 ): Action {
   if (fs.stat(joinPath(datadir.root, sidecarName(path))) !== undefined) return { do: "nothing" };
+  assertNoGuard(fs, datadir, path);
   if (options.wal === "skip") return { do: "keep", plaintext: true };
   const action = contentAction(fs, datadir, path, options);
   if (action.do === "nothing" || !isPlainSegment(fs, datadir, path, sizeBytes)) return action;

@@ -269,10 +269,12 @@ test("a segment without its sidecar is never encrypted once more", async () => {
   const plain = copyOf(original);
   copyFileSync(join(datadir, first), join(plain, first));
   const before = treeOf(plain);
-  await assert.rejects(
-    small.encrypt(plain, READABLE),
-    (error) => error instanceof StateError && /sealed already/.test(error.message),
-  );
+  for (const wal of ["readable", "sealed", "skip"] as const) {
+    await assert.rejects(
+      small.encrypt(plain, { wal }),
+      (error) => error instanceof StateError && /sealed already/.test(error.message),
+    );
+  }
   assertSameTree(treeOf(plain), before);
   renameSync(join(datadir, sidecar(first)), join(datadir, "elsewhere"));
   await assert.rejects(small.encrypt(datadir, READABLE), StateError);
