@@ -4,7 +4,7 @@
  * start time, the boot, the process-id namespace and the host name, from Linux's /proc (proc(5)); where there is
  * no /proc these are empty and the process id decides.
  */
-import { readFileSync, readlinkSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { hostname } from "node:os";
 
 export interface ProcessIdentity {
@@ -44,7 +44,7 @@ export const realProcesses: ProcessTable = {
     if (other.boot !== self.boot) return "dead";
     if (other.namespace !== self.namespace) return "foreign";
     if (other.pid === self.pid) return other.start === self.start ? "self" : "dead";
-    if (!exists(other.pid)) return "dead";
+    if (!exists(other.pid) || hasEnded(other.pid)) return "dead";
     return startTimeOf(other.pid) === other.start ? "alive" : "dead";
   },
 };
@@ -59,10 +59,28 @@ function exists(pid: number): boolean {
   }
 }
 
+/**
+ * Whether a process is only an entry that its parent has not asked for: in a container whose first process asks for
+ * none it would hold its lock for ever. One whose threads are still on their way out has not ended.
+ */
+function hasEnded(pid: number): boolean {
+  if (!/^[ZX]$/.test(statOf(pid)[0] ?? "")) return false;
+  try {
+    return readdirSync(`/proc/${pid}/task`).length <= 1;
+  } catch {
+    return true;
+  }
+}
+
 function startTimeOf(pid: number): string {
+  return statOf(pid)[19] ?? "";
+}
+
+/** Fields of /proc/<pid>/stat from the third on, its state. */
+function statOf(pid: number): string[] {
   const stat = readText(`/proc/${pid}/stat`);
   // Field 2 is the command in parentheses and may hold blanks and parentheses itself; field 3 follows the last.
-  return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19] ?? "";
+  return stat.slice(stat.lastIndexOf(")") + 2).split(" ");
 }
 
 function readText(path: string): string {

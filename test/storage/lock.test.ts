@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
+import { setTimeout } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { bytePath } from "../../src/bytes/byte-path.ts";
 import { StateError } from "../../src/errors.ts";
@@ -143,4 +145,24 @@ test("of several processes that find a dead lock exactly one at a time gets it",
   assert.deepEqual(outputs, ["", "", ""]);
   assert.equal(readFileSync(join(folder, "counter"), "utf8"), String(3 * rounds));
   assert.deepEqual(readdirSync(folder).sort(), ["counter", "lock"]);
+});
+
+test("a process that was killed and that nobody has asked for holds no lock", async () => {
+  // What takes the shell's place asks for no children.
+  const parent = spawn("sh", ["-c", "sleep 60 & echo $!; exec sleep 60"]);
+  try {
+    const [output] = (await once(parent.stdout, "data")) as [Buffer];
+    const pid = Number(output.toString());
+    const fieldsOf = (): string[] => {
+      const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
+      return stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    };
+    const holder = { ...realProcesses.self(), pid, start: fieldsOf()[19] ?? "" };
+    assert.equal(realProcesses.judge(holder), "alive");
+    process.kill(pid, "SIGKILL");
+    while (fieldsOf()[0] !== "Z") await setTimeout(5);
+    assert.equal(realProcesses.judge(holder), "dead");
+  } finally {
+    parent.kill("SIGKILL");
+  }
 });

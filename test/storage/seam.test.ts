@@ -14,7 +14,14 @@ const SOURCE = fileURLToPath(
 );
 const THE_REAL_DISK = "storage/node-file-system.ts";
 /** openSync opens /dev/tty, to ask for a passphrase. */
-const READING = ["readFileSync", "readlinkSync", "readSync", "fstatSync", "openSync"];
+const READING = [
+  "readdirSync",
+  "readFileSync",
+  "readlinkSync",
+  "readSync",
+  "fstatSync",
+  "openSync",
+];
 /** Text by the megabyte, in order with messages: to a descriptor that is open already. */
 const TO_STDOUT = "cli/standard-output.ts: writeSync";
 /** Whoever may make a file system of its own; all others are given one. */
