@@ -101,7 +101,7 @@ function requireNotReadable(fs: FileSystem, archive: BytePath, name: BytePath): 
   withFile(fs, joinPath(archive, name), (file) => readUpTo(file, start, 0, start.length, 0));
   if (firstPageOf(start)?.isGuarded !== true && !isStoredSegment(fs, archive, name)) return;
   throw new StateError(`"${displayPath(joinPath(archive, name))}" is in readable mode`, {
-    hint: 'Such segments come under the current key by "tde wal decrypt" and "tde wal encrypt".',
+    hint: "A folder of such segments is rotated by itself, with their sidecars (_tde) beside them.",
   });
 }
 

@@ -10,7 +10,7 @@ import { nameWithoutSidecarSuffix, replacedName } from "../../datadir/relation-p
 import { StateError } from "../../errors.ts";
 import type { FileSystem } from "../../storage/file-system.ts";
 import { acquireLock, type Lock } from "../../storage/lock.ts";
-import { isSegmentName } from "./wal-folder.ts";
+import type { WalFolder } from "./wal-folder.ts";
 
 /** @throws {StateError} when somebody else uses the folder. */
 export function lockWalFolder(fs: FileSystem, folder: BytePath, command: string): Lock {
@@ -37,15 +37,17 @@ function assertFree(fs: FileSystem, folder: BytePath, root: BytePath): void {
 }
 
 /**
- * Removes what a run that was ended has left under working names: nobody's. What it renamed is made durable, before
+ * Removes what a run that was ended has left under working names, of the segments of this run alone: of others nobody
+ * has found out whether it is all that there is. What it renamed is made durable, before
  * anything is done that relies on it: of a plain segment beside its sidecar the sidecar is about to go.
  */
-export function removeWorkingFiles(fs: FileSystem, folder: BytePath): void {
-  for (const { name } of fs.readDirectory(folder)) {
+export function removeWorkingFiles(fs: FileSystem, { path, segments }: WalFolder): void {
+  const names = new Set(segments.map(({ name }) => name));
+  for (const { name } of fs.readDirectory(path)) {
     const replaced = replacedName(name);
     if (replaced === undefined) continue;
-    if (!isSegmentName(nameWithoutSidecarSuffix(replaced) ?? replaced)) continue;
-    fs.remove(joinPath(folder, name));
+    if (!names.has(nameWithoutSidecarSuffix(replaced) ?? replaced)) continue;
+    fs.remove(joinPath(path, name));
   }
-  fs.syncDirectory(folder);
+  fs.syncDirectory(path);
 }

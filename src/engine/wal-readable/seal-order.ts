@@ -1,6 +1,6 @@
 /**
- * Seals segments of WAL in readable mode, or seals them anew, the last one first, because the CRC of a record that crosses into the next
- * segment counts what is stored there: so what has been stored never changes again.
+ * Seals segments of WAL in readable mode, or seals them anew, the last one first, because the CRC of a record that
+ * crosses into the next segment counts what is stored there: so what has been stored never changes again.
  *
  * Whoever runs this lets the new files of each segment take their places after it was closed, in that order, the
  * sidecar before the segment: ciphertext without one must never exist.

@@ -50,7 +50,7 @@ export async function runInWalFolder<T>(
     let folder = readWalFolder(fs, path, names);
     const context = runContext(keys, folder.systemIdentifier);
     if (finishReplacements(fs, context, folder)) folder = readWalFolder(fs, path, names);
-    removeWorkingFiles(fs, path);
+    removeWorkingFiles(fs, folder);
     const states = new Map(
       folder.segments.map((segment) => [segment, settleSegment(fs, context, segment)]),
     );
@@ -79,8 +79,9 @@ export async function runInWalFolder<T>(
 /** After an error nothing half done stays, where that can be helped; else the next run sees to it. */
 function tidyUp(fs: FileSystem, facts: WalFacts, { folder, names }: WalRunRequest): void {
   try {
-    finishReplacements(fs, facts, readWalFolder(fs, folder, names));
-    removeWorkingFiles(fs, folder);
+    const found = readWalFolder(fs, folder, names);
+    finishReplacements(fs, facts, found);
+    removeWorkingFiles(fs, found);
   } catch {
     // The error that came first says more.
   }
