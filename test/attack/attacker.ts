@@ -232,13 +232,19 @@ class Attacker {
     const targets = PLACE_NAMES.filter(
       (name) => name !== "plain" && (now.images.get(name)?.size ?? 0) > 0,
     );
-    const target = this.pick(targets.length === 0 ? (["a"] as const) : targets);
-    const base = this.base(target);
+    const isRunning = now.open !== undefined && this.chance(0.6);
+    const anywhere = this.pick(targets.length === 0 ? (["a"] as const) : targets);
+    const target = isRunning ? now.open.place : anywhere;
+    // What is unfinished is attacked as it lies there, and not only with journals of other times.
+    const lies = isRunning && this.chance(0.6);
+    const base = lies ? { moment: this.present, place: target } : this.base(target);
     const edits: Edit[] = [];
     const count = this.chance(0.1) ? 0 : 1 + this.below(6);
     const kept = imageAt(this.history, base);
     // What resumes most often stands at the beginning of an attack.
-    if (this.chance(0.5)) edits.push({ do: "put back", what: "journal", from: this.withJournal() });
+    if (this.chance(lies ? 0.2 : 0.5)) {
+      edits.push({ do: "put back", what: "journal", from: this.withJournal() });
+    }
     for (let i = 0; i < count; i++) edits.push(this.edit(kept));
     return { present: this.present, target, base, edits, state: this.stateFile() };
   }

@@ -297,11 +297,8 @@ class Keyholder {
     this.keep(name, true, "before");
     if (this.chance(0.4)) await this.cut(work);
     await this.watched(name, () => this.finish(command));
+    this.keep(name, true, "at the end");
     this.open = undefined;
-    const manifest = manifestFacts(imageOf(this.disk, PLACES[name].root));
-    if (manifest !== undefined && !this.states.some(({ root }) => root === manifest.root)) {
-      this.states.push({ ...manifest, tree: goal, since: this.moments.length });
-    }
     this.keep(name, true, "after");
   }
 
@@ -354,6 +351,12 @@ class Keyholder {
     const journal = journalFacts(images.get(changed) ?? new Map());
     if (this.open !== undefined && journal !== undefined) {
       this.open = { ...this.open, runId: journal.runId };
+    }
+    // A new manifest takes its place when all that it names is in place.
+    const manifest = manifestFacts(images.get(changed) ?? new Map());
+    const isNew = !this.states.some(({ root }) => root === manifest?.root);
+    if (manifest !== undefined && this.open !== undefined && isNew) {
+      this.states.push({ ...manifest, tree: this.open.goal, since: this.moments.length });
     }
     this.moments.push({
       index: this.moments.length,

@@ -99,6 +99,8 @@ export class Oracle {
   private readonly plain: Tree;
   private readonly hasState: boolean;
   private open: OpenRun | undefined;
+  /** For a report: whether the journal that the last command met was of an open run. */
+  wasOpen: boolean = false;
 
   constructor(history: History, keys: DataKeys, { present, target, state }: Composition) {
     this.history = history;
@@ -141,6 +143,7 @@ export class Oracle {
       this.open?.place === this.target &&
       this.open.runId === was.journal.runId;
     const resumed = isOpen ? this.open : undefined;
+    this.wasOpen = isOpen;
     const scene = { command, outcome, before, after, was, is, resumed };
     const violations = [
       ...(outcome.kind === "broken"
@@ -193,6 +196,8 @@ export class Oracle {
       }
       case "encrypted":
         if (command.name === "encrypt --output into it") return this.sameAsPlain(scene);
+        // "Already encrypted" says nothing of what lies there.
+        if (is.manifest !== undefined && is.manifest.root === scene.was.manifest?.root) return [];
         return this.encrypted(scene, new Set(outcome.report.accepted?.map(({ path }) => path)));
       case "decrypted": {
         const accepted = new Set(outcome.report.accepted.map(({ path }) => path));

@@ -81,6 +81,7 @@ export class Reader {
     if (typeof original !== "object") return;
     if (typeof conf === "object" && !isGuardFile(conf)) return;
     const container = this.openContainer(original);
+    if (container?.context === `datadir-absent:${AUTO_CONF}`) tree.delete(AUTO_CONF);
     if (container?.context !== `datadir:${AUTO_CONF}`) return;
     tree.set(AUTO_CONF, container.content);
     sealed.add(AUTO_CONF);

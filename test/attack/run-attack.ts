@@ -143,9 +143,8 @@ export async function suffer(
     const violations = oracle.judge(command, outcome, view, after);
     if (figures !== undefined) count(figures, `${command.name}: ${outcome.kind}`);
     if (violations.length > 0) {
-      const journal = Oracle.journalName(
-        journalFacts(view.images.get(composition.target) ?? new Map()),
-      );
+      const lying = journalFacts(view.images.get(composition.target) ?? new Map());
+      const journal = `${Oracle.journalName(lying)}${oracle.wasOpen ? " (open)" : ""}`;
       const kinds = violations.map(({ kind }) => kind).join("+");
       found.push(...violations);
       signature = `${kinds} | ${command.name} | journal: ${journal} | state: ${composition.state.kind}`;
