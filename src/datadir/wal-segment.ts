@@ -16,7 +16,7 @@ import {
   type SidecarPageHead,
 } from "../format/sidecar-page.ts";
 import {
-  isOriginal,
+  isOriginal as holdsOriginal,
   type OpenedSegment,
   openSegment,
   type WalDepth,
@@ -234,9 +234,22 @@ export function isOriginalWalSegment(
   files: WalSegmentFiles,
   report: (problem: Problem) => void,
 ): boolean {
+  return holdPlainWalSegment(fs, facts, files, report).isOriginal;
+}
+
+/** As isOriginalWalSegment. @returns also SHA-256 of the sidecar that it was held against. */
+export function holdPlainWalSegment(
+  fs: FileSystem,
+  facts: WalFacts,
+  files: WalSegmentFiles,
+  report: (problem: Problem) => void,
+): { readonly isOriginal: boolean; readonly sidecarDigest: Buffer } {
   const sidecar = readWhole(fs, files.sidecar);
+  const sidecarDigest = sha256(sidecar);
   const context = openContext(sidecar, facts, files, report);
-  return context !== undefined && isOriginal(readWhole(fs, files.segment), sidecar, context);
+  const isOriginal =
+    context !== undefined && holdsOriginal(readWhole(fs, files.segment), sidecar, context);
+  return { isOriginal, sidecarDigest };
 }
 
 function openContext(

@@ -6,8 +6,14 @@ import assert from "node:assert/strict";
 import { type BytePath, displayPath } from "../bytes/byte-path.ts";
 import { randomBytes, runningSha256 } from "../crypto/primitives.ts";
 import { type ChangedSlots, PageComparison } from "../datadir/compare-relation.ts";
-import { digestSidecar, openRange, type TakeChunk } from "../datadir/open-relation.ts";
+import {
+  digestSidecar,
+  openRange,
+  type OpenResult,
+  type TakeChunk,
+} from "../datadir/open-relation.ts";
 import { patchRange } from "../datadir/patch-relation.ts";
+import { checkPlainRange } from "../datadir/plain-relation.ts";
 import {
   type RelationFiles,
   type RunFacts,
@@ -35,7 +41,7 @@ import { type DataKeys } from "../keyring/data-keys.ts";
 import { readExactly, withFile, writeAll } from "../storage/file-io.ts";
 import type { FileSystem, OpenFile } from "../storage/file-system.ts";
 import { NewFiles } from "./new-files.ts";
-import { checkWal, openWal, resealWal, sealWal } from "./perform-wal.ts";
+import { checkPlainWal, checkWal, openWal, resealWal, sealWal } from "./perform-wal.ts";
 import { ProblemCollector } from "./problem-collector.ts";
 import type { OnBytes } from "./runner.ts";
 import {
@@ -117,6 +123,10 @@ export class TaskPerformer {
           return resealWal(fs, facts, item, newFiles);
         case "checksum":
           throw new assert.AssertionError({ message: "backup_manifest lists no WAL" });
+        case "check-plain":
+          return new ProblemCollector(item.files.path).collect((report) =>
+            checkPlainWal(fs, facts, item, report),
+          );
         case "check":
         case "digest": {
           const depth = task.kind === "check" ? walDepth(task) : undefined;
@@ -154,6 +164,11 @@ export class TaskPerformer {
       case "checksum":
         assert(item.kind === "readable", "backup_manifest lists stored files as they are");
         return this.checksum(item);
+      case "check-plain":
+        assert(item.kind === "relation", "what has a sidecar is checked against it");
+        return new ProblemCollector(item.files.path).collect((report) =>
+          this.checkPlain(item, report),
+        );
       case "check":
       case "digest": {
         const { depth, wholeFiles = depth } = task.kind === "check" ? task : NO_DEPTH;
@@ -237,6 +252,32 @@ export class TaskPerformer {
     );
   }
 
+  private checkPlain(
+    { files, range }: RelationItem,
+    report: (problem: Problem) => void,
+  ): ItemResult {
+    const { chunk, context, onBytes } = this;
+    return withFile(this.fs, files.sidecar, (sidecar) => {
+      const part = range ?? this.whole(files);
+      const opened = withFile(this.fs, files.plain, (plain) =>
+        checkPlainRange(chunk, context, files, { plain, sidecar }, part, report, onBytes),
+      );
+      const checked = opened.sidecarDigest;
+      const { newestSlots: newestPages, wrongChecksums } = opened;
+      const result: ItemResult = {
+        path: files.path,
+        sizeBytes: files.sizeBytes,
+        keys: keysOf(opened),
+        pages: part.slotCount,
+        newestPages,
+        wrongChecksums,
+        rangeDigests: range && checked && [checked.toString("hex")],
+      };
+      if (range !== undefined && range.firstSlot > 0) return result;
+      return { ...result, ...this.fileRoot(files, range, sidecar, checked, report) };
+    });
+  }
+
   private checkRelation(
     { files, range, against }: RelationItem,
     depth: CheckDepth | undefined,
@@ -270,8 +311,7 @@ export class TaskPerformer {
               onBytes,
               take,
             );
-            const keys = new Map(opened.pagesByKey);
-            for (const keyId of opened.macKeyIds) keys.set(keyId, keys.get(keyId) ?? 0);
+            const keys = keysOf(opened);
             checked = opened.sidecarDigest;
             const { newestSlots: newestPages, wrongChecksums } = opened;
             const changed = comparison?.changed && [comparison.changed];
@@ -491,6 +531,13 @@ export class TaskPerformer {
     const { systemIdentifier } = this.context;
     return { keys: this.keys(), systemIdentifier, context: item.context };
   }
+}
+
+/** Pages under each key, 0 for one that only MACs sidecar pages. */
+function keysOf({ pagesByKey, macKeyIds }: OpenResult): ReadonlyMap<number, number> {
+  const keys = new Map(pagesByKey);
+  for (const keyId of macKeyIds) keys.set(keyId, keys.get(keyId) ?? 0);
+  return keys;
 }
 
 /** Of a segment all tags are checked or none: what was sealed since is most of what there is. */

@@ -125,6 +125,11 @@ export type Task =
       readonly sinceEpoch?: bigint | undefined;
       readonly items: readonly Item[];
     }
+  /**
+   * Whether plain relation files (`files.plain`) and WAL segments (`files.segment`) are what their sidecars were made
+   * for; no other items.
+   */
+  | { readonly kind: "check-plain"; readonly items: readonly Item[] }
   /** What has to be written for some pages to be sealed anew; nothing is written. */
   | { readonly kind: "patch"; readonly items: readonly PatchItem[] }
   /** What the manifest keeps of each file, without reading its pages. */
