@@ -93,6 +93,7 @@ export function checkWal(
     pages: sum(opened.blocksByKey.values()),
     newestPages: opened.newestBlocks,
     digest: opened.sidecarDigest.toString("hex"),
+    fileSalt: opened.fileSalt?.toString("hex"),
     differs: against && differs(fs, opened.segment, against),
   };
 }

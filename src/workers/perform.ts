@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { type BytePath, displayPath } from "../bytes/byte-path.ts";
-import { randomBytes, runningSha256 } from "../crypto/primitives.ts";
+import { runningSha256 } from "../crypto/primitives.ts";
 import { type ChangedSlots, PageComparison } from "../datadir/compare-relation.ts";
 import {
   digestSidecar,
@@ -31,12 +31,13 @@ import {
   unsealFile,
   verifySealedFile,
 } from "../datadir/sealed-file.ts";
+import { holdAgainstTags } from "../datadir/container-tags.ts";
 import { SegmentMemory } from "../datadir/wal-segment.ts";
 import { IntegrityError, KeyError } from "../errors.ts";
 import { BackupChecksum } from "../format/backup-manifest-file.ts";
 import { Chunk } from "../format/chunk.ts";
 import type { Problem } from "../format/problem.ts";
-import { FILE_SALT_BYTES } from "../format/sidecar-page.ts";
+import { newFileSalt } from "../format/file-salt.ts";
 import { type DataKeys } from "../keyring/data-keys.ts";
 import { readExactly, withFile, writeAll } from "../storage/file-io.ts";
 import type { FileSystem, OpenFile } from "../storage/file-system.ts";
@@ -165,9 +166,11 @@ export class TaskPerformer {
         assert(item.kind === "readable", "backup_manifest lists stored files as they are");
         return this.checksum(item);
       case "check-plain":
-        assert(item.kind === "relation", "what has a sidecar is checked against it");
-        return new ProblemCollector(item.files.path).collect((report) =>
-          this.checkPlain(item, report),
+        assert(item.kind !== "readable", "what is sealed has tags to be checked against");
+        return new ProblemCollector(pathOf(item)).collect((report) =>
+          item.kind === "relation"
+            ? this.checkPlain(item, report)
+            : this.checkPlainContent(item, report),
         );
       case "check":
       case "digest": {
@@ -223,7 +226,10 @@ export class TaskPerformer {
     return {
       sealed: newFiles.open(paths.sealed, whole, like, files.sizeBytes),
       sidecar: newFiles.open(paths.sidecar, whole, like),
-      fileSalt: fileSalt === undefined ? randomBytes(FILE_SALT_BYTES) : Buffer.from(fileSalt),
+      fileSalt:
+        fileSalt === undefined
+          ? newFileSalt(this.context.saltKey, files.path)
+          : Buffer.from(fileSalt),
     };
   }
 
@@ -278,6 +284,21 @@ export class TaskPerformer {
     });
   }
 
+  private checkPlainContent(item: ContentItem, report: (problem: Problem) => void): ItemResult {
+    const { path, plain, sizeBytes, keptTags } = item;
+    assert(keptTags !== undefined, "a plain file is held against the tags of its container");
+    const { isOriginal, digest } = holdAgainstTags(
+      this.fs,
+      plain,
+      keptTags,
+      this.openingOptions(item),
+    );
+    if (!isOriginal)
+      report({ kind: "tag", path: displayPath(path), message: "it is not what was encrypted" });
+    this.onBytes(sizeBytes);
+    return { path, digest: digest.toString("hex"), sizeBytes };
+  }
+
   private checkRelation(
     { files, range, against }: RelationItem,
     depth: CheckDepth | undefined,
@@ -315,7 +336,9 @@ export class TaskPerformer {
             checked = opened.sidecarDigest;
             const { newestSlots: newestPages, wrongChecksums } = opened;
             const changed = comparison?.changed && [comparison.changed];
-            return { ...result, keys, pages: part.slotCount, newestPages, wrongChecksums, changed };
+            const fileSalt = opened.fileSalt?.toString("hex");
+            const pages = part.slotCount;
+            return { ...result, keys, pages, newestPages, wrongChecksums, changed, fileSalt };
           }),
         );
       }
@@ -413,7 +436,8 @@ export class TaskPerformer {
     const { systemIdentifier } = this.context;
     withFile(this.fs, item.plain, (source) => {
       const sealed = newFiles.open(item.sealed, true, source);
-      const options = { keys: this.keys(), systemIdentifier, context: item.context };
+      const fileSalt = newFileSalt(this.context.saltKey, item.path);
+      const options = { keys: this.keys(), systemIdentifier, context: item.context, fileSalt };
       sealFile(this.fs, item.plain, sealed, options);
     });
     this.onBytes(item.sizeBytes);
@@ -425,7 +449,8 @@ export class TaskPerformer {
     assert(target !== undefined, "sealing anew needs a new file");
     withFile(this.fs, item.sealed, (source) => {
       const sealed = newFiles.open(target, true, source);
-      resealFile(this.fs, item.sealed, sealed, this.openingOptions(item));
+      const fileSalt = newFileSalt(this.context.saltKey, item.path);
+      resealFile(this.fs, item.sealed, sealed, { ...this.openingOptions(item), fileSalt });
     });
     this.onBytes(item.sizeBytes);
     return { path: item.path, pages: 1 };
@@ -454,7 +479,8 @@ export class TaskPerformer {
       const { header, digest } = verifySealedFile(this.fs, item.sealed, this.openingOptions(item));
       this.onBytes(sizeBytes);
       const keys = new Map([[header.keyId, 1]]);
-      return { path, digest: digest.toString("hex"), sizeBytes, keys };
+      const fileSalt = header.fileSalt.toString("hex");
+      return { path, digest: digest.toString("hex"), sizeBytes, keys, fileSalt };
     }
     const { header, digest } = inspectSealedFile(this.fs, item.sealed, item.context);
     this.onBytes(sizeBytes);
