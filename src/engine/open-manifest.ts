@@ -12,9 +12,9 @@ import type { DataKeys } from "../keyring/data-keys.ts";
 import { withFile } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import type { JournalHeader } from "../storage/journal.ts";
-import type { DirectoryMemory, KeyContext } from "./context.ts";
+import type { DirectoryMemory, KeyContext, SeenDirectory } from "./context.ts";
 import { directoryLoad } from "./directory-load.ts";
-import { hasJournal } from "./directory-run.ts";
+import { hasJournal } from "./run/directory-run.ts";
 
 const READ_BYTES = 2 ** 18;
 
@@ -147,27 +147,48 @@ export function openManifestOfRun(
   );
 }
 
-/** The epoch of a run: above the manifest's and above all that is remembered. */
+/**
+ * The epoch of a run: above the manifest's, above all that is remembered, and above those of runs that are open on other
+ * copies of the directory. So no epoch comes twice.
+ */
 export function nextEpoch(manifest: Manifest | undefined, memory: DirectoryMemory): bigint {
   if (manifest === undefined) return 1n;
   const { directoryId, epoch } = manifest.header;
   const { lastEpoch } = memory.judge(directoryId, epoch, manifest.root.toString("hex"));
-  return (epoch > lastEpoch ? epoch : lastEpoch) + 1n;
+  const openEpoch = memory.highestOpenEpoch(directoryId);
+  return [epoch, lastEpoch, openEpoch].reduce((a, b) => (a > b ? a : b)) + 1n;
 }
 
-/** Remembers a directory as its manifest says it is, where nobody counted what was written. */
-export function rememberManifest(
-  { memory }: KeyContext,
-  { control, realRoot }: Datadir,
-  manifest: Manifest,
-): void {
+/** A directory as its manifest says it is, where nobody counted what was written. */
+export function seenAsManifest({ control, realRoot }: Datadir, manifest: Manifest): SeenDirectory {
   const { directoryId, epoch } = manifest.header;
-  memory.remember({
+  return {
     directoryId,
     epoch,
     root: manifest.root.toString("hex"),
     path: realRoot,
     load: directoryLoad(manifest, control.blockSizeBytes),
     written: undefined,
-  });
+  };
+}
+
+/**
+ * What lies where a run has ended must be what it ended with: then only its journal is left to be removed.
+ * @throws {IntegrityError} when it is another state of the directory.
+ */
+export function assertIsRemembered(
+  datadir: Datadir,
+  manifest: Manifest | undefined,
+  { memory }: KeyContext,
+): asserts manifest is Manifest {
+  if (manifest === undefined) throw manifestIsMissing(datadir.root);
+  const { directoryId, epoch } = manifest.header;
+  const { verdict } = memory.judge(directoryId, epoch, manifest.root.toString("hex"));
+  if (verdict === "same") return;
+  throw new IntegrityError(
+    `"${OWN_FILES.journal}" in "${displayPath(datadir.root)}" is of a run that had come to its end, with another manifest than this`,
+    {
+      hint: 'Nothing was changed. Move the journal away: what "tde verify" says then is what the directory is.',
+    },
+  );
 }

@@ -6,6 +6,7 @@ import assert from "node:assert/strict";
 import { displayPath } from "../bytes/byte-path.ts";
 import { sha256 } from "../crypto/primitives.ts";
 import {
+  holdPlainWalSegment,
   openWalSegment,
   type OpenedWalSegment,
   resealWalSegment,
@@ -92,8 +93,34 @@ export function checkWal(
     pages: sum(opened.blocksByKey.values()),
     newestPages: opened.newestBlocks,
     digest: opened.sidecarDigest.toString("hex"),
+    fileSalt: opened.fileSalt?.toString("hex"),
     differs: against && differs(fs, opened.segment, against),
   };
+}
+
+/** Whether the segment, which is plain, is the one that its sidecar was made for. */
+export function checkPlainWal(
+  fs: FileSystem,
+  facts: WalFacts,
+  { files, sizeBytes }: WalItem,
+  report: (problem: Problem) => void,
+): ItemResult {
+  const path = displayPath(files.path);
+  let clean = true;
+  const reportAlso = (problem: Problem): void => {
+    clean = false;
+    report(problem);
+  };
+  const found = fs.statFollowing(files.segment)?.sizeBytes;
+  if (found !== undefined && found !== sizeBytes) {
+    const message = `the plain segment has ${found} bytes where ${sizeBytes} are right`;
+    reportAlso({ kind: "size", path, message });
+  }
+  const { isOriginal, sidecarDigest } = holdPlainWalSegment(fs, facts, files, reportAlso);
+  if (!isOriginal && clean) {
+    report({ kind: "tag", path, message: "the segment is not the one that was encrypted" });
+  }
+  return { path: files.path, sizeBytes, digest: sidecarDigest.toString("hex") };
 }
 
 /** More than that of the largest segment. */

@@ -4,10 +4,16 @@
  */
 import assert from "node:assert/strict";
 import { type BytePath, displayPath } from "../bytes/byte-path.ts";
-import { randomBytes, runningSha256 } from "../crypto/primitives.ts";
+import { runningSha256 } from "../crypto/primitives.ts";
 import { type ChangedSlots, PageComparison } from "../datadir/compare-relation.ts";
-import { digestSidecar, openRange, type TakeChunk } from "../datadir/open-relation.ts";
+import {
+  digestSidecar,
+  openRange,
+  type OpenResult,
+  type TakeChunk,
+} from "../datadir/open-relation.ts";
 import { patchRange } from "../datadir/patch-relation.ts";
+import { checkPlainRange } from "../datadir/plain-relation.ts";
 import {
   type RelationFiles,
   type RunFacts,
@@ -25,17 +31,18 @@ import {
   unsealFile,
   verifySealedFile,
 } from "../datadir/sealed-file.ts";
+import { holdAgainstTags } from "../datadir/container-tags.ts";
 import { SegmentMemory } from "../datadir/wal-segment.ts";
 import { IntegrityError, KeyError } from "../errors.ts";
 import { BackupChecksum } from "../format/backup-manifest-file.ts";
 import { Chunk } from "../format/chunk.ts";
 import type { Problem } from "../format/problem.ts";
-import { FILE_SALT_BYTES } from "../format/sidecar-page.ts";
+import { newFileSalt } from "../format/file-salt.ts";
 import { type DataKeys } from "../keyring/data-keys.ts";
 import { readExactly, withFile, writeAll } from "../storage/file-io.ts";
 import type { FileSystem, OpenFile } from "../storage/file-system.ts";
 import { NewFiles } from "./new-files.ts";
-import { checkWal, openWal, resealWal, sealWal } from "./perform-wal.ts";
+import { checkPlainWal, checkWal, openWal, resealWal, sealWal } from "./perform-wal.ts";
 import { ProblemCollector } from "./problem-collector.ts";
 import type { OnBytes } from "./runner.ts";
 import {
@@ -117,6 +124,10 @@ export class TaskPerformer {
           return resealWal(fs, facts, item, newFiles);
         case "checksum":
           throw new assert.AssertionError({ message: "backup_manifest lists no WAL" });
+        case "check-plain":
+          return new ProblemCollector(item.files.path).collect((report) =>
+            checkPlainWal(fs, facts, item, report),
+          );
         case "check":
         case "digest": {
           const depth = task.kind === "check" ? walDepth(task) : undefined;
@@ -154,6 +165,13 @@ export class TaskPerformer {
       case "checksum":
         assert(item.kind === "readable", "backup_manifest lists stored files as they are");
         return this.checksum(item);
+      case "check-plain":
+        assert(item.kind !== "readable", "what is sealed has tags to be checked against");
+        return new ProblemCollector(pathOf(item)).collect((report) =>
+          item.kind === "relation"
+            ? this.checkPlain(item, report)
+            : this.checkPlainContent(item, report),
+        );
       case "check":
       case "digest": {
         const { depth, wholeFiles = depth } = task.kind === "check" ? task : NO_DEPTH;
@@ -208,7 +226,10 @@ export class TaskPerformer {
     return {
       sealed: newFiles.open(paths.sealed, whole, like, files.sizeBytes),
       sidecar: newFiles.open(paths.sidecar, whole, like),
-      fileSalt: fileSalt === undefined ? randomBytes(FILE_SALT_BYTES) : Buffer.from(fileSalt),
+      fileSalt:
+        fileSalt === undefined
+          ? newFileSalt(this.context.saltKey, files.path)
+          : Buffer.from(fileSalt),
     };
   }
 
@@ -235,6 +256,47 @@ export class TaskPerformer {
         return { path: files.path, pages: part.slotCount, wrongChecksums: opened.wrongChecksums };
       }),
     );
+  }
+
+  private checkPlain(
+    { files, range }: RelationItem,
+    report: (problem: Problem) => void,
+  ): ItemResult {
+    const { chunk, context, onBytes } = this;
+    return withFile(this.fs, files.sidecar, (sidecar) => {
+      const part = range ?? this.whole(files);
+      const opened = withFile(this.fs, files.plain, (plain) =>
+        checkPlainRange(chunk, context, files, { plain, sidecar }, part, report, onBytes),
+      );
+      const checked = opened.sidecarDigest;
+      const { newestSlots: newestPages, wrongChecksums } = opened;
+      const result: ItemResult = {
+        path: files.path,
+        sizeBytes: files.sizeBytes,
+        keys: keysOf(opened),
+        pages: part.slotCount,
+        newestPages,
+        wrongChecksums,
+        rangeDigests: range && checked && [checked.toString("hex")],
+      };
+      if (range !== undefined && range.firstSlot > 0) return result;
+      return { ...result, ...this.fileRoot(files, range, sidecar, checked, report) };
+    });
+  }
+
+  private checkPlainContent(item: ContentItem, report: (problem: Problem) => void): ItemResult {
+    const { path, plain, sizeBytes, keptTags } = item;
+    assert(keptTags !== undefined, "a plain file is held against the tags of its container");
+    const { isOriginal, digest } = holdAgainstTags(
+      this.fs,
+      plain,
+      keptTags,
+      this.openingOptions(item),
+    );
+    if (!isOriginal)
+      report({ kind: "tag", path: displayPath(path), message: "it is not what was encrypted" });
+    this.onBytes(sizeBytes);
+    return { path, digest: digest.toString("hex"), sizeBytes };
   }
 
   private checkRelation(
@@ -270,12 +332,13 @@ export class TaskPerformer {
               onBytes,
               take,
             );
-            const keys = new Map(opened.pagesByKey);
-            for (const keyId of opened.macKeyIds) keys.set(keyId, keys.get(keyId) ?? 0);
+            const keys = keysOf(opened);
             checked = opened.sidecarDigest;
             const { newestSlots: newestPages, wrongChecksums } = opened;
             const changed = comparison?.changed && [comparison.changed];
-            return { ...result, keys, pages: part.slotCount, newestPages, wrongChecksums, changed };
+            const fileSalt = opened.fileSalt?.toString("hex");
+            const pages = part.slotCount;
+            return { ...result, keys, pages, newestPages, wrongChecksums, changed, fileSalt };
           }),
         );
       }
@@ -373,7 +436,8 @@ export class TaskPerformer {
     const { systemIdentifier } = this.context;
     withFile(this.fs, item.plain, (source) => {
       const sealed = newFiles.open(item.sealed, true, source);
-      const options = { keys: this.keys(), systemIdentifier, context: item.context };
+      const fileSalt = newFileSalt(this.context.saltKey, item.path);
+      const options = { keys: this.keys(), systemIdentifier, context: item.context, fileSalt };
       sealFile(this.fs, item.plain, sealed, options);
     });
     this.onBytes(item.sizeBytes);
@@ -385,7 +449,8 @@ export class TaskPerformer {
     assert(target !== undefined, "sealing anew needs a new file");
     withFile(this.fs, item.sealed, (source) => {
       const sealed = newFiles.open(target, true, source);
-      resealFile(this.fs, item.sealed, sealed, this.openingOptions(item));
+      const fileSalt = newFileSalt(this.context.saltKey, item.path);
+      resealFile(this.fs, item.sealed, sealed, { ...this.openingOptions(item), fileSalt });
     });
     this.onBytes(item.sizeBytes);
     return { path: item.path, pages: 1 };
@@ -414,7 +479,8 @@ export class TaskPerformer {
       const { header, digest } = verifySealedFile(this.fs, item.sealed, this.openingOptions(item));
       this.onBytes(sizeBytes);
       const keys = new Map([[header.keyId, 1]]);
-      return { path, digest: digest.toString("hex"), sizeBytes, keys };
+      const fileSalt = header.fileSalt.toString("hex");
+      return { path, digest: digest.toString("hex"), sizeBytes, keys, fileSalt };
     }
     const { header, digest } = inspectSealedFile(this.fs, item.sealed, item.context);
     this.onBytes(sizeBytes);
@@ -491,6 +557,13 @@ export class TaskPerformer {
     const { systemIdentifier } = this.context;
     return { keys: this.keys(), systemIdentifier, context: item.context };
   }
+}
+
+/** Pages under each key, 0 for one that only MACs sidecar pages. */
+function keysOf({ pagesByKey, macKeyIds }: OpenResult): ReadonlyMap<number, number> {
+  const keys = new Map(pagesByKey);
+  for (const keyId of macKeyIds) keys.set(keyId, keys.get(keyId) ?? 0);
+  return keys;
 }
 
 /** Of a segment all tags are checked or none: what was sealed since is most of what there is. */

@@ -336,13 +336,13 @@ interface StateVector {
 for (const vector of vectorsOf<StateVector>("state")) {
   test(`vector of a state file: ${vector.name}`, () => {
     const bytes = lines(vector.lines);
-    const { keyId, content, mac } = parseStateFile(bytes);
+    const { version, keyId, content, mac } = parseStateFile(bytes);
     const dek = secretKey(Buffer.from(vector.dek, "hex"));
     const id = Buffer.from(content.keyringId, "hex");
     const derived = hkdf(dek, id, Buffer.from("tde/v1/state"), 32);
     assert.equal(derived.toString("hex"), vector.stateKey);
-    assert.deepEqual(stateMac(dek, content.keyringId, stateBytes(keyId, content)), mac);
-    assert.deepEqual(serializeStateFile({ keyId, content, mac }), bytes);
+    assert.deepEqual(stateMac(dek, content.keyringId, stateBytes(keyId, content, version)), mac);
+    assert.deepEqual(serializeStateFile({ version, keyId, content, mac }), bytes);
   });
 }
 

@@ -11,6 +11,7 @@ import {
   type DirectoryMemory,
   judgeEpoch,
   loadState,
+  type OpenRun,
   releaseDirectory,
   rememberDirectory,
   type StateContent,
@@ -20,7 +21,8 @@ import {
 } from "../../src/keyring/state.ts";
 import { formatTime } from "../../src/keyring/keyring-file.ts";
 import type { KeyLoads } from "../../src/keyring/key-load.ts";
-import { parseStateFile, serializeStateFile } from "../../src/keyring/state-file.ts";
+import { parseStateFile, serializeStateFile, STATE_VERSION } from "../../src/keyring/state-file.ts";
+import { JOURNAL_OPERATION, type JournalOperation } from "../../src/storage/journal.ts";
 import { NodeFileSystem } from "../../src/storage/node-file-system.ts";
 import { testKeys } from "../support/keys.ts";
 import { assertProperty } from "../support/property.ts";
@@ -28,6 +30,7 @@ import { temporaryDirectory } from "../support/temporary-directory.ts";
 import { Stopped, StoppingFileSystem } from "../support/stopping-file-system.ts";
 
 const fs = new NodeFileSystem();
+const OPERATIONS = Object.keys(JOURNAL_OPERATION) as JournalOperation[];
 const ID = "ab".repeat(16);
 const ROOT = "cd".repeat(32);
 
@@ -46,7 +49,9 @@ const memory: DirectoryMemory = {
 const NO_CONTENT: StateContent = {
   keyringId: "7f3a000000000001",
   highestGeneration: 1,
+  since: undefined,
   directories: new Map(),
+  runs: new Map(),
   keyLoad: new Map(),
   keyLimitPages: undefined,
 };
@@ -79,6 +84,17 @@ const directory: fc.Arbitrary<DirectoryMemory> = fc
     path: Buffer.from(path).toString("latin1") as BytePath,
     load,
   }));
+const run: fc.Arbitrary<OpenRun> = fc
+  .tuple(hex(16), hex(16), count, fc.boolean(), fc.constantFrom(...OPERATIONS))
+  .map(([runId, directoryId, epoch, ended, operation]) => ({
+    runId,
+    directoryId,
+    operation,
+    epoch: BigInt(epoch),
+    time: formatTime(new Date(epoch % 4e12)),
+    place: "/srv/pg \xff" as BytePath,
+    ended,
+  }));
 
 test("what is written reads back the same", () => {
   const file = fc.tuple(
@@ -86,6 +102,8 @@ test("what is written reads back the same", () => {
     hex(8),
     count,
     fc.array(directory, { maxLength: 4 }),
+    fc.array(run, { maxLength: 3 }),
+    fc.option(fc.constant("2026-11-12T08:00:00Z"), { nil: undefined }),
     counts,
     fc.option(fc.integer({ min: 1, max: Number.MAX_SAFE_INTEGER }), { nil: undefined }),
     hex(32),
@@ -93,11 +111,22 @@ test("what is written reads back the same", () => {
   assertProperty(
     fc.property(
       file,
-      ([keyId, keyringId, highestGeneration, list, keyLoad, keyLimitPages, mac]) => {
+      ([keyId, keyringId, highestGeneration, list, open, since, keyLoad, keyLimitPages, mac]) => {
         const sorted = [...list].sort((a, b) => (a.id < b.id ? -1 : 1));
         const directories = new Map(sorted.map((one) => [one.id, one]));
-        const content = { keyringId, highestGeneration, directories, keyLoad, keyLimitPages };
-        const state = { keyId, content, mac: Buffer.from(mac, "hex") };
+        const runs = new Map(
+          [...open].sort((a, b) => (a.runId < b.runId ? -1 : 1)).map((one) => [one.runId, one]),
+        );
+        const content = {
+          keyringId,
+          highestGeneration,
+          since,
+          directories,
+          runs,
+          keyLoad,
+          keyLimitPages,
+        };
+        const state = { version: STATE_VERSION, keyId, content, mac: Buffer.from(mac, "hex") };
         const bytes = serializeStateFile(state);
         assert.deepEqual(parseStateFile(bytes), state);
       },
@@ -117,7 +146,7 @@ test("what was remembered is there in the next run, under another current key to
   assert.equal(state.keyLimitPages, 500);
   assert.equal(state.highestGeneration, 3);
   updateState(place, testKeys(3), 2, (content) => content);
-  assert.match(readFileSync(place.path, "utf8"), /^tde-state 1\nkey 3\n/);
+  assert.match(readFileSync(place.path, "utf8"), /^tde-state 2\nkey 3\n/);
   assert.equal(loadState(fs, place.path, testKeys(3)).highestGeneration, 3);
 });
 

@@ -21,6 +21,7 @@ import { NOTHING_SELECTED } from "../../src/engine/scope-request.ts";
 import { syncDatadir, type SyncReport } from "../../src/engine/sync-datadir.ts";
 import { verifyDatadir, type VerifyOptions } from "../../src/engine/verify-datadir.ts";
 import type { VerifyReport } from "../../src/engine/verify-report.ts";
+import type { OpenRun } from "../../src/keyring/state.ts";
 import { NodeFileSystem } from "../../src/storage/node-file-system.ts";
 import type { FileSystem } from "../../src/storage/file-system.ts";
 import { InlineRunner } from "../../src/workers/inline-runner.ts";
@@ -114,11 +115,35 @@ export class TestMemory implements DirectoryMemory {
     return { verdict: root === last.root ? "same" : "forked", ...facts };
   };
 
-  released: DirectoryMemory["released"] = () => {};
-
   remember: DirectoryMemory["remember"] = ({ directoryId, epoch, root }) => {
-    this.seen.set(directoryId, { epoch, root });
+    const last = this.seen.get(directoryId);
+    if (last === undefined || epoch > last.epoch) this.seen.set(directoryId, { epoch, root });
   };
+
+  readonly isDoubtAccepted = false;
+  readonly runs: Map<string, OpenRun> = new Map();
+
+  doubt: DirectoryMemory["doubt"] = () => undefined;
+
+  highestOpenEpoch: DirectoryMemory["highestOpenEpoch"] = (directoryId) =>
+    [...this.runs.values()]
+      .filter((run) => run.directoryId === directoryId)
+      .reduce((highest, { epoch }) => (epoch > highest ? epoch : highest), 0n);
+
+  openRun: DirectoryMemory["openRun"] = (runId) => this.runs.get(runId);
+
+  beginRun: DirectoryMemory["beginRun"] = (run) => {
+    for (const [id, { place }] of this.runs) if (place === run.place) this.runs.delete(id);
+    this.runs.set(run.runId, { ...run, time: "2026-11-12T08:00:00Z", ended: false });
+  };
+
+  endRun: DirectoryMemory["endRun"] = (runId, outcome) => {
+    const run = this.runs.get(runId);
+    if (run !== undefined) this.runs.set(runId, { ...run, ended: true });
+    if (outcome.kind === "seen") this.remember(outcome.seen);
+  };
+
+  closeRun: DirectoryMemory["closeRun"] = (runId) => void this.runs.delete(runId);
 }
 
 /** The engine in this thread. */

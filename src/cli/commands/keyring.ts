@@ -137,6 +137,10 @@ function destroyKey(): Command {
       "ask this encrypted directory, too, whether it uses the key (may be repeated)",
       collectPaths,
     )
+    .option(
+      "--without-state",
+      "ask only what is named with -D: whatever else is under the key is lost",
+    )
     .option("-n, --dry-run", DRY_RUN)
     .action(async (keyId: number, flags) =>
       (await import("../keyring-actions.ts")).destroyKey(keyId, flags),
