@@ -77,6 +77,8 @@ export interface History {
   readonly kind: "copied" | "encrypted separately";
   readonly moments: readonly Moment[];
   readonly states: readonly CompleteState[];
+  /** Every run that there was, by its id. */
+  readonly runs: ReadonlyMap<string, OpenRun>;
   readonly reader: Reader;
 }
 
@@ -111,6 +113,7 @@ class Keyholder {
   private disk: CrashDisk = new CrashDisk();
   private readonly moments: Moment[] = [];
   private readonly states: CompleteState[] = [];
+  private readonly runs: Map<string, OpenRun> = new Map();
   private readonly standing: Map<PlaceName, Standing> = new Map();
   private open: OpenRun | undefined;
   private generation = 0;
@@ -138,10 +141,10 @@ class Keyholder {
       await this.encrypt("b", "all");
     }
     for (let i = 0; i < OPERATIONS_IN_A_HISTORY; i++) await this.next();
-    const { seed, kind, moments, states } = this;
+    const { seed, kind, moments, states, runs } = this;
     const keys = (await new SimulatedTde(this.disk.copy()).openKeyring()).dataKeys();
     const system = contentOf(tree, CONTROL).readBigUInt64LE(0);
-    return { seed, kind, moments, states, reader: new Reader(keys, system) };
+    return { seed, kind, moments, states, runs, reader: new Reader(keys, system) };
   }
 
   /** One more thing that a keyholder does. */
@@ -351,6 +354,7 @@ class Keyholder {
     const journal = journalFacts(images.get(changed) ?? new Map());
     if (this.open !== undefined && journal !== undefined) {
       this.open = { ...this.open, runId: journal.runId };
+      this.runs.set(journal.runId, this.open);
     }
     // A new manifest takes its place when all that it names is in place.
     const manifest = manifestFacts(images.get(changed) ?? new Map());

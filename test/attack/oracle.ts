@@ -75,8 +75,10 @@ interface Scene {
   readonly after: View;
   readonly was: Reading;
   readonly is: Reading;
-  /** The open run that the journal there is of; undefined where there is none, or it is of no open run. */
+  /** The run that the journal there is of, where it is open, or the user does without knowing; else undefined. */
   readonly resumed: OpenRun | undefined;
+  /** Nothing tells that it is open. */
+  readonly isDoubted: boolean;
 }
 
 const SIGNALS = ["recovery.signal", "standby.signal"];
@@ -142,9 +144,15 @@ export class Oracle {
       was.journal !== undefined &&
       this.open?.place === this.target &&
       this.open.runId === was.journal.runId;
-    const resumed = isOpen ? this.open : undefined;
+    const isDoubted =
+      !isOpen && command.consents.withoutState === true && !before.remembered.isVerified;
+    const resumed = isOpen
+      ? this.open
+      : isDoubted && was.journal !== undefined
+        ? this.history.runs.get(was.journal.runId)
+        : undefined;
     this.wasOpen = isOpen;
-    const scene = { command, outcome, before, after, was, is, resumed };
+    const scene = { command, outcome, before, after, was, is, resumed, isDoubted };
     const violations = [
       ...(outcome.kind === "broken"
         ? [{ kind: "broken", what: stackOf(outcome.error) } as const]
@@ -196,8 +204,6 @@ export class Oracle {
       }
       case "encrypted":
         if (command.name === "encrypt --output into it") return this.sameAsPlain(scene);
-        // "Already encrypted" says nothing of what lies there.
-        if (is.manifest !== undefined && is.manifest.root === scene.was.manifest?.root) return [];
         return this.encrypted(scene, new Set(outcome.report.accepted?.map(({ path }) => path)));
       case "decrypted": {
         const accepted = new Set(outcome.report.accepted.map(({ path }) => path));
@@ -215,7 +221,7 @@ export class Oracle {
   }
 
   private recovered(scene: Scene, outcome: string): Violation[] {
-    const { is, was, resumed } = scene;
+    const { is, resumed, isDoubted } = scene;
     switch (outcome) {
       case "encryption-finished":
         return this.encrypted(scene, new Set());
@@ -229,15 +235,11 @@ export class Oracle {
           this.learn(is.manifest, resumed.goal);
         return [];
       case "output-finished":
-        if (is.manifest !== undefined) {
-          if (resumed !== undefined) this.learn(is.manifest, resumed.goal);
-          return [];
-        }
-        return this.whole(scene, is.tree, was.manifest, new Set());
+        // It says that the run had ended, and looks at nothing.
+        if (is.manifest !== undefined) this.learn(is.manifest, resumed?.goal);
+        return [];
       case "output-emptied":
-        if (resumed?.operation === "encryptOutput" || resumed?.operation === "decryptOutput") {
-          return [];
-        }
+        if (isOutput(resumed) && !isDoubted) return [];
         return [{ kind: "emptied", what: "a directory that is no open output is empty" }];
       default:
         return [];
@@ -249,6 +251,11 @@ export class Oracle {
     const { command, was, is, resumed } = scene;
     const { manifest } = is;
     if (manifest === undefined) return [{ kind: "forged", what: "encrypted, without a manifest" }];
+    // All that this says is that the manifest is there, which says of each file what it has to be.
+    if (manifest.root === was.manifest?.root) {
+      this.learn(manifest, resumed?.goal);
+      return [];
+    }
     const isFirst = resumed?.isFirst ?? (was.journal === undefined && was.manifest === undefined);
     if (isFirst) {
       if (resumed === undefined && command.isAdvised) {
@@ -276,13 +283,21 @@ export class Oracle {
     if (foreign !== undefined) {
       return [{ kind: "forged", what: `${foreign} was sealed by another run, and is taken over` }];
     }
-    const changed = difference(is.tree, was.tree);
-    return changed === undefined ? [] : [{ kind: "forged", what: changed }];
+    // Steps that were due bring what the run had made.
+    const changed = [...new Set([...is.tree.keys(), ...was.tree.keys()])].find((path) => {
+      const now = is.tree.get(path);
+      return !sameThing(now, was.tree.get(path)) && !sameThing(now, resumed?.goal.get(path));
+    });
+    return changed === undefined
+      ? []
+      : [{ kind: "forged", what: `${changed} has another content` }];
   }
 
   private decrypted(scene: Scene, accepted: ReadonlySet<string>): Violation[] {
-    const { command, after, was, is } = scene;
+    const { command, after, was, is, resumed } = scene;
     const { reader } = this.history;
+    // What is plain in its place is anybody's to change, before the end as well as after it.
+    if (resumed !== undefined && was.journal?.isCommitted === true) return [];
     if (command.name === "decrypt --output") {
       return this.whole(scene, reader.read(after.output).tree, was.manifest, accepted);
     }
@@ -387,7 +402,7 @@ export class Oracle {
   }
 
   private lostIn(
-    { command, outcome, resumed }: Scene,
+    { command, outcome, resumed, isDoubted }: Scene,
     place: PlaceName,
     old: Image,
     now: Image,
@@ -395,9 +410,7 @@ export class Oracle {
     const { reader } = this.history;
     const [was, is] = [reader.read(old), reader.read(now)];
     const isTarget = place === this.target;
-    const isOutput =
-      resumed?.operation === "encryptOutput" || resumed?.operation === "decryptOutput";
-    if (isTarget && isOutput) return undefined;
+    if (isTarget && isOutput(resumed) && !isDoubted) return undefined;
     const isSynced = isTarget && (command.name === "sync" || resumed?.operation === "sync");
     for (const [path, thing] of was.tree) {
       if (typeof thing !== "object" || !this.isLegitimate(path, thing)) continue;
@@ -441,6 +454,10 @@ export class Oracle {
         : (this.states.find(({ root }) => root === was.manifest?.root)?.tree ?? was.tree);
     this.open = { place: this.target, operation, isFirst, goal, runId: is.journal.runId };
   }
+}
+
+function isOutput(run: OpenRun | undefined): boolean {
+  return run?.operation === "encryptOutput" || run?.operation === "decryptOutput";
 }
 
 function stackOf(error: unknown): string {

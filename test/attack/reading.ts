@@ -32,6 +32,8 @@ export interface JournalFacts {
   readonly runId: string;
   readonly directoryId: string;
   readonly operation: number;
+  /** All of the run is in its place: its newest record says so. */
+  readonly isCommitted: boolean;
 }
 
 export interface Reading {
@@ -175,11 +177,16 @@ export function journalFacts(image: Image): JournalFacts | undefined {
   const bytes = image.get(JOURNAL);
   if (typeof bytes !== "object") return undefined;
   // What is no journal is of no run.
-  if (bytes.length < 56) return { runId: "", directoryId: "", operation: 0 };
+  if (bytes.length < 80) return { runId: "", directoryId: "", operation: 0, isCommitted: false };
+  let isCommitted = false;
+  for (let at = 80; at + 5 <= bytes.length; at += 4 + bytes.readUInt32LE(at) + 16) {
+    isCommitted = bytes.readUInt8(at + 4) === 3;
+  }
   return {
     runId: bytes.toString("hex", 8, 24),
     directoryId: bytes.toString("hex", 24, 40),
     operation: bytes.readUInt32LE(52),
+    isCommitted,
   };
 }
 

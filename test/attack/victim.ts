@@ -80,7 +80,7 @@ async function carriedOut(
       return { kind: report.ok ? "verified" : "not verified", report };
     }
     case "recover":
-      return { kind: "recovered", report: await tde.recover(root) };
+      return { kind: "recovered", report: await tde.recover(root, consents) };
     case "encrypt":
     case "encrypt a part": {
       const scope = name === "encrypt" ? NOTHING_SELECTED : PART;
@@ -105,7 +105,10 @@ async function carriedOut(
     }
     case "encrypt --output into it": {
       const output = into(disk, PLACES.plain, PLACES[target]);
-      return { kind: "encrypted", report: await tde.encrypt(PLACES.plain.root, output) };
+      return {
+        kind: "encrypted",
+        report: await tde.encrypt(PLACES.plain.root, output, NOTHING_SELECTED, consents),
+      };
     }
     case "decrypt a --output into it": {
       const output = into(disk, PLACES.a, PLACES[target]);
@@ -147,6 +150,7 @@ export function advised(command: Command, outcome: Outcome, random: Random): Com
   };
   const { consents } = command;
   if (text.includes("--accept-older")) suggest(command.name, { ...consents, acceptOlder: true });
+  if (text.includes("--without-state")) suggest(command.name, { ...consents, withoutState: true });
   if (text.includes("--restore-control")) {
     suggest(command.name, { ...consents, restoreControl: true });
   }
@@ -169,5 +173,7 @@ export function advised(command: Command, outcome: Outcome, random: Random): Com
 /** A command that nobody advised. */
 export function anyCommand(random: Random): Command {
   const name = COMMANDS[Math.floor(random() * COMMANDS.length)] ?? "verify";
-  return { name, consents: random() < 0.3 ? { acceptOlder: true } : {}, isAdvised: false };
+  const acceptOlder = random() < 0.25;
+  const withoutState = random() < 0.15;
+  return { name, consents: { acceptOlder, withoutState }, isAdvised: false };
 }

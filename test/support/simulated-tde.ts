@@ -64,6 +64,7 @@ export interface Consents {
   readonly acceptOlder?: boolean;
   readonly acceptChanged?: readonly BytePath[];
   readonly restoreControl?: boolean;
+  readonly withoutState?: boolean;
 }
 
 export class SimulatedTde {
@@ -77,8 +78,9 @@ export class SimulatedTde {
     root: BytePath,
     output?: OutputOptions,
     scope: ScopeSelection = NOTHING_SELECTED,
-    { acceptOlder = false, acceptChanged = [] }: Consents = {},
+    consents: Consents = {},
   ): Promise<EncryptReport> {
+    const { acceptOlder = false, acceptChanged = [] } = consents;
     const options = {
       root,
       scope,
@@ -89,7 +91,7 @@ export class SimulatedTde {
       acceptChanged,
       dryRun: false,
     } as const;
-    const [engine, keys] = await this.contexts("tde encrypt-datadir");
+    const [engine, keys] = await this.contexts("tde encrypt-datadir", consents);
     return output === undefined
       ? await encryptDatadir(engine, keys, options)
       : await encryptIntoOutput(engine, keys, options, output);
@@ -98,8 +100,9 @@ export class SimulatedTde {
   async decrypt(
     root: BytePath,
     output?: OutputOptions,
-    { acceptOlder = false, acceptChanged = [], restoreControl = false }: Consents = {},
+    consents: Consents = {},
   ): Promise<DecryptReport> {
+    const { acceptOlder = false, acceptChanged = [], restoreControl = false } = consents;
     const options = {
       root,
       acceptOlder,
@@ -108,7 +111,7 @@ export class SimulatedTde {
       keepRecoverySettings: false,
       dryRun: false,
     };
-    const [engine, keys] = await this.contexts("tde decrypt-datadir");
+    const [engine, keys] = await this.contexts("tde decrypt-datadir", consents);
     return output === undefined
       ? await decryptDatadir(engine, keys, options)
       : await decryptIntoOutput(engine, keys, options, output);
@@ -118,9 +121,10 @@ export class SimulatedTde {
     source: BytePath,
     root: BytePath,
     tablespaceMapping: ReadonlyMap<BytePath, BytePath> = new Map(),
-    { acceptOlder = false }: Consents = {},
+    consents: Consents = {},
   ): Promise<SyncReport> {
-    const [engine, keys] = await this.contexts("tde sync");
+    const { acceptOlder = false } = consents;
+    const [engine, keys] = await this.contexts("tde sync", consents);
     return await syncDatadir(engine, keys, {
       source,
       root,
@@ -135,11 +139,12 @@ export class SimulatedTde {
   async rotate(
     root: BytePath,
     fromKey: number | undefined,
-    { acceptOlder = false }: Consents = {},
+    consents: Consents = {},
   ): Promise<RotateReport> {
+    const { acceptOlder = false } = consents;
     const request: RotationRequest =
       fromKey === undefined ? { kind: "all" } : { kind: "key", keyId: fromKey };
-    const [engine, keys] = await this.contexts("tde rotate");
+    const [engine, keys] = await this.contexts("tde rotate", consents);
     return await rotateDatadir(engine, keys, {
       root,
       request,
@@ -148,8 +153,8 @@ export class SimulatedTde {
     });
   }
 
-  async recover(root: BytePath): Promise<RecoveryOutcome> {
-    const [engine, keys] = await this.contexts("tde recover");
+  async recover(root: BytePath, consents: Consents = {}): Promise<RecoveryOutcome> {
+    const [engine, keys] = await this.contexts("tde recover", consents);
     return await recoverDatadir(engine, keys, root);
   }
 
@@ -232,7 +237,10 @@ export class SimulatedTde {
     return { fs: this.disk, path: KEYRING, command: `tde keyring ${command}` };
   }
 
-  private async contexts(command: string): Promise<[EngineContext, KeyContext]> {
+  private async contexts(
+    command: string,
+    { withoutState = false }: Consents = {},
+  ): Promise<[EngineContext, KeyContext]> {
     const { disk } = this;
     const engine: EngineContext = {
       fs: disk,
@@ -243,7 +251,7 @@ export class SimulatedTde {
       signal: undefined,
       command,
     };
-    return [engine, keyContext(await this.opened(), engine, quiet)];
+    return [engine, keyContext(await this.opened(), engine, quiet, { withoutState })];
   }
 
   private async opened(): Promise<OpenedKeyring> {
