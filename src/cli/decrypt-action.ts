@@ -122,7 +122,7 @@ export function decryptedText(report: DecryptReport): string {
     return [`would decrypt: ${done}`, ...acceptedLines(report.accepted)].join("\n");
   const lines = [
     report.outcome === "ended-before"
-      ? "decrypted by a run that was interrupted only when all was done: nothing was looked at again"
+      ? "decrypted by a run that was interrupted when all files were done: what was left of it is removed"
       : `decrypted: ${done}; every tag held`,
   ];
   if (report.checkedAgain > 0)

@@ -27,6 +27,8 @@ export type RecoverFlags = DataDirectoryFlags &
 const TEXTS: Readonly<Record<RecoveryOutcome, string>> = {
   "nothing-to-do": "nothing to recover: no run was interrupted here",
   "encryption-finished": "the interrupted encryption is finished: the directory is encrypted",
+  "encryption-undone":
+    "the interrupted encryption had been undone: the directory is as it was before",
   "decryption-finished":
     "the interrupted decryption is finished: the directory is as it was before encryption",
   "decryption-ended":

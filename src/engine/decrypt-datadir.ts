@@ -39,7 +39,13 @@ import {
 import { countToOpen, openAll, type Opening } from "./open-all.ts";
 import { KeptTags } from "./run/kept-tags.ts";
 import { removeKeptSidecars, settleDecryption, type SettledFiles } from "./settle-decryption.ts";
-import { manifestIsMissing, openJudgedManifest, openManifestOfRun } from "./open-manifest.ts";
+import {
+  assertManifestOfRun,
+  hasManifest,
+  manifestIsMissing,
+  openJudgedManifest,
+  openManifestOfRun,
+} from "./open-manifest.ts";
 import { assertIntact } from "./structure-check.ts";
 import { assertEncrypted } from "./verify-datadir.ts";
 import { removeWorkingFiles } from "./run/working-files.ts";
@@ -57,7 +63,7 @@ export interface DecryptOptions {
 }
 
 export interface DecryptReport {
-  /** ended-before: an interrupted run had come to its end but for what it kept; no file was looked at again. */
+  /** ended-before: an interrupted run had decrypted and checked every file; of some nothing is left to check them again. */
   readonly outcome: "decrypted" | "dry-run" | "ended-before";
   readonly files: number;
   readonly bytes: number;
@@ -140,7 +146,7 @@ async function begin(
     const { keepRecoverySettings } = options;
     const plan: DecryptPlan = { keepRecoverySettings, addedSignals, accepted };
     const { directoryId, epoch } = manifest.header;
-    const order = { operation: "decrypt", directoryId, epoch } as const;
+    const order = { operation: "decrypt", directoryId, epoch, from: manifest } as const;
     const run = DirectoryRun.begin(fs, datadir.root, keyContext, order, plan);
     const work = { datadir, manifest, run, plan, settled: undefined };
     return await carryOn(engine, keyContext, runner, work);
@@ -159,12 +165,14 @@ export async function resumeDecryption(
 ): Promise<DecryptReport> {
   const { fs } = engine;
   // The epoch was judged when the run began.
-  const manifest = openManifestOfRun(fs, datadir.root, keyContext.keys, unproved);
+  const { root } = datadir;
+  const { keys } = keyContext;
   const { run, content, plan, standing } = DirectoryRun.resume<DecryptPlan>(
     fs,
-    datadir.root,
+    root,
     keyContext,
     unproved,
+    (found) => assertManifestOfRun(fs, root, keys, found),
   );
   try {
     if (standing === "ended") {
@@ -172,11 +180,12 @@ export async function resumeDecryption(
       return endedReport(plan);
     }
     removeWorkingFiles(fs, datadir);
-    if (manifest === undefined) {
-      if (!content.committed) throw manifestIsMissing(datadir.root);
-      finish(engine, keyContext, { datadir, manifest, run, plan });
+    if (content.committed && !hasManifest(fs, root)) {
+      finish(engine, keyContext, { datadir, manifest: undefined, run, plan });
       return endedReport(plan);
     }
+    const manifest = openManifestOfRun(fs, root, keys, run.header);
+    if (manifest === undefined) throw manifestIsMissing(root);
     const runner = startRunner(engine, datadir, keyContext, manifest);
     try {
       const { committed: isCommitted } = content;
@@ -215,10 +224,11 @@ async function carryOn(
   const { fs } = engine;
   const { datadir, manifest, run, plan, settled } = work;
   try {
-    const opening = { manifest, accepted: plan.accepted, settled };
-    const counted = countToOpen(fs, datadir, opening);
+    let counted = { files: 0, bytes: 0 };
     let controlRestored = false;
     if (!isCommitted) {
+      const opening = { manifest, accepted: plan.accepted, settled };
+      counted = countToOpen(fs, datadir, opening);
       engine.progress.begin("decrypting", counted.bytes);
       const places = { source: datadir.root, output: undefined };
       const tags = new KeptTags(fs, datadir.root);
@@ -231,7 +241,7 @@ async function carryOn(
     }
     const recoverySettings = finish(engine, keyContext, work);
     return {
-      outcome: "decrypted",
+      outcome: isCommitted ? "ended-before" : "decrypted",
       ...counted,
       checkedAgain: settled?.count ?? 0,
       controlRestored,

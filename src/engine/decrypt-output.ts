@@ -91,7 +91,7 @@ export async function decryptIntoOutput(
     const lock = lockDatadir(fs, plan.output, engine.command);
     try {
       const { directoryId, epoch } = manifest.header;
-      const order = { operation: "decryptOutput", directoryId, epoch } as const;
+      const order = { operation: "decryptOutput", directoryId, epoch, from: manifest } as const;
       const run = DirectoryRun.begin(fs, plan.output, keyContext, order, keptOutput(plan));
       try {
         const like = fs.stat(joinPath(source.root, AUTO_CONF));

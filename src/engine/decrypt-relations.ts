@@ -89,7 +89,7 @@ export async function decryptRelationsInto(
     const lock = lockDatadir(fs, output, engine.command);
     try {
       const { directoryId, epoch } = manifest.header;
-      const order = { operation: "decryptOutput", directoryId, epoch } as const;
+      const order = { operation: "decryptOutput", directoryId, epoch, from: manifest } as const;
       const run = DirectoryRun.begin(fs, output, keyContext, order, keptOutput(plan));
       try {
         const folders = makeFoldersOf(fs, output, manifest, only);

@@ -45,8 +45,9 @@ import {
 } from "./guard.ts";
 import { type InventoryOptions, takeInventory } from "./inventory.ts";
 import {
-  assertIsRemembered,
+  assertManifestOfRun,
   hasManifest,
+  manifestOfEndedRun,
   nextEpoch,
   openJudgedManifest,
   openManifestOfRun,
@@ -102,8 +103,8 @@ export async function encryptDatadir(
     const datadir = openDatadir(fs, root);
     assertNotInUse(fs, datadir, { assumeStopped });
     const header = unfinishedRun(fs, root, "encrypt", keyContext.memory);
-    if (header !== undefined) {
-      const report = await resumeEncryption(engine, keyContext, datadir, header);
+    const report = header && (await resumeEncryption(engine, keyContext, datadir, header));
+    if (report !== undefined) {
       const asked = scope ?? selectedScope(engine, keyContext, datadir, options.scope);
       if (!isSameScope(report.scope, asked)) {
         engine.notice(
@@ -140,30 +141,35 @@ export function selectedScope(
   });
 }
 
-/** Takes up an interrupted encryption of a locked directory and brings it to its end. */
+/**
+ * Takes up an interrupted encryption of a locked directory and brings it to its end.
+ * @returns undefined when it had been undone but for its journal: the directory is as it was before.
+ */
 export async function resumeEncryption(
   engine: EngineContext,
   keyContext: KeyContext,
   datadir: Datadir,
   unproved: JournalHeader,
-): Promise<EncryptReport> {
+): Promise<EncryptReport | undefined> {
   const { fs } = engine;
-  const before = openManifestOfRun(fs, datadir.root, keyContext.keys, unproved);
+  const { root } = datadir;
+  const { keys } = keyContext;
   const { run, content, plan, standing } = DirectoryRun.resume<EncryptPlan>(
     fs,
-    datadir.root,
+    root,
     keyContext,
     unproved,
+    (found) => assertManifestOfRun(fs, root, keys, found),
   );
   try {
+    const manifest = openManifestOfRun(fs, root, keys, run.header);
     if (standing === "ended") {
-      assertIsRemembered(datadir, before, keyContext);
+      const made = manifestOfEndedRun(datadir, manifest, run.header, keyContext);
       run.endAgain();
-      return endedReport(fs, keyContext, datadir, plan, before);
+      return made && endedReport(fs, keyContext, datadir, plan, made);
     }
     removeWorkingFiles(fs, datadir);
     // The manifest came last: where it is this run's own, every file is sealed, and none may be sealed any more.
-    const manifest = openManifestOfRun(fs, datadir.root, keyContext.keys, run.header);
     if (manifest?.header.epoch === run.header.epoch) {
       run.end({ kind: "seen", seen: seenAsManifest(datadir, manifest) });
       return endedReport(fs, keyContext, datadir, plan, manifest);
@@ -287,7 +293,8 @@ async function begin(
   if (isDone && accepted.length === 0) return { outcome: "already-encrypted", survey: todo, scope };
   const plan: EncryptPlan = { scope, wal, sealConfig, accepted };
   const directoryId = manifest?.header.directoryId ?? randomBytes(16).toString("hex");
-  const order = { operation: "encrypt", directoryId, epoch: nextEpoch(manifest, memory) } as const;
+  const epoch = nextEpoch(manifest, memory);
+  const order = { operation: "encrypt", directoryId, epoch, from: manifest } as const;
   const run = DirectoryRun.begin(fs, datadir.root, keyContext, order, plan);
   return carryOn(engine, keyContext, datadir, run, plan, { options, todo });
 }

@@ -22,7 +22,7 @@ import {
 } from "./encrypt-datadir.ts";
 import type { EncryptOptions, EncryptReport } from "./encrypt-report.ts";
 import { takeInventory } from "./inventory.ts";
-import { assertIsRemembered, hasManifest, openAuthenticManifest } from "./open-manifest.ts";
+import { hasManifest, manifestOfEndedRun, openAuthenticManifest } from "./open-manifest.ts";
 import {
   finishFolders,
   makeFolders,
@@ -81,7 +81,7 @@ async function encryptFrom(
   if (ended === "output-finished" || (ended === "output-ended" && hasManifest(fs, output))) {
     // It was made with the options of its own run.
     const manifest = openAuthenticManifest(fs, output, keys);
-    assertIsRemembered(openDatadir(fs, output), manifest, keyContext);
+    manifestOfEndedRun(openDatadir(fs, output), manifest, manifest.header, keyContext);
     const done = manifest.header.scope;
     const found = survey(fs, source, { ...inventory, scope: done }, "first");
     const sealedAlready = found.relations + found.contents;
@@ -98,7 +98,7 @@ async function encryptFrom(
   try {
     const directoryId = randomBytes(16).toString("hex");
     const epoch = 1n;
-    const order = { operation: "encryptOutput", directoryId, epoch } as const;
+    const order = { operation: "encryptOutput", directoryId, epoch, from: undefined } as const;
     const run = DirectoryRun.begin(fs, plan.output, keyContext, order, keptOutput(plan));
     const context = runContextOf(source, keyContext, run);
     const runner = engine.startRunner(context, (bytes) => engine.progress.advance(bytes));

@@ -24,6 +24,7 @@ import { endSyncIfDone, resumeSync } from "./sync-datadir.ts";
 export type RecoveryOutcome =
   | "nothing-to-do"
   | "encryption-finished"
+  | "encryption-undone"
   | "decryption-finished"
   | "decryption-ended"
   | "rotation-finished"
@@ -74,8 +75,9 @@ type Recovery = (
 /** What becomes of an interrupted run of each kind. */
 const RECOVERIES: Readonly<Record<JournalOperation, Recovery>> = {
   async encrypt(engine, keyContext, root, header) {
-    await resumeEncryption(engine, keyContext, openUnused(engine.fs, root), header);
-    return "encryption-finished";
+    const datadir = openUnused(engine.fs, root);
+    const report = await resumeEncryption(engine, keyContext, datadir, header);
+    return report === undefined ? "encryption-undone" : "encryption-finished";
   },
   async decrypt(engine, keyContext, root, header) {
     const datadir = openUnused(engine.fs, root);

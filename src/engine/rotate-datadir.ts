@@ -28,8 +28,9 @@ import { DirectoryRun } from "./run/directory-run.ts";
 import { assertManifestFits, runContextOf } from "./encrypt-datadir.ts";
 import { readAutoConf } from "./guard.ts";
 import {
-  assertIsRemembered,
+  assertManifestOfRun,
   manifestIsMissing,
+  manifestOfEndedRun,
   nextEpoch,
   openAuthenticManifest,
   openJudgedManifest,
@@ -135,24 +136,25 @@ export async function resumeRotation(
 ): Promise<ResumedRotation> {
   const { fs } = engine;
   const { keys } = keyContext;
-  const before = openManifestOfRun(fs, datadir.root, keys, unproved);
+  const { root } = datadir;
   const { run, plan, standing } = DirectoryRun.resume<RotatePlan>(
     fs,
-    datadir.root,
+    root,
     keyContext,
     unproved,
+    (found) => assertManifestOfRun(fs, root, keys, found),
   );
   try {
     const { selection } = plan;
+    const manifest = openManifestOfRun(fs, root, keys, run.header);
+    if (manifest === undefined) throw manifestIsMissing(root);
     if (standing === "ended") {
-      assertIsRemembered(datadir, before, keyContext);
+      manifestOfEndedRun(datadir, manifest, run.header, keyContext);
       run.endAgain();
-      const report = unchanged("nothing-to-do", datadir, before, keys.currentKeyId);
+      const report = unchanged("nothing-to-do", datadir, manifest, keys.currentKeyId);
       return { selection, report };
     }
     removeWorkingFiles(fs, datadir);
-    const manifest = openManifestOfRun(fs, datadir.root, keys, run.header);
-    if (manifest === undefined) throw manifestIsMissing(datadir.root);
     // The manifest came last: where it is this run's own, everything is done.
     if (manifest.header.epoch === run.header.epoch) {
       run.end({ kind: "seen", seen: seenAsManifest(datadir, manifest) });
@@ -200,7 +202,8 @@ async function begin(
     return { ...unchanged("dry-run", datadir, manifest, keys.currentKeyId), files, bytes };
   }
   const { directoryId } = manifest.header;
-  const order = { operation: "rotate", directoryId, epoch: nextEpoch(manifest, memory) } as const;
+  const epoch = nextEpoch(manifest, memory);
+  const order = { operation: "rotate", directoryId, epoch, from: manifest } as const;
   const plan: RotatePlan = { selection };
   const run = DirectoryRun.begin(fs, datadir.root, keyContext, order, plan);
   return carryOn(engine, keyContext, { datadir, run, manifest, selection, isResumed: false });

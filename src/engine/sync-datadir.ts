@@ -11,20 +11,17 @@ import { IntegrityError, StateError, StorageError } from "../errors.ts";
 import type { Manifest } from "../format/manifest.ts";
 import { parseControlFile } from "../postgres/control-file.ts";
 import type { FileSystem } from "../storage/file-system.ts";
-import {
-  type JournalContent,
-  type JournalHeader,
-  removeUnbornJournal,
-} from "../storage/journal.ts";
+import { type JournalHeader, removeUnbornJournal } from "../storage/journal.ts";
 import type { TaskRunner } from "../workers/runner.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
 import { lockDatadir, unfinishedRun } from "./run/datadir-lock.ts";
-import { DirectoryRun, type TakenUp } from "./run/directory-run.ts";
+import { DirectoryRun, type FoundRun, type TakenUp } from "./run/directory-run.ts";
 import { runContextOf } from "./encrypt-datadir.ts";
 import { openOriginalAutoConf, readAutoConf, sameOriginal, settingsAddedToGuard } from "./guard.ts";
 import {
-  assertIsRemembered,
+  assertManifestOfRun,
   manifestIsMissing,
+  manifestOfEndedRun,
   nextEpoch,
   openJudgedManifest,
   openManifestOfRun,
@@ -148,7 +145,7 @@ async function begin(
     assertRoom(fs, copy, changes);
     const { directoryId } = manifest.header;
     const plan: SyncPlan = { control: source.controlBytes.toString("base64") };
-    const order = { operation: "sync", directoryId, epoch } as const;
+    const order = { operation: "sync", directoryId, epoch, from: manifest } as const;
     const run = DirectoryRun.begin(fs, copy.root, keyContext, order, plan);
     return await session.write(run, changes, tablespaces, options);
   } finally {
@@ -208,8 +205,9 @@ export function resumeSync(
   if (manifest === undefined) throw manifestIsMissing(copy.root);
   const isOver = manifest.header.epoch === unproved.epoch;
   // The manifest takes its place by the last entry.
-  const judge = ({ committed }: JournalContent): void => {
-    if (committed || !isOver) return;
+  const judge = (found: FoundRun): void => {
+    assertManifestOfRun(fs, copy.root, keyContext.keys, found);
+    if (found.content.committed || found.standing === "ended" || !isOver) return;
     throw new IntegrityError(
       `"${OWN_FILES.journal}" in "${displayPath(copy.root)}" is an older one of the run that made "${OWN_FILES.manifest}"`,
       { hint: "Nothing was changed. Restore the directory as a whole from a backup." },
@@ -226,7 +224,7 @@ export function endSyncIfDone(
   { run, content, manifest, standing }: ResumedSync,
 ): boolean {
   if (standing === "ended") {
-    assertIsRemembered(copy, manifest, keyContext);
+    manifestOfEndedRun(copy, manifest, run.header, keyContext);
     run.endAgain();
     return true;
   }

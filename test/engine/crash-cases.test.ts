@@ -282,7 +282,7 @@ test("recovering a copy of an unfinished output leaves the original's tablespace
   );
   await assert.rejects(
     new SimulatedTde(disk).recover(copy),
-    (error) => error instanceof StateError && error.message.includes("was moved or copied"),
+    (error) => error instanceof IntegrityError && error.message.includes("was moved or copied"),
   );
   assertSameFiles(diskTree(disk, OUTPUT), output);
   assertSameFiles(diskTree(disk, OUTPUT_TABLESPACE), tablespace);

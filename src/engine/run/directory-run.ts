@@ -11,10 +11,12 @@
  * after it leaves steps that recovery does again. What is written in place is in the journal before, so that a write that
  * was torn is done again.
  */
+import assert from "node:assert/strict";
 import { type BytePath, directoryOf, joinPath } from "../../bytes/byte-path.ts";
 import { deriveKey, type KeyObject, randomBytes } from "../../crypto/primitives.ts";
 import { FormatError } from "../../errors.ts";
 import { deriveSaltKey } from "../../format/file-salt.ts";
+import type { Manifest } from "../../format/manifest.ts";
 import { type DataKeys, dekFor } from "../../keyring/data-keys.ts";
 import { closeAll } from "../../storage/file-io.ts";
 import type { FileSystem } from "../../storage/file-system.ts";
@@ -32,15 +34,24 @@ import type { DirectoryMemory, KeyContext, RunOutcome } from "../context.ts";
 import { applyPatches, carryOutPatches } from "./redo.ts";
 import { type Standing, standingOf, wasBegunElsewhere } from "./standing.ts";
 
-export type RunOrder = Pick<JournalHeader, "operation" | "directoryId" | "epoch">;
+export interface RunOrder extends Pick<JournalHeader, "operation" | "directoryId" | "epoch"> {
+  /** The manifest that the run begins with, and that is judged; undefined where there is none. */
+  readonly from: Pick<Manifest, "root"> | undefined;
+}
+
+/** What an authentic journal says of a run that is open here, or has ended. */
+export interface FoundRun {
+  readonly content: JournalContent;
+  /** Root of the manifest that the run was begun with, 64 hex digits; undefined where there was none. */
+  readonly from: string | undefined;
+  readonly standing: Standing;
+}
 
 /** A run that was interrupted: what was due is done, unless it has ended. */
-export interface TakenUp<Plan> {
+export interface TakenUp<Plan> extends FoundRun {
   readonly run: DirectoryRun;
-  readonly content: JournalContent;
   /** What the run was asked to do, as it was given to `begin`. */
   readonly plan: Plan;
-  readonly standing: Standing;
 }
 
 export class DirectoryRun {
@@ -79,7 +90,7 @@ export class DirectoryRun {
     fs: FileSystem,
     root: BytePath,
     keyContext: KeyContext,
-    order: RunOrder,
+    { from, ...order }: RunOrder,
     plan: object,
   ): DirectoryRun {
     const { keys, memory } = keyContext;
@@ -88,7 +99,11 @@ export class DirectoryRun {
     const place = fs.realPath(root);
     memory.beginRun({ ...order, runId: header.runId.toString("hex"), place });
     // Should this fail, the journal may be durable all the same: the run stays registered, and the next one here replaces it.
-    const kept: KeptPlan = { place: pathToHex(place), plan };
+    const kept: KeptPlan = {
+      place: pathToHex(place),
+      from: from?.root.toString("hex") ?? null,
+      plan,
+    };
     const key = journalKey(keys, header);
     const journal = Journal.create(fs, root, key, header, JSON.stringify(kept));
     return new DirectoryRun(fs, root, keyContext, journal, header);
@@ -104,14 +119,14 @@ export class DirectoryRun {
     root: BytePath,
     keyContext: KeyContext,
     header: JournalHeader,
-    judge: (content: JournalContent, standing: Standing) => void = () => {},
+    judge: (found: FoundRun) => void = () => {},
   ): TakenUp<Plan> {
     const { keys, memory } = keyContext;
     const standing = standingOf(fs, root, memory, header);
-    let plan: unknown;
+    let kept: KeptPlan | undefined;
     const { journal, content } = Journal.resume(fs, root, journalKey(keys, header), (found) => {
-      plan = planAt(fs, root, found);
-      judge(found, standing);
+      kept = planAt(fs, root, found);
+      judge({ content: found, from: kept.from ?? undefined, standing });
     });
     try {
       if (standing !== "ended") {
@@ -123,8 +138,10 @@ export class DirectoryRun {
       throw error;
     }
     const run = new DirectoryRun(fs, root, keyContext, journal, content.header);
+    assert(kept !== undefined, "a journal that was judged has a plan");
+    const from = kept.from ?? undefined;
     // Its MAC says that a run of this operation wrote it.
-    return { run, content, plan: plan as Plan, standing };
+    return { run, content, plan: kept.plan as Plan, from, standing };
   }
 
   /** Lets new files, synced under their working names, take their places. */
@@ -228,16 +245,17 @@ export function pathFromHex(hex: string): BytePath {
 interface KeptPlan {
   /** The directory that the run was begun in, without a link in it; in hex. */
   readonly place: string;
+  readonly from: string | null;
   readonly plan: unknown;
 }
 
 /** @throws {IntegrityError} when the journal is of another place. */
-function planAt(fs: FileSystem, root: BytePath, content: JournalContent): unknown {
+function planAt(fs: FileSystem, root: BytePath, content: JournalContent): KeptPlan {
   const kept: unknown = JSON.parse(content.plan);
   if (!isKeptPlan(kept)) throw new FormatError('"tde.journal" has a plan of an unknown form');
   const place = pathFromHex(kept.place);
   if (place !== fs.realPath(root)) throw wasBegunElsewhere(root, place);
-  return kept.plan;
+  return kept;
 }
 
 function isKeptPlan(value: unknown): value is KeptPlan {
@@ -245,8 +263,10 @@ function isKeptPlan(value: unknown): value is KeptPlan {
     typeof value === "object" &&
     value !== null &&
     "place" in value &&
+    "from" in value &&
     "plan" in value &&
-    typeof value.place === "string"
+    typeof value.place === "string" &&
+    (value.from === null || typeof value.from === "string")
   );
 }
 

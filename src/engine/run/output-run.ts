@@ -8,7 +8,6 @@ import { openDatadir } from "../../datadir/datadir.ts";
 import { StateError } from "../../errors.ts";
 import type { FileSystem } from "../../storage/file-system.ts";
 import {
-  type JournalContent,
   type JournalOperation,
   readJournalHeader,
   removeUnbornJournal,
@@ -17,8 +16,7 @@ import type { EngineContext, KeyContext, RunOutcome } from "../context.ts";
 import { manifestIsMissing, openManifestOfRun, seenAsManifest } from "../open-manifest.ts";
 import { emptyOutput, type OutputPlan } from "../output-directory.ts";
 import { hasLitter, lockDatadir, unfinishedRun } from "./datadir-lock.ts";
-import { DirectoryRun, pathFromHex, pathToHex } from "./directory-run.ts";
-import type { Standing } from "./standing.ts";
+import { DirectoryRun, type FoundRun, pathFromHex, pathToHex } from "./directory-run.ts";
 
 /** output-ended: the run had come to its end, and nothing was left of it but its journal. */
 export type OutputOutcome = "nothing-to-do" | "output-finished" | "output-emptied" | "output-ended";
@@ -61,7 +59,7 @@ export function endOutput(fs: FileSystem, keyContext: KeyContext, output: BytePa
     removeUnbornJournal(fs, output);
     return "nothing-to-do";
   }
-  const judge = (content: JournalContent, standing: Standing): void => {
+  const judge = ({ content, standing }: FoundRun): void => {
     if (standing === "doubted" && !content.committed) throw cannotBeEmptied(output);
   };
   const resumed = DirectoryRun.resume<KeptOutput>(fs, output, keyContext, header, judge);
