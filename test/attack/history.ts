@@ -141,6 +141,7 @@ class Keyholder {
       await this.encrypt("b", "all");
     }
     for (let i = 0; i < OPERATIONS_IN_A_HISTORY; i++) await this.next();
+    this.nameRuns();
     const { seed, kind, moments, states, runs } = this;
     const keys = (await new SimulatedTde(this.disk.copy()).openKeyring()).dataKeys();
     const system = contentOf(tree, CONTROL).readBigUInt64LE(0);
@@ -370,6 +371,19 @@ class Keyholder {
       keys: imageOf(this.disk, KEYS_FOLDER),
       open: this.open,
     });
+  }
+
+  /** A run is registered before it has a journal to be known by. */
+  private nameRuns(): void {
+    let later: OpenRun | undefined;
+    for (const [i, moment] of [...this.moments.entries()].toReversed()) {
+      const { open } = moment;
+      if (open !== undefined && open.runId === undefined && later?.goal === open.goal) {
+        this.moments[i] = { ...moment, open: later };
+      } else {
+        later = open;
+      }
+    }
   }
 
   private copyDirectory(): void {

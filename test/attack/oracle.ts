@@ -12,6 +12,8 @@
  * Plaintext of a first encryption is the exception: nobody has vouched for it, so it is taken as it is, by a run that
  * is open or that the victim begins unadvised.
  */
+import type { BytePath } from "../../src/bytes/byte-path.ts";
+import { sidecarName } from "../../src/datadir/relation-path.ts";
 import { loadState } from "../../src/keyring/state.ts";
 import type { DataKeys } from "../../src/keyring/data-keys.ts";
 import type { CrashDisk } from "../support/crash-disk.ts";
@@ -31,6 +33,7 @@ import {
   isOwn,
   JOURNAL,
   type JournalFacts,
+  MANIFEST,
   type ManifestFacts,
   type Reading,
   sameThing,
@@ -58,6 +61,8 @@ export type ViolationKind =
 interface Remembered {
   readonly isVerified: boolean;
   readonly directories: ReadonlyMap<string, { readonly epoch: bigint; readonly root: string }>;
+  /** Runs that are registered, and whether only their journal is left to be removed. */
+  readonly runs: ReadonlyMap<string, { readonly place: string; readonly ended: boolean }>;
 }
 
 /** A disk as it is before or after a command. */
@@ -79,6 +84,8 @@ interface Scene {
   readonly resumed: OpenRun | undefined;
   /** Nothing tells that it is open. */
   readonly isDoubted: boolean;
+  /** The journal is of a run that has ended here, and of which only the journal is to be removed. */
+  readonly isEnded: boolean;
 }
 
 const SIGNALS = ["recovery.signal", "standby.signal"];
@@ -128,11 +135,11 @@ export class Oracle {
 
   view(disk: CrashDisk): View {
     const images = new Map(PLACE_NAMES.map((name) => [name, imageOf(disk, PLACES[name].root)]));
-    const { status, directories } = loadState(disk, STATE, this.keys);
+    const { status, directories, runs } = loadState(disk, STATE, this.keys);
     return {
       images,
       output: imageOf(disk, VICTIMS_OUTPUT.root),
-      remembered: { isVerified: status === "verified", directories },
+      remembered: { isVerified: status === "verified", directories, runs },
     };
   }
 
@@ -140,10 +147,7 @@ export class Oracle {
     const { reader } = this.history;
     const was = reader.read(this.targetOf(before));
     const is = reader.read(this.targetOf(after));
-    const isOpen =
-      was.journal !== undefined &&
-      this.open?.place === this.target &&
-      this.open.runId === was.journal.runId;
+    const isOpen = this.isOpen(was.journal);
     const isDoubted =
       !isOpen && command.consents.withoutState === true && !before.remembered.isVerified;
     const resumed = isOpen
@@ -152,7 +156,9 @@ export class Oracle {
         ? this.history.runs.get(was.journal.runId)
         : undefined;
     this.wasOpen = isOpen;
-    const scene = { command, outcome, before, after, was, is, resumed, isDoubted };
+    const registered = before.remembered.runs.get(was.journal?.runId ?? "");
+    const isEnded = registered?.ended === true && registered.place === PLACES[this.target].root;
+    const scene = { command, outcome, before, after, was, is, resumed, isDoubted, isEnded };
     const violations = [
       ...(outcome.kind === "broken"
         ? [{ kind: "broken", what: stackOf(outcome.error) } as const]
@@ -165,6 +171,12 @@ export class Oracle {
     ];
     this.follow(scene);
     return violations;
+  }
+
+  /** Whether a journal at the target is of a run that is open there. */
+  isOpen(journal: JournalFacts | undefined): boolean {
+    const { open, target } = this;
+    return journal !== undefined && open?.place === target && open.runId === journal.runId;
   }
 
   private targetOf({ images }: View): Image {
@@ -221,7 +233,7 @@ export class Oracle {
   }
 
   private recovered(scene: Scene, outcome: string): Violation[] {
-    const { is, resumed, isDoubted } = scene;
+    const { is, was, resumed, isDoubted } = scene;
     switch (outcome) {
       case "encryption-finished":
         return this.encrypted(scene, new Set());
@@ -241,6 +253,10 @@ export class Oracle {
       case "output-emptied":
         if (isOutput(resumed) && !isDoubted) return [];
         return [{ kind: "emptied", what: "a directory that is no open output is empty" }];
+      case "decryption-ended":
+      case "output-ended":
+        if (resumed !== undefined && was.journal?.isCommitted === true) return [];
+        return this.decrypted(scene, new Set());
       default:
         return [];
     }
@@ -248,11 +264,15 @@ export class Oracle {
 
   /** An encryption vouches for all that lies there. */
   private encrypted(scene: Scene, accepted: ReadonlySet<string>): Violation[] {
-    const { command, was, is, resumed } = scene;
+    const { command, before, after, was, is, resumed } = scene;
     const { manifest } = is;
     if (manifest === undefined) return [{ kind: "forged", what: "encrypted, without a manifest" }];
     // All that this says is that the manifest is there, which says of each file what it has to be.
-    if (manifest.root === was.manifest?.root) {
+    const hadWritten = sameThing(
+      this.targetOf(before).get(workingPaths(MANIFEST)[0] ?? ""),
+      this.targetOf(after).get(MANIFEST),
+    );
+    if (hadWritten || manifest.root === was.manifest?.root) {
       this.learn(manifest, resumed?.goal);
       return [];
     }
@@ -265,13 +285,20 @@ export class Oracle {
       if (violations.length === 0) this.learn(manifest, is.tree);
       return violations;
     }
-    // What is new since may be anybody's; it must only not be a sealed file from elsewhere.
-    const base = this.baseTree(scene) ?? new Map();
-    const isNew = (path: string): boolean =>
-      !base.has(path) && !was.sealed.has(path) && sameThing(was.tree.get(path), is.tree.get(path));
-    const exempt = new Set([...accepted, ...[...is.tree.keys()].filter(isNew)]);
+    const image = this.targetOf(after);
+    const expected = new Map(this.baseTree(scene));
+    const exempt = new Set(accepted);
+    for (const [path, thing] of is.tree) {
+      const isAsItWas = sameThing(was.tree.get(path), thing);
+      // What is new since may be anybody's; it must only not be a sealed file from elsewhere.
+      const isNew = !expected.has(path) && !was.sealed.has(path) && isAsItWas;
+      if (isNew || accepted.has(path)) expected.set(path, thing);
+      // What was sealed before is not opened once more: damage stays, and "verified" may not be said of it.
+      if (isNew || (isAsItWas && !is.sealed.has(path) && looksSealed(path, image)))
+        exempt.add(path);
+    }
     const violations = this.whole(scene, is.tree, was.manifest ?? manifest, exempt);
-    if (violations.length === 0) this.learn(manifest, is.tree);
+    if (violations.length === 0) this.learn(manifest, expected);
     return violations;
   }
 
@@ -330,7 +357,8 @@ export class Oracle {
     const isExempt = (path: string): boolean =>
       exempt.has(path) || SIGNALS.includes(path) || (path === EXPENDABLE && !tree.has(path));
     const { resumed } = scene;
-    if (resumed !== undefined && difference(tree, resumed.goal, isExempt) === undefined) return [];
+    const fromGoal = resumed && difference(tree, resumed.goal, isExempt);
+    if (resumed !== undefined && fromGoal === undefined) return [];
     const ofDirectory = this.states.filter(
       ({ directoryId }) => manifest === undefined || directoryId === manifest.directoryId,
     );
@@ -340,7 +368,7 @@ export class Oracle {
     const fitting = candidates.filter((_, i) => differences[i] === undefined);
     if (fitting.length === 0) {
       return [
-        { kind: "forged", what: differences.at(-1) ?? "nothing is known of such a directory" },
+        { kind: "forged", what: fromGoal ?? differences.at(-1) ?? "no such directory is known" },
       ];
     }
     if (fitting.some((state) => this.isCurrent(scene, state))) return [];
@@ -368,16 +396,19 @@ export class Oracle {
   }
 
   /** Only a run that is open may be taken up, and a refusal changes nothing. */
-  private journals({ outcome, before, after, was, is, resumed }: Scene): Violation[] {
+  private journals(scene: Scene): Violation[] {
+    const { outcome, before, after, was, is, resumed, isEnded } = scene;
     if (was.journal === undefined || resumed !== undefined) return [];
     const name = Oracle.journalName(was.journal);
+    if (isEnded && difference(this.targetOf(after), this.targetOf(before), isOfRun) === undefined) {
+      return [];
+    }
     if (!sameThing(this.targetOf(before).get(JOURNAL), this.targetOf(after).get(JOURNAL))) {
       const what = `the journal of a run (${name}) that is not open was acted on`;
       return [{ kind: "journal", what: is.journal === undefined ? what : `${what}, and stays` }];
     }
     if (outcome.kind !== "refused") return [];
     const changed = PLACE_NAMES.find((place) => {
-      const isLock = (path: string): boolean => path.startsWith("tde.lock");
       const [old, now] = [before, after].map(({ images }) => images.get(place) ?? new Map());
       return difference(now as Image, old as Image, isLock) !== undefined;
     });
@@ -432,8 +463,8 @@ export class Oracle {
     );
   }
 
-  private advice({ outcome, was, resumed }: Scene): Violation[] {
-    if (was.journal === undefined || resumed !== undefined) return [];
+  private advice({ outcome, was, resumed, isEnded }: Scene): Violation[] {
+    if (was.journal === undefined || resumed !== undefined || isEnded) return [];
     const text = adviceOf(outcome);
     if (!/tde recover|same command/.test(text)) return [];
     const name = Oracle.journalName(was.journal);
@@ -442,7 +473,13 @@ export class Oracle {
 
   /** Which run is open now. */
   private follow({ was, is, resumed, before, outcome }: Scene): void {
-    if (resumed !== undefined && is.journal?.runId !== was.journal?.runId) this.open = undefined;
+    if (resumed !== undefined && is.journal?.runId !== was.journal?.runId) {
+      this.open = undefined;
+      // It came to its end, whatever the command said of what it wanted to do next.
+      if (is.manifest !== undefined) {
+        this.learn(is.manifest, resumed.isFirst ? is.tree : resumed.goal);
+      }
+    }
     if (is.journal === undefined || is.journal.runId === was.journal?.runId) return;
     // A run of the victim's own that was stopped half way, registered where there is a state to register it in.
     if (!before.remembered.isVerified && !this.hasState && outcome.kind !== "refused") return;
@@ -454,6 +491,21 @@ export class Oracle {
         : (this.states.find(({ root }) => root === was.manifest?.root)?.tree ?? was.tree);
     this.open = { place: this.target, operation, isFirst, goal, runId: is.journal.runId };
   }
+}
+
+/** Whether a file looks like one that was sealed. */
+function looksSealed(path: string, image: Image): boolean {
+  const bytes = image.get(path);
+  const isContainer = typeof bytes === "object" && bytes.toString("latin1", 0, 4) === "TDEC";
+  return isContainer || image.has(sidecarName(path as BytePath));
+}
+
+function isLock(path: string): boolean {
+  return path.startsWith("tde.lock");
+}
+
+function isOfRun(path: string): boolean {
+  return path === JOURNAL || isLock(path);
 }
 
 function isOutput(run: OpenRun | undefined): boolean {

@@ -6,7 +6,9 @@ import type { CrashDisk } from "../support/crash-disk.ts";
 import { type Random, randomFrom } from "../support/crash-nodes.ts";
 import { SimulatedTde } from "../support/simulated-tde.ts";
 import { compose, type Composition, diskOf } from "./attacker.ts";
-import { type History, makeHistory } from "./history.ts";
+import { countOutcome, type Figures } from "./figures.ts";
+import { type History, makeHistory, PLACES } from "./history.ts";
+import { imageOf } from "./image.ts";
 import { Oracle, type Violation } from "./oracle.ts";
 import { journalFacts } from "./reading.ts";
 import { advised, anyCommand, type Command, COMMANDS, run } from "./victim.ts";
@@ -30,21 +32,15 @@ export interface Finding {
   readonly signature: string;
 }
 
-export interface Figures {
-  attacks: number;
-  commands: number;
-  /** By command and how it ended. */
-  readonly outcomes: Map<string, number>;
-}
-
 /** Everything that attacks on one history share. */
 export interface Arena {
   readonly history: History;
   readonly keys: DataKeys;
 }
 
-export async function arenaOf(seed: number): Promise<Arena> {
-  const history = await makeHistory(seed);
+/** @param number - of the history, under that seed. */
+export async function arenaOf(seed: number, number: number): Promise<Arena> {
+  const history = await makeHistory(seed * 10_007 + number);
   const last = history.moments.at(-1);
   if (last === undefined) throw new Error("nothing happened");
   const disk = diskOf(history, {
@@ -67,7 +63,10 @@ export async function attack(
   const random = randomFrom(seed * 1_000_003 + attackNumber);
   const composition = compose(arena.history, random);
   const disk = diskOf(arena.history, composition);
+  const { isJournal, isOpen } = lookAt(arena, composition, disk);
   figures.attacks++;
+  if (isJournal) figures.withJournal++;
+  if (isOpen) figures.withOpenRun++;
   const findings: Finding[] = [];
   for (let victim = 0; victim < VICTIMS; victim++) {
     // Each attack begins with other commands, so that over all of them each disk meets each command.
@@ -94,6 +93,16 @@ export async function attack(
     }
   }
   return findings;
+}
+
+function lookAt(
+  { history, keys }: Arena,
+  composition: Composition,
+  disk: CrashDisk,
+): { readonly isJournal: boolean; readonly isOpen: boolean } {
+  const oracle = new Oracle(history, keys, composition);
+  const journal = journalFacts(imageOf(disk, PLACES[composition.target].root));
+  return { isJournal: journal !== undefined, isOpen: oracle.isOpen(journal) };
 }
 
 /** Says what comes next; undefined ends it. */
@@ -141,7 +150,11 @@ export async function suffer(
     commands.push(command);
     const after = oracle.view(disk);
     const violations = oracle.judge(command, outcome, view, after);
-    if (figures !== undefined) count(figures, `${command.name}: ${outcome.kind}`);
+    if (figures !== undefined) {
+      figures.commands++;
+      if (command.isAdvised) figures.advised++;
+      countOutcome(figures, `${command.name}: ${outcome.kind}`);
+    }
     if (violations.length > 0) {
       const lying = journalFacts(view.images.get(composition.target) ?? new Map());
       const journal = `${Oracle.journalName(lying)}${oracle.wasOpen ? " (open)" : ""}`;
@@ -155,9 +168,4 @@ export async function suffer(
     last = [command, outcome, random];
   }
   return { commands, violations: found, signature };
-}
-
-function count(figures: Figures, outcome: string): void {
-  figures.commands++;
-  figures.outcomes.set(outcome, (figures.outcomes.get(outcome) ?? 0) + 1);
 }
