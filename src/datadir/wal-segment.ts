@@ -125,6 +125,11 @@ export function sealWalSegment(
   return sealMapped(mapPlainSegment(segment, files.place, { at }, facts.memory?.map), facts, files);
 }
 
+export interface ResealedWalSegment extends SealedWalSegment {
+  /** SHA-256 of the plain segment. */
+  readonly plainDigest: Buffer;
+}
+
 /**
  * A stored segment with another salt, other nonces and the current key, taken apart as it was before.
  * @param before - the stored segment before it, where there is one.
@@ -136,8 +141,9 @@ export function resealWalSegment(
   files: WalSegmentFiles,
   before: BytePath | undefined,
   report: (problem: Problem) => never,
-): SealedWalSegment {
-  const { map } = openWalSegment(fs, facts, files, "decrypt", report);
+): ResealedWalSegment {
+  const { map, segment } = openWalSegment(fs, facts, files, "decrypt", report);
+  const plainDigest = sha256(segment);
   assert(map !== undefined, "what was opened without a problem has a map");
   completeLeading(map, (bytes) => {
     if (before === undefined) {
@@ -150,7 +156,7 @@ export function resealWalSegment(
       return end;
     });
   });
-  return sealMapped(map, facts, files);
+  return { ...sealMapped(map, facts, files), plainDigest };
 }
 
 /** @param map - of a plain segment, whose bytes are replaced. */
@@ -251,7 +257,8 @@ export function holdPlainWalSegment(
   const sidecarDigest = sha256(sidecar);
   const context = openContext(sidecar, facts, files, report);
   const isOriginal =
-    context !== undefined && holdsOriginal(readWhole(fs, files.segment), sidecar, context);
+    context !== undefined &&
+    holdsOriginal(readWhole(fs, files.segment, facts.memory), sidecar, context);
   return { isOriginal, sidecarDigest };
 }
 

@@ -18,7 +18,7 @@ import type { FileSystem } from "../storage/file-system.ts";
 import type { DueStep } from "../storage/journal.ts";
 import type { TaskRunner } from "../workers/runner.ts";
 import type { Item, PatchItem, ReadableItem } from "../workers/tasks.ts";
-import { type Planned, runBatches } from "./batches.ts";
+import { type Planned, writeBatches } from "./batches.ts";
 import type { EngineContext } from "./context.ts";
 import type { DirectoryRun } from "./run/directory-run.ts";
 import { AUTO_CONF, readAutoConf, SEALED_AUTO_CONF, stageGuard } from "./guard.ts";
@@ -140,7 +140,7 @@ export class SyncWriter {
 
   private async writeWhole(planned: Iterable<Planned<WholeSteps>>): Promise<void> {
     const { blockSizeBytes } = this.places.copy.control;
-    await runBatches(
+    await writeBatches(
       this.runner,
       planned,
       {

@@ -91,6 +91,11 @@ export class Chunk {
     this.checksummer.findZeroPages(start * blockSizeBytes, pageCount, blockSizeBytes, found);
   }
 
+  /** Sums over the first `dataBytes` of the data, which tell whether they are the same again. */
+  sumUpData(dataBytes: number): Buffer {
+    return this.checksummer.sumUp(dataBytes);
+  }
+
   sidecarPage(index: number): Buffer {
     return this.sidecar.subarray(index * this.blockSizeBytes, (index + 1) * this.blockSizeBytes);
   }

@@ -94,9 +94,10 @@ export function openSegment(
 /**
  * Whether a plain segment is the original of the stored one that the sidecar belongs to: encrypted once more under the
  * nonces of the slots it gives their tags. What is encrypted so is thrown away.
+ * @param plain - its bytes are changed.
  */
 export function isOriginal(plain: Buffer, sidecar: Buffer, context: WalOpenContext): boolean {
-  return new SegmentOpener(Buffer.from(plain), sidecar, context).holdsOriginal();
+  return new SegmentOpener(plain, sidecar, context).holdsOriginal();
 }
 
 class SegmentOpener {
