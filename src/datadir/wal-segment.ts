@@ -264,7 +264,7 @@ export function holdPlainWalSegment(
 
 function openContext(
   sidecar: Buffer,
-  { keys, keyringId, epoch, memory }: WalFacts,
+  { keys, epoch, memory }: Pick<WalFacts, "keys" | "epoch" | "memory">,
   files: Pick<WalSegmentFiles, "path" | "identity">,
   report: (problem: Problem) => void,
 ): WalOpenContext | undefined {
@@ -278,8 +278,9 @@ function openContext(
     report({ kind: "identity", path, message: identityMessage(head, files) });
     return undefined;
   }
-  if (keys !== undefined && head.keyringId !== keyringId) {
-    const message = `${path} needs keyring ${head.keyringId}, yours is keyring ${keyringId}`;
+  // Yours, and not the one that the directory names: where its manifest cannot be read, it names none.
+  if (keys !== undefined && head.keyringId !== keys.keyringId) {
+    const message = `${path} needs keyring ${head.keyringId}, yours is keyring ${keys.keyringId}`;
     report({ kind: "key", path, message });
     return undefined;
   }

@@ -85,6 +85,25 @@ test("segments are sealed in readable mode, and the directory verifies and comes
   assertSameTree(treeOf(datadir), treeOf(original));
 });
 
+test("where the manifest cannot be read, nothing but the manifest is blamed, and a wrong keyring is called by its name", async () => {
+  const datadir = await encrypted();
+  const manifest = join(datadir, "tde.manifest");
+  flipBit(manifest, 8 * 400);
+  assert.deepEqual(await problemsOf(datadir), ["manifest tde.manifest"]);
+  const stranger = new SmallEngine({ keys: { ...testKeys(), keyringId: "00000000000000ff" } });
+  const { problems } = await stranger.verify(datadir);
+  const ofSegment = problems.find(({ path }) => path === paths[0]);
+  const { keyringId } = testKeys();
+  assert.equal(
+    ofSegment?.message,
+    `${paths[0]} needs keyring ${keyringId}, yours is keyring 00000000000000ff`,
+  );
+  writeFileSync(manifest, "");
+  assert.deepEqual(await problemsOf(datadir), ["manifest tde.manifest"]);
+  rmSync(manifest);
+  assert.deepEqual(await problemsOf(datadir), ["manifest tde.manifest"]);
+});
+
 test("what is no segment of this cluster is sealed whole, and so is one that is cut", async () => {
   const foreign = "pg_wal/000000010000000000000050";
   const recycled = "pg_wal/000000010000000000000051";
