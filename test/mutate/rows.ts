@@ -48,4 +48,32 @@ export const ROWS: readonly Row[] = [
     to: "fileSalt: options.fileSalt ?? Buffer.alloc(16)",
     tests: ["engine/nonces"],
   },
+  {
+    file: "engine/batches.ts",
+    what: "verify drops the problems of all but the first range of a large file",
+    from: "unfinished === undefined || result === undefined ? result : join(unfinished, result);",
+    to: "unfinished === undefined || result === undefined ? result : join(unfinished, { ...result, problems: [], problemCount: 0 });",
+    tests: ["engine/file-in-ranges"],
+  },
+  {
+    file: "engine/batches.ts",
+    what: "the problems of a large file are those of its last range",
+    from: "const problems: Problem[] = [...(a.problems ?? []), ...(b.problems ?? [])];",
+    to: "const problems: Problem[] = [...(b.problems ?? [])];",
+    tests: ["engine/file-in-ranges"],
+  },
+  {
+    file: "engine/batches.ts",
+    what: "the count of problems is that of the first range",
+    from: '    problemCount: sum("problemCount"),',
+    to: "    problemCount: a.problemCount,",
+    tests: ["engine/file-in-ranges"],
+  },
+  {
+    file: "engine/batches.ts",
+    what: "the last range of a large file is not read",
+    from: "for (const [i, range] of ranges.entries()) {",
+    to: "for (const [i, range] of ranges.slice(0, -1).entries()) {",
+    tests: ["engine/file-in-ranges"],
+  },
 ];
