@@ -119,6 +119,22 @@ export function gcmEncryptInPlace(
 }
 
 /**
+ * The tag that a message gives, where nobody needs its ciphertext.
+ * @param scratch - as long as the plaintext and apart from it; its content is worth nothing afterwards.
+ */
+export function gcmTag(
+  key: KeyObject,
+  nonce: Uint8Array,
+  aad: Uint8Array,
+  plaintext: Uint8Array,
+  scratch: Buffer,
+): Buffer {
+  const tag = Buffer.alloc(TAG_BYTES);
+  messageCipher().encrypt(key, nonce, aad, plaintext, tag, scratch);
+  return tag;
+}
+
+/**
  * The plaintext of one message, or undefined when its tag does not hold.
  * @param output - where the plaintext is put, as long as the ciphertext and apart from it: zeros when the tag does not
  *   hold. Without it the plaintext has memory of its own.
