@@ -104,6 +104,10 @@ class StateFileMemory implements DirectoryMemory {
     return this.reload().runs.get(runId);
   }
 
+  openRunsAt(place: BytePath): OpenRun[] {
+    return runsAt(this.reload(), place);
+  }
+
   remember(seen: SeenDirectory): void {
     // The directory itself is done. A keyring that is mounted read-only has its state elsewhere (--state).
     this.updateIfPossible((content) => withSeen(content, seen));
@@ -171,11 +175,16 @@ export function rememberedBy(state: State, statePath: BytePath): DirectoryMemory
     judge: (directoryId, epoch, root) => judgement(state, directoryId, epoch, root),
     highestOpenEpoch: (directoryId) => highestOpenEpoch(state, directoryId),
     openRun: (runId) => state.runs.get(runId),
+    openRunsAt: (place) => runsAt(state, place),
     remember() {},
     beginRun: () => assert.fail("what only reads begins no run"),
     endRun: () => assert.fail("what only reads ends no run"),
     closeRun() {},
   };
+}
+
+function runsAt({ runs }: StateContent, place: BytePath): OpenRun[] {
+  return [...runs.values()].filter((run) => run.place === place);
 }
 
 function doubtOf({ status, warning }: State, path: BytePath): MemoryDoubt | undefined {

@@ -28,6 +28,7 @@ import { directoryLoad } from "./directory-load.ts";
 import { DirectoryRun } from "./run/directory-run.ts";
 import { retiredKeyNotices } from "./retired-keys.ts";
 import {
+  digestOfGuard,
   openOriginalAutoConf,
   readAutoConf,
   removeGuard,
@@ -83,6 +84,8 @@ interface DecryptPlan {
   /** Signal files that were not there when the directory was encrypted. */
   readonly addedSignals: readonly string[];
   readonly accepted: readonly AcceptedChange[];
+  /** SHA-256 of the guard with what stands beside it, 64 hex digits. */
+  readonly guardDigest: string;
 }
 
 /**
@@ -144,7 +147,8 @@ async function begin(
     });
     if (options.dryRun) return dryRunReport(fs, datadir, { manifest, accepted });
     const { keepRecoverySettings } = options;
-    const plan: DecryptPlan = { keepRecoverySettings, addedSignals, accepted };
+    const guardDigest = digestOfGuard(fs, datadir.root);
+    const plan: DecryptPlan = { keepRecoverySettings, addedSignals, accepted, guardDigest };
     const { directoryId, epoch } = manifest.header;
     const order = { operation: "decrypt", directoryId, epoch, from: manifest } as const;
     const run = DirectoryRun.begin(fs, datadir.root, keyContext, order, plan);

@@ -268,7 +268,10 @@ async function begin(
   const manifest = hasManifest(fs, datadir.root)
     ? openJudgedManifest(fs, datadir.root, keyContext, options)
     : undefined;
-  if (manifest === undefined) assertNothingToAccept(options);
+  if (manifest === undefined) {
+    assertNothingToAccept(options);
+    assertNoGuardLeft(fs, datadir);
+  }
   removeUnbornJournal(fs, datadir.root);
   const { wal, sealConfig } = options;
   const todo = survey(fs, datadir, inventoryOptions({ ...options, scope }, keyContext), "first");
@@ -458,6 +461,23 @@ export function assertManifestFits(
       hint: 'Decrypt the directory first; "tde verify" says what was changed.',
     });
   }
+}
+
+/**
+ * A guard without a manifest or an unfinished run is of an encryption whose manifest was taken away: the original behind
+ * it could be anybody's.
+ * @throws {IntegrityError}
+ */
+export function assertNoGuardLeft(fs: FileSystem, { root }: Datadir): void {
+  const left =
+    readAutoConf(fs, root) === "guard"
+      ? AUTO_CONF
+      : [SEALED_AUTO_CONF].find((name) => fs.stat(joinPath(root, name)) !== undefined);
+  if (left === undefined) return;
+  throw new IntegrityError(
+    `"${left}" in "${displayPath(root)}" is of an encryption, but there is neither its manifest nor an unfinished run`,
+    { hint: `Restore "${OWN_FILES.manifest}" from a backup of the encrypted directory.` },
+  );
 }
 
 /** @throws {UsageError} where there is no manifest that a file could differ from. */

@@ -5,7 +5,7 @@
  * Order: the sealed original is durable before the guard replaces the file; on the way back the guard goes last.
  */
 import { type BytePath, directoryOf, joinPath } from "../bytes/byte-path.ts";
-import type { KeyObject } from "../crypto/primitives.ts";
+import { type KeyObject, sha256 } from "../crypto/primitives.ts";
 import { readSealedFile, sealBytes } from "../datadir/sealed-file.ts";
 import { containerHeaderOf } from "../datadir/sealed-file.ts";
 import { workingName } from "../datadir/relation-path.ts";
@@ -185,6 +185,14 @@ export function settingsAddedToGuard(fs: FileSystem, root: BytePath): string[] {
   if (fs.stat(path)?.kind !== "file") return [];
   const content = readWholeFile(fs, path, AUTO_CONF_LIMIT_BYTES);
   return isGuardFile(content) ? settingsBesideGuard(content).map(({ name }) => name) : [];
+}
+
+/** SHA-256 of what stands in the place of postgresql.auto.conf, 64 hex digits; of nothing where nothing does. */
+export function digestOfGuard(fs: FileSystem, root: BytePath): string {
+  const path = joinPath(root, AUTO_CONF);
+  const isFile = fs.stat(path)?.kind === "file";
+  const content = isFile ? readWholeFile(fs, path, AUTO_CONF_LIMIT_BYTES) : Buffer.alloc(0);
+  return sha256(content).toString("hex");
 }
 
 /** The lines of those settings, to be carried over. */
