@@ -98,11 +98,11 @@ function findingsOf(opened: OpenedKeyring, trials: RecipientTrials, flags: Check
 }
 
 function namedDirectories(
-  { dataKeys, state }: OpenedKeyring,
+  { dataKeys, state, statePath }: OpenedKeyring,
   named: readonly BytePath[],
   problems: string[],
 ): DirectoryFinding[] {
-  const context = { keys: dataKeys, memory: rememberedBy(state) };
+  const context = { keys: dataKeys, memory: rememberedBy(state, statePath) };
   return named.map((root) => {
     const path = displayPath(root);
     try {

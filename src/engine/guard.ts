@@ -5,11 +5,13 @@
  * Order: the sealed original is durable before the guard replaces the file; on the way back the guard goes last.
  */
 import { type BytePath, directoryOf, joinPath } from "../bytes/byte-path.ts";
+import type { KeyObject } from "../crypto/primitives.ts";
 import { readSealedFile, sealBytes } from "../datadir/sealed-file.ts";
 import { containerHeaderOf } from "../datadir/sealed-file.ts";
 import { workingName } from "../datadir/relation-path.ts";
 import { IntegrityError } from "../errors.ts";
 import { fileContext, linkContext } from "../format/container.ts";
+import { newFileSalt } from "../format/file-salt.ts";
 import { guardFileContent, isGuardFile, settingsBesideGuard } from "../format/postgres-conf.ts";
 import type { DataKeys } from "../keyring/data-keys.ts";
 import { readWholeFile, writeAll } from "../storage/file-io.ts";
@@ -28,6 +30,8 @@ export const ABSENT_CONTEXT: string = `datadir-absent:${AUTO_CONF}`;
 export interface GuardKeys {
   readonly keys: DataKeys;
   readonly systemIdentifier: bigint;
+  /** When sealing: of the run. */
+  readonly saltKey?: KeyObject | undefined;
 }
 
 /** What stood where the guard stands now. */
@@ -54,12 +58,13 @@ export function installGuard(
   fs: FileSystem,
   root: BytePath,
   original: OriginalAutoConf,
-  { keys, systemIdentifier }: GuardKeys,
+  { keys, systemIdentifier, saltKey }: GuardKeys,
   attributes: FileAttributes,
 ): void {
   const [content, context] = sealedForm(original);
+  const fileSalt = newFileSalt(saltKey, SEALED_AUTO_CONF);
   writeDurably(fs, root, SEALED_AUTO_CONF, attributes, (file) => {
-    sealBytes(content, file, { keys, systemIdentifier, context });
+    sealBytes(content, file, { keys, systemIdentifier, context, fileSalt });
   });
   writeGuard(fs, root, attributes);
 }
@@ -72,10 +77,11 @@ export function stageGuard(
   fs: FileSystem,
   root: BytePath,
   original: OriginalAutoConf,
-  { keys, systemIdentifier }: GuardKeys,
+  { keys, systemIdentifier, saltKey }: GuardKeys,
   attributes: FileAttributes,
 ): DueStep[] {
   const [content, context] = sealedForm(original);
+  const fileSalt = newFileSalt(saltKey, SEALED_AUTO_CONF);
   const guard = guardFileContent();
   const stage = (name: BytePath, write: (file: OpenFile) => void): DueStep => {
     fs.remove(joinPath(root, workingName(name)));
@@ -84,7 +90,7 @@ export function stageGuard(
   };
   return [
     stage(SEALED_AUTO_CONF, (file) => {
-      sealBytes(content, file, { keys, systemIdentifier, context });
+      sealBytes(content, file, { keys, systemIdentifier, context, fileSalt });
     }),
     stage(AUTO_CONF, (file) => writeAll(file, guard, 0, guard.length, 0)),
   ];

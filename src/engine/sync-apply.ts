@@ -18,9 +18,9 @@ import type { FileSystem } from "../storage/file-system.ts";
 import type { DueStep } from "../storage/journal.ts";
 import type { TaskRunner } from "../workers/runner.ts";
 import type { Item, PatchItem, ReadableItem } from "../workers/tasks.ts";
-import { type Planned, runBatches } from "./batches.ts";
+import { type Planned, writeBatches } from "./batches.ts";
 import type { EngineContext } from "./context.ts";
-import type { DirectoryRun } from "./directory-run.ts";
+import type { DirectoryRun } from "./run/directory-run.ts";
 import { AUTO_CONF, readAutoConf, SEALED_AUTO_CONF, stageGuard } from "./guard.ts";
 import { emptyRelation } from "./plan-items.ts";
 import { prepareLarge } from "./seal-all.ts";
@@ -140,14 +140,14 @@ export class SyncWriter {
 
   private async writeWhole(planned: Iterable<Planned<WholeSteps>>): Promise<void> {
     const { blockSizeBytes } = this.places.copy.control;
-    await runBatches(
+    await writeBatches(
       this.runner,
       planned,
       {
         blockSizeBytes,
         splitLarge: true,
         task: (items) => ({ kind: "seal", items }),
-        prepareLarge: (item) => prepareLarge(this.fs, item),
+        prepareLarge: (item) => prepareLarge(this.fs, this.run.saltKey, item),
         signal: this.engine.signal,
       },
       (done) => {

@@ -36,7 +36,7 @@ export interface SealingOptions {
   /** What was done to the bytes that `seal` takes: compressing is the caller's work. */
   readonly compression?: Compression | undefined;
   readonly chunkSizeBytes?: number | undefined;
-  /** For test vectors only: a salt that comes twice gives two files one key and the same nonces. */
+  /** Never one that came before: a salt that comes twice gives two files one key and the same nonces. */
   readonly fileSalt?: Buffer | undefined;
 }
 

@@ -5,11 +5,11 @@
  * Order: the entry is durable; then files are unshared, each by a synced copy that takes its name; then the bytes are
  * written and synced. Doing any of it again, or all of it, comes to the same.
  */
-import { type BytePath, directoryOf, joinPath } from "../bytes/byte-path.ts";
-import { workingName } from "../datadir/relation-path.ts";
-import { closeAll, fileParts, writeAll } from "../storage/file-io.ts";
-import type { FileSystem, OpenFile } from "../storage/file-system.ts";
-import type { FilePatch } from "../storage/journal.ts";
+import { type BytePath, directoryOf, joinPath } from "../../bytes/byte-path.ts";
+import { workingName } from "../../datadir/relation-path.ts";
+import { closeAll, fileParts, writeAll } from "../../storage/file-io.ts";
+import type { FileSystem, OpenFile } from "../../storage/file-system.ts";
+import type { FilePatch } from "../../storage/journal.ts";
 
 /** @returns the files that were written, open; the caller syncs and closes them. */
 export function applyPatches(
