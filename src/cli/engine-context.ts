@@ -4,6 +4,7 @@
  */
 import type { BytePath } from "../bytes/byte-path.ts";
 import type { DirectoryMemory, EngineContext, KeyContext } from "../engine/context.ts";
+import { describeMessageCipher } from "../crypto/primitives.ts";
 import { formatTime } from "../keyring/keyring-file.ts";
 import {
   judgeEpoch,
@@ -29,6 +30,7 @@ export async function engineContext(
   output: Output,
 ): Promise<EngineContext> {
   const fs = new NodeFileSystem();
+  if (flags.verbose === true) output.detail(`AES-256-GCM: ${describeMessageCipher()}`);
   const threads = flags.jobs === 1 ? undefined : new WorkerThreads(flags.jobs);
   return {
     fs,
