@@ -228,6 +228,7 @@ async function assertResumable(
     const options = {
       acceptance,
       allowAdded: allowedToAdd(plan.scope),
+      isResumed: true,
       only: (entry: ManifestEntry) => !isSealedSince(fs, datadir, keyContext.keys, entry),
     };
     const { accepted } = await assertIntact(engine, runner, datadir, manifest, options);
