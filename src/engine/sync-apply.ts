@@ -1,6 +1,6 @@
 /**
  * Writes what a comparison found into the encrypted copy. Order: what is gone, folders and links, whole files (new
- * ones beside the old, due by the journal), changed pages (redo in the journal, then in place), the original
+ * ones beside the old, due by the journal), changed pages (redo in the journal, then in place, then read back), the original
  * postgresql.auto.conf, and pg_control last of all. A crash leaves a copy between two states, which its journal says;
  * the same run compares again and does the rest.
  */
@@ -264,6 +264,8 @@ export class SyncWriter {
     const results = await this.runner.run({ kind: "patch", items });
     const patches = results.flatMap((result) => result.patches ?? []);
     await this.run.redo(patches);
+    // While the journal still keeps what belongs there.
+    await this.runner.run({ kind: "read-back-patches", items });
     for (const { parts } of patches) {
       for (const { bytes } of parts) this.bytesWritten += 2 * bytes.length;
     }
