@@ -4,6 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { type BytePath, displayPath } from "../bytes/byte-path.ts";
+import { describeMessageCipher } from "../crypto/primitives.ts";
 import type {
   DirectoryMemory,
   EngineContext,
@@ -44,6 +45,7 @@ export async function engineContext(
   output: Output,
 ): Promise<EngineContext> {
   const fs = new NodeFileSystem();
+  if (flags.verbose === true) output.detail(`AES-256-GCM: ${describeMessageCipher()}`);
   const threads = flags.jobs === 1 ? undefined : new WorkerThreads(flags.jobs);
   return {
     fs,
@@ -102,6 +104,10 @@ class StateFileMemory implements DirectoryMemory {
 
   openRun(runId: string): OpenRun | undefined {
     return this.reload().runs.get(runId);
+  }
+
+  openRunsAt(place: BytePath): OpenRun[] {
+    return runsAt(this.reload(), place);
   }
 
   remember(seen: SeenDirectory): void {
@@ -171,11 +177,16 @@ export function rememberedBy(state: State, statePath: BytePath): DirectoryMemory
     judge: (directoryId, epoch, root) => judgement(state, directoryId, epoch, root),
     highestOpenEpoch: (directoryId) => highestOpenEpoch(state, directoryId),
     openRun: (runId) => state.runs.get(runId),
+    openRunsAt: (place) => runsAt(state, place),
     remember() {},
     beginRun: () => assert.fail("what only reads begins no run"),
     endRun: () => assert.fail("what only reads ends no run"),
     closeRun() {},
   };
+}
+
+function runsAt({ runs }: StateContent, place: BytePath): OpenRun[] {
+  return [...runs.values()].filter((run) => run.place === place);
 }
 
 function doubtOf({ status, warning }: State, path: BytePath): MemoryDoubt | undefined {

@@ -33,6 +33,8 @@ import {
 } from "./keyring-flags.ts";
 import { type OutputFlags } from "./options.ts";
 import { assertKeyUnused, directoryIdAt, directoryKeyUse } from "../engine/key-use.ts";
+import { readIdentity } from "../engine/wal-archive/archive-identity.ts";
+import { assertKeyUnusedInWal, holdsWal, walKeyUse } from "../engine/wal-key-use.ts";
 import { RUN_NAMES } from "../engine/run/standing.ts";
 import { rememberedBy } from "./engine-context.ts";
 import { loadsToJson, loadText } from "./key-load-text.ts";
@@ -211,7 +213,10 @@ export async function destroyKey(keyId: number, flags: DestroyFlags): Promise<vo
     const doubt = whyUncertain(opened);
     if (doubt !== undefined && flags.withoutState !== true) throw cannotTell(keyId, doubt);
     const memory = rememberedBy(state, statePath);
-    for (const root of named) assertKeyUnused(fs, root, { keys: opened.dataKeys, memory }, keyId);
+    for (const root of named) {
+      if (holdsWal(fs, root)) assertKeyUnusedInWal(fs, root, keyId);
+      else assertKeyUnused(fs, root, { keys: opened.dataKeys, memory }, keyId);
+    }
     if (doubt !== undefined) await output.warn(doubt);
     await output.warn(asked(state, statePath, keyId, named));
     if (flags.dryRun === true) {
@@ -298,6 +303,14 @@ function stateWithAsked(
   const directories = new Map(state.directories);
   const context = { keys: dataKeys, memory: rememberedBy(state, statePath) };
   for (const root of named) {
+    if (holdsWal(fs, root)) {
+      const archiveId = readIdentity(fs, root, dataKeys)?.archiveId ?? "";
+      const known = directories.get(archiveId);
+      const uses = walKeyUse(fs, root);
+      const load = new Map([...(known?.load ?? [])].filter(([keyId]) => uses.has(keyId)));
+      if (known !== undefined) directories.set(archiveId, { ...known, load });
+      continue;
+    }
     const { directoryId, doubt, load } = directoryKeyUse(fs, root, context);
     const known = directories.get(directoryId);
     if (known !== undefined && doubt === undefined)

@@ -160,6 +160,11 @@ export function readSlots(
   return hash.digest();
 }
 
+/** Whether the slot of a page, by its place in a chunk whose sidecar pages have been read, is of that epoch or later. */
+export function isOfEpoch(chunk: Chunk, index: number, epoch: bigint): boolean {
+  return readSlotFields(chunk.sidecar, chunk.slotAt(index)).epoch >= epoch;
+}
+
 /** Reads a chunk's pages, or, of a chunk whose sidecar pages have been read, those that were sealed since an epoch. */
 function readPages(
   chunk: Chunk,
@@ -170,8 +175,7 @@ function readPages(
 ): void {
   if (sinceEpoch === undefined) return readExactly(sealed, chunk.data, 0, dataBytes, position);
   const { blockSizeBytes } = chunk;
-  const isWanted = (index: number): boolean =>
-    readSlotFields(chunk.sidecar, chunk.slotAt(index)).epoch >= sinceEpoch;
+  const isWanted = (index: number): boolean => isOfEpoch(chunk, index, sinceEpoch);
   for (const { start, end } of runsOf(Math.ceil(dataBytes / blockSizeBytes), isWanted)) {
     const at = start * blockSizeBytes;
     const length = Math.min(end * blockSizeBytes, dataBytes) - at;

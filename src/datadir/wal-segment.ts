@@ -125,6 +125,11 @@ export function sealWalSegment(
   return sealMapped(mapPlainSegment(segment, files.place, { at }, facts.memory?.map), facts, files);
 }
 
+export interface ResealedWalSegment extends SealedWalSegment {
+  /** SHA-256 of the plain segment. */
+  readonly plainDigest: Buffer;
+}
+
 /**
  * A stored segment with another salt, other nonces and the current key, taken apart as it was before.
  * @param before - the stored segment before it, where there is one.
@@ -136,8 +141,9 @@ export function resealWalSegment(
   files: WalSegmentFiles,
   before: BytePath | undefined,
   report: (problem: Problem) => never,
-): SealedWalSegment {
-  const { map } = openWalSegment(fs, facts, files, "decrypt", report);
+): ResealedWalSegment {
+  const { map, segment } = openWalSegment(fs, facts, files, "decrypt", report);
+  const plainDigest = sha256(segment);
   assert(map !== undefined, "what was opened without a problem has a map");
   completeLeading(map, (bytes) => {
     if (before === undefined) {
@@ -150,7 +156,7 @@ export function resealWalSegment(
       return end;
     });
   });
-  return sealMapped(map, facts, files);
+  return { ...sealMapped(map, facts, files), plainDigest };
 }
 
 /** @param map - of a plain segment, whose bytes are replaced. */
@@ -251,13 +257,14 @@ export function holdPlainWalSegment(
   const sidecarDigest = sha256(sidecar);
   const context = openContext(sidecar, facts, files, report);
   const isOriginal =
-    context !== undefined && holdsOriginal(readWhole(fs, files.segment), sidecar, context);
+    context !== undefined &&
+    holdsOriginal(readWhole(fs, files.segment, facts.memory), sidecar, context);
   return { isOriginal, sidecarDigest };
 }
 
 function openContext(
   sidecar: Buffer,
-  { keys, keyringId, epoch, memory }: WalFacts,
+  { keys, epoch, memory }: Pick<WalFacts, "keys" | "epoch" | "memory">,
   files: Pick<WalSegmentFiles, "path" | "identity">,
   report: (problem: Problem) => void,
 ): WalOpenContext | undefined {
@@ -271,8 +278,9 @@ function openContext(
     report({ kind: "identity", path, message: identityMessage(head, files) });
     return undefined;
   }
-  if (keys !== undefined && head.keyringId !== keyringId) {
-    const message = `${path} needs keyring ${head.keyringId}, yours is keyring ${keyringId}`;
+  // Yours, and not the one that the directory names: where its manifest cannot be read, it names none.
+  if (keys !== undefined && head.keyringId !== keys.keyringId) {
+    const message = `${path} needs keyring ${head.keyringId}, yours is keyring ${keys.keyringId}`;
     report({ kind: "key", path, message });
     return undefined;
   }

@@ -2,6 +2,7 @@
  * What every operation of the engine is given: the file system, who does the page work, where progress and notices
  * go, and when to stop. No operation touches a terminal, a clock or a process itself.
  */
+import type { BytePath } from "../bytes/byte-path.ts";
 import type { DataKeys } from "../keyring/data-keys.ts";
 import type { KeyLoads } from "../keyring/key-load.ts";
 import type { OpenRun } from "../keyring/state.ts";
@@ -67,6 +68,8 @@ export interface DirectoryMemory {
   remember(seen: SeenDirectory): void;
   /** A run that has begun and whose journal is not known to be gone. */
   openRun(runId: string): OpenRun | undefined;
+  /** Runs that are registered in a place. */
+  openRunsAt(place: BytePath): readonly OpenRun[];
   /** Registers a run, durably, before its first write. @throws {StateError} {IntegrityError} {StorageError} */
   beginRun(run: Omit<OpenRun, "time" | "ended">): void;
   /** All of the run is in its place, durably; from here on its journal opens nothing. */

@@ -11,7 +11,6 @@ import { assertNotInUse } from "../datadir/in-use.ts";
 import { IntegrityError, StateError } from "../errors.ts";
 import type { Manifest } from "../format/manifest.ts";
 import { CONTROL_FILE_BYTES, sameButForChecksums } from "../postgres/control-file.ts";
-import { writeAll } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { type JournalHeader, removeUnbornJournal } from "../storage/journal.ts";
 import type { RunContext } from "../workers/perform.ts";
@@ -28,14 +27,15 @@ import { directoryLoad } from "./directory-load.ts";
 import { DirectoryRun } from "./run/directory-run.ts";
 import { retiredKeyNotices } from "./retired-keys.ts";
 import {
+  digestOfGuard,
   openOriginalAutoConf,
   readAutoConf,
   removeGuard,
   SEALED_AUTO_CONF,
   settingsAddedToGuard,
   withAddedLines,
-  writeDurably,
 } from "./guard.ts";
+import { fileOf, writeDurably } from "./new-file.ts";
 import { countToOpen, openAll, type Opening } from "./open-all.ts";
 import { KeptTags } from "./run/kept-tags.ts";
 import { removeKeptSidecars, settleDecryption, type SettledFiles } from "./settle-decryption.ts";
@@ -83,6 +83,8 @@ interface DecryptPlan {
   /** Signal files that were not there when the directory was encrypted. */
   readonly addedSignals: readonly string[];
   readonly accepted: readonly AcceptedChange[];
+  /** SHA-256 of the guard with what stands beside it, 64 hex digits. */
+  readonly guardDigest: string;
 }
 
 /**
@@ -144,7 +146,8 @@ async function begin(
     });
     if (options.dryRun) return dryRunReport(fs, datadir, { manifest, accepted });
     const { keepRecoverySettings } = options;
-    const plan: DecryptPlan = { keepRecoverySettings, addedSignals, accepted };
+    const guardDigest = digestOfGuard(fs, datadir.root);
+    const plan: DecryptPlan = { keepRecoverySettings, addedSignals, accepted, guardDigest };
     const { directoryId, epoch } = manifest.header;
     const order = { operation: "decrypt", directoryId, epoch, from: manifest } as const;
     const run = DirectoryRun.begin(fs, datadir.root, keyContext, order, plan);
@@ -368,7 +371,7 @@ function restoreControl(
   if (stat === undefined) throw new StateError("global/pg_control is gone");
   const content = Buffer.alloc(CONTROL_FILE_BYTES);
   original.copy(content);
-  writeDurably(fs, root, path, stat, (file) => writeAll(file, content, 0, content.length, 0));
+  writeDurably(fs, root, fileOf(fs, path, content, stat));
   return true;
 }
 

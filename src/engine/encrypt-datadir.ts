@@ -39,6 +39,7 @@ import {
   AUTO_CONF,
   installGuard,
   readAutoConf,
+  sameOriginal,
   SEALED_AUTO_CONF,
   takeBackGuard,
   writeGuard,
@@ -228,6 +229,7 @@ async function assertResumable(
     const options = {
       acceptance,
       allowAdded: allowedToAdd(plan.scope),
+      isResumed: true,
       only: (entry: ManifestEntry) => !isSealedSince(fs, datadir, keyContext.keys, entry),
     };
     const { accepted } = await assertIntact(engine, runner, datadir, manifest, options);
@@ -268,7 +270,10 @@ async function begin(
   const manifest = hasManifest(fs, datadir.root)
     ? openJudgedManifest(fs, datadir.root, keyContext, options)
     : undefined;
-  if (manifest === undefined) assertNothingToAccept(options);
+  if (manifest === undefined) {
+    assertNothingToAccept(options);
+    assertNoGuardLeft(fs, datadir);
+  }
   removeUnbornJournal(fs, datadir.root);
   const { wal, sealConfig } = options;
   const todo = survey(fs, datadir, inventoryOptions({ ...options, scope }, keyContext), "first");
@@ -398,13 +403,18 @@ export function installGuardFrom(
   const original = readAutoConf(fs, source.root);
   if (original === "guard")
     throw new StateError(`"${displayPath(source.root)}" has a guard already`);
+  // What is sealed is held against this: one bad read must not decide what is kept.
+  const again = readAutoConf(fs, source.root);
+  if (again === "guard" || !sameOriginal(original, again)) throw isChanging(source);
   const like = original.kind === "file" ? AUTO_CONF : "PG_VERSION";
   const attributes = fs.stat(joinPath(source.root, like));
-  if (attributes === undefined) {
-    throw new StateError(`"${displayPath(source.root)}" is changing while tde works on it`);
-  }
+  if (attributes === undefined) throw isChanging(source);
   const { systemIdentifier } = source.control;
   installGuard(fs, target, original, { keys, systemIdentifier, saltKey }, attributes);
+}
+
+function isChanging({ root }: Datadir): StateError {
+  return new StateError(`"${displayPath(root)}" is changing while tde works on it`);
 }
 
 export function runContextOf(
@@ -458,6 +468,23 @@ export function assertManifestFits(
       hint: 'Decrypt the directory first; "tde verify" says what was changed.',
     });
   }
+}
+
+/**
+ * A guard without a manifest or an unfinished run is of an encryption whose manifest was taken away: the original behind
+ * it could be anybody's.
+ * @throws {IntegrityError}
+ */
+export function assertNoGuardLeft(fs: FileSystem, { root }: Datadir): void {
+  const left =
+    readAutoConf(fs, root) === "guard"
+      ? AUTO_CONF
+      : [SEALED_AUTO_CONF].find((name) => fs.stat(joinPath(root, name)) !== undefined);
+  if (left === undefined) return;
+  throw new IntegrityError(
+    `"${left}" in "${displayPath(root)}" is of an encryption, but there is neither its manifest nor an unfinished run`,
+    { hint: `Restore "${OWN_FILES.manifest}" from a backup of the encrypted directory.` },
+  );
 }
 
 /** @throws {UsageError} where there is no manifest that a file could differ from. */

@@ -14,6 +14,7 @@ import { lockDatadir, unfinishedRun } from "./run/datadir-lock.ts";
 import { DirectoryRun } from "./run/directory-run.ts";
 import {
   assertManifestFits,
+  assertNoGuardLeft,
   assertNothingToAccept,
   installGuardFrom,
   inventoryOptions,
@@ -67,6 +68,7 @@ async function encryptFrom(
     });
   }
   assertNothingToAccept(options);
+  assertNoGuardLeft(fs, source);
   const scope = selectedScope(engine, keyContext, source, options.scope);
   const inventory = inventoryOptions({ ...options, scope }, keyContext);
   const todo = survey(fs, source, inventory, "first");

@@ -16,7 +16,7 @@ import type { DueStep } from "../storage/journal.ts";
 import type { TaskRunner } from "../workers/runner.ts";
 import { type RelationItem, sizeOf } from "../workers/tasks.ts";
 import type { AcceptedChange } from "./accepted-changes.ts";
-import { type Planned, runBatches } from "./batches.ts";
+import { type Planned, writeBatches } from "./batches.ts";
 import type { EngineContext } from "./context.ts";
 import {
   contentItem,
@@ -61,7 +61,7 @@ export async function openAll(
   commit: (steps: readonly DueStep[], containers: readonly BytePath[]) => void,
 ): Promise<void> {
   const { blockSizeBytes } = datadir.control;
-  await runBatches<Opened>(
+  await writeBatches<Opened>(
     runner,
     plannedOpenings(engine.fs, datadir, places, opening),
     {

@@ -2,7 +2,13 @@
  * A new directory that a run fills, beside the source that it only reads. Until the journal's last entry the whole of
  * it counts for nothing: it was empty when the run began, so a crash is undone by emptying it again.
  */
-import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
+import {
+  type BytePath,
+  directoryOf,
+  displayPath,
+  joinPath,
+  withoutTrailingSlashes,
+} from "../bytes/byte-path.ts";
 import { AUTO_CONF, OWN_FILES } from "../datadir/classify.ts";
 import type { Datadir } from "../datadir/datadir.ts";
 import { walkDatadir } from "../datadir/walk.ts";
@@ -211,9 +217,7 @@ function futureRealPath(fs: FileSystem, path: BytePath): BytePath {
 }
 
 export function parentOf(path: BytePath): BytePath {
-  const trimmed = path.replace(/\/+$/, "");
-  const slash = trimmed.lastIndexOf("/");
-  return (slash < 0 ? "." : slash === 0 ? "/" : trimmed.slice(0, slash)) as BytePath;
+  return directoryOf(withoutTrailingSlashes(path));
 }
 
 export function overlap(a: BytePath, b: BytePath): boolean {

@@ -49,6 +49,7 @@ export async function recoverDatadir(
     const isEmpty =
       fs.statFollowing(root)?.kind === "directory" && fs.readDirectory(root).length === 0;
     if (!isEmpty) openDatadir(fs, root);
+    forgetLostRuns(engine, keyContext, root);
     return "nothing-to-do";
   }
   // Under the lock: a journal that is not born yet may be one that another tde is writing.
@@ -60,6 +61,25 @@ export async function recoverDatadir(
       return "nothing-to-do";
     }
     return await RECOVERIES[header.operation](engine, keyContext, root, header);
+  } finally {
+    lock.release();
+  }
+}
+
+/** A run whose journal is gone can never be taken up: nothing need be known of it any more. */
+function forgetLostRuns(
+  { fs, command }: EngineContext,
+  { memory }: KeyContext,
+  root: BytePath,
+): void {
+  if (fs.statFollowing(root) === undefined) return;
+  const place = fs.realPath(root);
+  if (memory.openRunsAt(place).length === 0) return;
+  // Under the lock: another tde registers its run before it makes the journal.
+  const lock = lockDatadir(fs, root, command);
+  try {
+    if (readJournalHeader(fs, root) !== undefined) return;
+    for (const { runId } of memory.openRunsAt(place)) memory.closeRun(runId);
   } finally {
     lock.release();
   }

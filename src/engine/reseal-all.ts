@@ -15,7 +15,7 @@ import type { FileSystem } from "../storage/file-system.ts";
 import type { DueStep } from "../storage/journal.ts";
 import type { TaskRunner } from "../workers/runner.ts";
 import type { ContentItem, Item, RelationItem, WalItem } from "../workers/tasks.ts";
-import { type Planned, runBatches } from "./batches.ts";
+import { type Planned, writeBatches } from "./batches.ts";
 import type { EngineContext } from "./context.ts";
 import { newPath, stepsFor } from "./plan-items.ts";
 import type { RotationFile } from "./rotation-files.ts";
@@ -37,7 +37,7 @@ export async function resealAll(
 ): Promise<void> {
   const { fs, signal } = engine;
   const wal = new WalToSeal(datadir, { source: datadir.root, output: undefined });
-  await runBatches<readonly DueStep[]>(
+  await writeBatches<readonly DueStep[]>(
     runner,
     planned(fs, datadir, files, isResumed, wal),
     {

@@ -12,7 +12,7 @@ import type { FileSystem } from "../storage/file-system.ts";
 import type { DueStep } from "../storage/journal.ts";
 import type { TaskRunner } from "../workers/runner.ts";
 import type { RelationItem } from "../workers/tasks.ts";
-import { type Planned, runBatches } from "./batches.ts";
+import { type Planned, writeBatches } from "./batches.ts";
 import type { EngineContext } from "./context.ts";
 import type { InventoryEntry } from "./inventory.ts";
 import {
@@ -39,7 +39,7 @@ export async function sealAll(
 ): Promise<void> {
   const { blockSizeBytes } = datadir.control;
   const wal = new WalToSeal(datadir, places);
-  await runBatches<readonly DueStep[]>(
+  await writeBatches<readonly DueStep[]>(
     runner,
     planned(datadir, places, inventory, wal),
     {

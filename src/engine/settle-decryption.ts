@@ -4,7 +4,7 @@
  * tde.tags, and if those are the ones that the manifest names. All that stays as it is must be as the manifest says.
  */
 import { type BytePath, directoryOf, displayPath, joinPath } from "../bytes/byte-path.ts";
-import { BACKUP_MANIFEST, OWN_FILES } from "../datadir/classify.ts";
+import { AUTO_CONF, BACKUP_MANIFEST, OWN_FILES } from "../datadir/classify.ts";
 import type { Datadir } from "../datadir/datadir.ts";
 import { identityOf } from "../datadir/relation-identity.ts";
 import { parseRelationPath, sidecarName } from "../datadir/relation-path.ts";
@@ -19,6 +19,7 @@ import type { Item, ItemResult } from "../workers/tasks.ts";
 import { type AcceptedChange, Acceptance, assertSameAccepted } from "./accepted-changes.ts";
 import { type Planned, runBatches } from "./batches.ts";
 import type { EngineContext } from "./context.ts";
+import { digestOfGuard } from "./guard.ts";
 import { beginsSealed } from "./inventory.ts";
 import { contentItem, openRelationItem, type Places, walItem } from "./plan-items.ts";
 import { KeptTags } from "./run/kept-tags.ts";
@@ -49,6 +50,8 @@ export interface Unsettled {
   readonly manifest: Manifest;
   /** Configuration that the run was begun with as it was then. */
   readonly accepted: readonly AcceptedChange[];
+  /** Of the guard, as the run found it: settings beside it may be carried over. */
+  readonly guardDigest: string;
   /** Signal files that the run found. */
   readonly addedSignals: readonly string[];
   /** Every file was plain, and what is kept of tags may be gone in part. */
@@ -182,9 +185,15 @@ async function assertRestIntact(
   engine: EngineContext,
   runner: TaskRunner,
   datadir: Datadir,
-  { manifest, accepted: begun, addedSignals: known, isCommitted }: Unsettled,
+  { manifest, accepted: begun, addedSignals: known, guardDigest, isCommitted }: Unsettled,
 ): Promise<void> {
   const { fs } = engine;
+  if (digestOfGuard(fs, datadir.root) !== guardDigest) {
+    throw new IntegrityError(`"${AUTO_CONF}" was changed while the decryption was unfinished`, {
+      file: AUTO_CONF,
+      hint: "Nothing was changed. Put it back to what it was, and run the same command again.",
+    });
+  }
   const acceptance = new Acceptance(begun.map(({ path }) => path));
   const hasOriginalList =
     fs.stat(joinPath(datadir.root, OWN_FILES["backup-manifest"])) !== undefined;
@@ -210,7 +219,7 @@ async function assertRestIntact(
         return true;
     }
   };
-  const options = { acceptance, only };
+  const options = { acceptance, only, isResumed: true };
   const { addedSignals, accepted } = await assertIntact(engine, runner, datadir, manifest, options);
   assertSameAccepted(accepted, begun);
   const added = addedSignals.find((signal) => !known.includes(signal));

@@ -1,6 +1,6 @@
 /**
  * Writes what a comparison found into the encrypted copy. Order: what is gone, folders and links, whole files (new
- * ones beside the old, due by the journal), changed pages (redo in the journal, then in place), the original
+ * ones beside the old, due by the journal), changed pages (redo in the journal, then in place, then read back), the original
  * postgresql.auto.conf, and pg_control last of all. A crash leaves a copy between two states, which its journal says;
  * the same run compares again and does the rest.
  */
@@ -18,7 +18,7 @@ import type { FileSystem } from "../storage/file-system.ts";
 import type { DueStep } from "../storage/journal.ts";
 import type { TaskRunner } from "../workers/runner.ts";
 import type { Item, PatchItem, ReadableItem } from "../workers/tasks.ts";
-import { type Planned, runBatches } from "./batches.ts";
+import { type Planned, writeBatches } from "./batches.ts";
 import type { EngineContext } from "./context.ts";
 import type { DirectoryRun } from "./run/directory-run.ts";
 import { AUTO_CONF, readAutoConf, SEALED_AUTO_CONF, stageGuard } from "./guard.ts";
@@ -140,7 +140,7 @@ export class SyncWriter {
 
   private async writeWhole(planned: Iterable<Planned<WholeSteps>>): Promise<void> {
     const { blockSizeBytes } = this.places.copy.control;
-    await runBatches(
+    await writeBatches(
       this.runner,
       planned,
       {
@@ -264,6 +264,8 @@ export class SyncWriter {
     const results = await this.runner.run({ kind: "patch", items });
     const patches = results.flatMap((result) => result.patches ?? []);
     await this.run.redo(patches);
+    // While the journal still keeps what belongs there.
+    await this.runner.run({ kind: "read-back-patches", items });
     for (const { parts } of patches) {
       for (const { bytes } of parts) this.bytesWritten += 2 * bytes.length;
     }

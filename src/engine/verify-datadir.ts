@@ -230,7 +230,7 @@ class Verification {
         dataChecksums: control.dataChecksumVersion !== 0,
         systemIdentifier: control.systemIdentifier,
         keys: keyContext?.keys,
-        keyringId: manifest?.header.keyringId ?? "",
+        keyringId: manifest?.header.keyringId ?? keyContext?.keys.keyringId ?? "",
         // No slot is later than the manifest. Where there is none to believe, any epoch will do.
         epoch: manifest?.header.epoch ?? 2n ** 64n - 1n,
       },

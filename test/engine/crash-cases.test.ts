@@ -270,7 +270,7 @@ test("recovering a copy of an unfinished output leaves the original's tablespace
   const encryption = operation("encrypt-datadir --output");
   const whole = await encryption.prepare();
   await encryption.run(new SimulatedTde(whole));
-  const cut = (await encryption.prepare()).copy({ crashAt: whole.steps - 20 });
+  const cut = (await encryption.prepare()).copy({ crashAt: Math.floor(0.8 * whole.steps) });
   await assert.rejects(encryption.run(new SimulatedTde(cut)), PowerCut);
   const disk = cut.copy();
   const copy = "/srv/copy" as BytePath;

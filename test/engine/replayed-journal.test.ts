@@ -3,7 +3,14 @@
  * lies in a directory whose run goes on must be what a run of the keyholder made, or what its manifest says.
  */
 import assert from "node:assert/strict";
-import { copyFileSync, existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  copyFileSync,
+  existsSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { before, test } from "node:test";
 import { bytePath } from "../../src/bytes/byte-path.ts";
@@ -178,6 +185,10 @@ const MEANWHILE: Readonly<
     () => halfDecrypted,
     (datadir) => writeFileSync(join(datadir, "recovery.signal"), ""),
   ],
+  "a setting is put beside the guard while a decryption is interrupted": [
+    () => halfDecrypted,
+    (datadir) => appendFileSync(join(datadir, "postgresql.auto.conf"), "restore_command = 'x'\n"),
+  ],
   "a plain file that the manifest names is replaced before a wider encryption seals it": [
     () => halfWidened,
     (datadir) => {
@@ -216,6 +227,26 @@ for (const [what, [half, change]] of Object.entries(MEANWHILE)) {
   });
 }
 
+test("a directory with a guard, but neither manifest nor journal, is not encrypted", async () => {
+  await inPlace(halfEncrypted, async (datadir) => {
+    rmSync(join(datadir, "tde.journal"));
+    for (const path of [...treeOf(datadir).keys()])
+      if (/_tde(new.*)?$|_tdenew/.test(path)) rmSync(join(datadir, path), { force: true });
+    putBackPlain(datadir);
+    await assertRefused(datadir, () => small.encrypt(datadir));
+  });
+});
+
+test("recover forgets a run whose journal is gone", async () => {
+  await inPlace(halfDecrypted, async (datadir) => {
+    rmSync(join(datadir, "tde.journal"));
+    assert.equal(memory.openRunsAt(bytePath(datadir)).length, 1);
+    rmSync(join(datadir, "tde.lock"), { force: true });
+    assert.equal(await recover(datadir), "nothing-to-do");
+    assert.equal(memory.openRunsAt(bytePath(datadir)).length, 0);
+  });
+});
+
 test("a guard that was moved away is put back when its run goes on", async () => {
   await inPlace(halfEncrypted, async (datadir) => {
     rmSync(join(datadir, "postgresql.auto.conf"));
@@ -244,6 +275,14 @@ test("a run of which all but the journal's removal is done is only ended", async
     assert.equal(memory.runs.has(run.runId), false);
   });
 });
+
+/** All but the guard and the sealed original as it was before encryption. */
+function putBackPlain(datadir: string): void {
+  for (const [path, { kind }] of treeOf(plain)) {
+    if (kind === "file" && path !== "./postgresql.auto.conf")
+      copyFileSync(join(plain, path), join(datadir, path));
+  }
+}
 
 /** A relation file that is plain, beside the sidecar that is kept of it. */
 function openedBy(datadir: string): string {

@@ -25,6 +25,7 @@ import {
   type DueStep,
 } from "../../src/storage/journal.ts";
 import { NodeFileSystem } from "../../src/storage/node-file-system.ts";
+import { deriveSaltKey, isSaltOfRun, newFileSalt } from "../../src/format/file-salt.ts";
 import { vectorsOf } from "../support/format-document.ts";
 import { fileIdentity, openBytes } from "../support/relation-bytes.ts";
 import {
@@ -323,6 +324,35 @@ for (const vector of vectorsOf<KeyringVector>("keyring")) {
     const id = vector.lines[1]?.slice("id ".length) ?? "";
     const key = secretKey(Buffer.from(vector.keyFile, "hex"));
     assert.equal(hexOfKey(keyFileKek(key, saltOf(vector.lines[4]), id)), vector.keyFileKek);
+  });
+}
+
+interface SaltVector {
+  readonly name: string;
+  readonly dek: string;
+  readonly runId: string;
+  readonly saltKey: string;
+  readonly salts: readonly { readonly path: string; readonly salt: string }[];
+}
+
+for (const vector of vectorsOf<SaltVector>("file salt")) {
+  test(`vector of file salts: ${vector.name}`, () => {
+    const dek = secretKey(Buffer.from(vector.dek, "hex"));
+    const key = deriveSaltKey(dek, Buffer.from(vector.runId, "hex"));
+    assert.equal(hexOfKey(key), vector.saltKey);
+    for (const { path, salt } of vector.salts) {
+      const bytes = Buffer.from(salt, "hex");
+      assert.ok(isSaltOfRun(key, path, bytes));
+      assert.ok(!isSaltOfRun(key, `${path}.1`, bytes));
+      for (let bit = 0; bit < 128; bit++) {
+        const other = Buffer.from(bytes);
+        other[bit >> 3] = (other[bit >> 3] ?? 0) ^ (1 << (bit & 7));
+        assert.ok(!isSaltOfRun(key, path, other), `bit ${bit}`);
+      }
+      const made = newFileSalt(key, path);
+      assert.ok(isSaltOfRun(key, path, made) && made.length === 16);
+      assert.notDeepEqual(newFileSalt(key, path), made);
+    }
   });
 }
 

@@ -5,19 +5,25 @@ import { test, type TestContext } from "node:test";
 import fc from "fast-check";
 import { type BytePath, bytePath } from "../../src/bytes/byte-path.ts";
 import { sha256 } from "../../src/crypto/primitives.ts";
-import { FormatError, IntegrityError, TdeError } from "../../src/errors.ts";
+import { FormatError, IntegrityError, StateError, TdeError } from "../../src/errors.ts";
 import {
+  closeRun,
   directoriesUsing,
   type DirectoryMemory,
+  endRun,
+  forgetDirectory,
+  highestOpenEpoch,
   judgeEpoch,
   loadState,
   type OpenRun,
+  registerRun,
   releaseDirectory,
   rememberDirectory,
   type StateContent,
   requireNotRolledBack,
   type StatePlace,
   updateState,
+  whyIncomplete,
 } from "../../src/keyring/state.ts";
 import { formatTime } from "../../src/keyring/keyring-file.ts";
 import type { KeyLoads } from "../../src/keyring/key-load.ts";
@@ -229,15 +235,74 @@ test("another keyring's state, and one under a retired or destroyed key, is not 
   }
 });
 
-test("a damaged file is put aside, not overwritten; one of a newer keyring is left alone", (t) => {
+test("a damaged file stays as it is unless it may be put aside; one of a newer keyring stays in any case", (t) => {
   const place = placeIn(t);
+  const same = (content: StateContent): StateContent => content;
   writeFileSync(place.path, "garbage");
-  updateState(place, testKeys(1), 1, (content) => content);
+  assert.throws(() => updateState(place, testKeys(1), 1, same), IntegrityError);
+  assert.equal(readFileSync(place.path, "utf8"), "garbage");
+  const begun = updateState({ ...place, replaceUnusable: true }, testKeys(1), 1, same);
   assert.equal(readFileSync(`${place.path}.damaged`, "utf8"), "garbage");
-  updateState(place, testKeys(2), 2, (content) => rememberDirectory(content, memory));
+  assert.match(whyIncomplete(begun, 1, "the keyring") ?? "", /was begun on/);
+  const changed = { ...place, keyring: "changed" } as const;
+  updateState(changed, testKeys(2), 2, (content) => rememberDirectory(content, memory));
   const before = readFileSync(place.path);
-  assert.equal(updateState(place, testKeys(1), 1, (content) => content).status, "newer-keyring");
+  const old = { ...place, replaceUnusable: true };
+  assert.throws(() => updateState(old, testKeys(1), 1, same), StateError);
   assert.deepEqual(readFileSync(place.path), before);
+});
+
+test("a state knows all there is only if it was begun with the keyring and missed no change of it", (t) => {
+  const same = (content: StateContent): StateContent => content;
+  const why = (place: StatePlace, generation: number): string | undefined =>
+    whyIncomplete(loadState(fs, place.path, testKeys(1)), generation, "the keyring");
+  const whole = placeIn(t);
+  assert.match(why(whole, 1) ?? "", /there is no state file/);
+  updateState({ ...whole, keyring: "created" }, testKeys(1), 1, same);
+  updateState(whole, testKeys(1), 1, (content) => rememberDirectory(content, memory));
+  updateState({ ...whole, keyring: "changed" }, testKeys(1), 2, same);
+  assert.equal(why(whole, 2), undefined);
+  // An older one that is brought back stays suspect, whatever is written to it then.
+  assert.match(why(whole, 3) ?? "", /is older than/);
+  updateState(whole, testKeys(1), 3, same);
+  assert.match(why(whole, 3) ?? "", /was begun on/);
+  const late = placeIn(t);
+  updateState(late, testKeys(1), 1, same);
+  assert.match(why(late, 1) ?? "", /was begun on/);
+});
+
+test("what is remembered only grows", () => {
+  const seen = rememberDirectory(NO_CONTENT, memory);
+  for (const other of [
+    { ...memory, epoch: 5n },
+    { ...memory, root: "ef".repeat(32) },
+    { ...memory, epoch: 1n, root: "ef".repeat(32) },
+  ])
+    assert.deepEqual(rememberDirectory(seen, other, new Map()).directories.get(ID), memory);
+  const newer = { ...memory, epoch: 7n, root: "ef".repeat(32) };
+  assert.deepEqual(rememberDirectory(seen, newer, new Map()).directories.get(ID), newer);
+});
+
+test("a run is known from its beginning to its end, and one place has one", () => {
+  const run = {
+    runId: "01".repeat(16),
+    directoryId: ID,
+    operation: "rotate",
+    epoch: 7n,
+    time: "2026-11-12T08:00:00Z",
+    place: "/srv/pg" as BytePath,
+    ended: false,
+  } as const;
+  const open = registerRun(NO_CONTENT, run);
+  assert.deepEqual([...open.runs.values()], [run]);
+  assert.equal(highestOpenEpoch(open, ID), 7n);
+  assert.deepEqual([...endRun(open, run.runId).runs.values()], [{ ...run, ended: true }]);
+  assert.equal(closeRun(open, run.runId).runs.size, 0);
+  const next = { ...run, runId: "02".repeat(16), epoch: 8n };
+  assert.deepEqual([...registerRun(open, next).runs.keys()], [next.runId]);
+  const elsewhere = { ...next, place: "/srv/copy" as BytePath };
+  assert.equal(registerRun(open, elsewhere).runs.size, 2);
+  assert.equal(forgetDirectory(open, ID).runs.size, 0);
 });
 
 test("an epoch is judged against the newest one seen", (t) => {

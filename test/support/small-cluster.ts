@@ -164,6 +164,9 @@ export class TestMemory implements DirectoryMemory {
 
   openRun: DirectoryMemory["openRun"] = (runId) => this.runs.get(runId);
 
+  openRunsAt: DirectoryMemory["openRunsAt"] = (place) =>
+    [...this.runs.values()].filter((run) => run.place === place);
+
   beginRun: DirectoryMemory["beginRun"] = (run) => {
     for (const [id, { place }] of this.runs) if (place === run.place) this.runs.delete(id);
     this.runs.set(run.runId, { ...run, time: "2026-11-12T08:00:00Z", ended: false });

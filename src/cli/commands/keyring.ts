@@ -134,7 +134,7 @@ function destroyKey(): Command {
     .argument("<key-id>", "the key's id (see show)", parseCount)
     .option(
       "-D, --pgdata <directory>",
-      "ask this encrypted directory, too, whether it uses the key (may be repeated)",
+      "ask this encrypted directory or archive of WAL, too, whether it uses the key (may be repeated)",
       collectPaths,
     )
     .option(
