@@ -161,7 +161,7 @@ function forged(path: string, sizeBytes: number): Buffer {
   const text = FORGED_TEXT[path];
   if (text !== undefined) return Buffer.from(text);
   if (path === XACT) return Buffer.alloc(256, 0xee);
-  if (/\/\d+(_\w+)?(\.\d+)?$/.test(path)) {
+  if (/\/[1-9]\d*(_\w+)?(\.\d+)?$/.test(path)) {
     const content = pages("forged", 0, Math.max(1, Math.ceil(sizeBytes / 1024)));
     return sizeBytes === 0 ? content : content.subarray(0, sizeBytes);
   }
@@ -190,7 +190,7 @@ function pathsOf(what: Group | readonly string[], image: Image): readonly string
     case "sidecars":
       return all.filter(isSidecar);
     case "relations":
-      return all.filter((path) => /\/\d+(_\w+)?(\.\d+)?$/.test(path));
+      return all.filter((path) => /\/[1-9]\d*(_\w+)?(\.\d+)?$/.test(path));
     case "sealed files":
       return all.filter((path) => !path.startsWith("tde.") && path !== AUTO_CONF);
     case "everything but the journal":

@@ -102,7 +102,9 @@ export function nightOfWork(before: Tree, generation: number, random: Random): T
 }
 
 export function relationsOf(tree: Tree): string[] {
-  return [...tree.keys()].filter((path) => /\/\d+(_vm)?(\.\d+)?$/.test(path) && isFile(tree, path));
+  return [...tree.keys()].filter(
+    (path) => /\/[1-9]\d*(_vm)?(\.\d+)?$/.test(path) && isFile(tree, path),
+  );
 }
 
 export function isFile(tree: Tree, path: string): boolean {
