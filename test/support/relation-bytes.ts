@@ -142,7 +142,18 @@ export class BufferFile implements OpenFile {
     assert.fail("not needed here");
   }
   stat(): FileStat {
-    assert.fail("not needed here");
+    return {
+      kind: "file",
+      sizeBytes: this.bytes.length,
+      mode: 0o600,
+      uid: 0,
+      gid: 0,
+      accessTime: 0,
+      modifyTime: 0,
+      device: 1,
+      inode: 1,
+      linkCount: 1,
+    };
   }
   setAttributes(): void {}
   sync(): void {}

@@ -1,7 +1,7 @@
 /**
  * `tde wal decrypt`: segments in readable mode back to what they were, bit for bit, in place.
  *
- * Order for each segment: the original under its working name, written and synced; renamed; sync of the folder; sidecar
+ * Order for each segment: the original under its working name, written, synced and read back; renamed; sync of the folder; sidecar
  * removed, which the next sync of the folder makes durable. A crash leaves a segment stored with its sidecar, or plain beside one that does not
  * count.
  */
@@ -9,8 +9,7 @@ import type { BytePath } from "../../bytes/byte-path.ts";
 import { workingName } from "../../datadir/relation-path.ts";
 import { IntegrityError } from "../../errors.ts";
 import type { DataKeys } from "../../keyring/data-keys.ts";
-import { runInOrder } from "../../workers/runner.ts";
-import type { Task } from "../../workers/tasks.ts";
+import { runWriting, type Writing } from "../../workers/runner.ts";
 import type { EngineContext } from "../context.ts";
 import { crossingDefect } from "./crossing-record.ts";
 import type { WalSegment } from "./wal-folder.ts";
@@ -40,13 +39,15 @@ export async function decryptWal(
     }
     const todo = segments.filter(isStored);
     await work("decrypting", todo, (runner) =>
-      runInOrder(runner, tasks(todo, signal), (_results, segment) => {
-        // Those behind it are stored still.
-        const defect = crossingDefect(fs, segments, segment, isStored);
-        if (defect !== undefined) throw wrongCrossing(segment, defect);
-        fs.rename(workingName(segment.path), segment.path);
-        fs.syncDirectory(path);
-        fs.remove(segment.files.sidecar);
+      runWriting(runner, tasks(todo, signal), {
+        take: (_results, segment) => {
+          // Those behind it are stored still.
+          const defect = crossingDefect(fs, segments, segment, isStored);
+          if (defect !== undefined) throw wrongCrossing(segment, defect);
+          fs.rename(workingName(segment.path), segment.path);
+          fs.syncDirectory(path);
+          fs.remove(segment.files.sidecar);
+        },
       }),
     );
     return {
@@ -67,7 +68,7 @@ function wrongCrossing({ path }: WalSegment, defect: string): IntegrityError {
 function* tasks(
   segments: readonly WalSegment[],
   signal: AbortSignal | undefined,
-): Generator<{ task: Task; context: WalSegment }> {
+): Generator<Writing<WalSegment>> {
   for (const segment of segments) {
     signal?.throwIfAborted();
     const { files } = segment;
