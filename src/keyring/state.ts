@@ -10,7 +10,7 @@
  */
 import { type BytePath, displayPath } from "../bytes/byte-path.ts";
 import { equalInConstantTime } from "../crypto/primitives.ts";
-import { FormatError, IntegrityError, StateError, type TdeError } from "../errors.ts";
+import { FormatError, IntegrityError, StateError, StorageError, type TdeError } from "../errors.ts";
 import { replaceFileDurably, resolveFile } from "../storage/durable-replace.ts";
 import { readWholeFile } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
@@ -68,8 +68,7 @@ export interface EpochJudgement {
 
 /**
  * Reads and authenticates the state file.
- * @returns an empty state where there is none or it cannot be believed; `warning` says so.
- * @throws {StorageError} when the system does not let us read it.
+ * @returns an empty state where there is none, or it cannot be read or believed; `warning` says so.
  */
 export function loadState(fs: FileSystem, path: BytePath, keys: DataKeys): State {
   if (fs.statFollowing(path) === undefined) return emptyState(keys, "absent");
@@ -80,7 +79,9 @@ export function loadState(fs: FileSystem, path: BytePath, keys: DataKeys): State
   try {
     file = parseStateFile(readWholeFile(fs, path, STATE_LIMIT_BYTES));
   } catch (error) {
-    if (error instanceof FormatError) return unusable(error.message);
+    // Whoever may not read it is told so; what needs no state file, such as archiving WAL, goes on.
+    if (error instanceof FormatError || error instanceof StorageError)
+      return unusable(error.message);
     throw error;
   }
   const { keyId, content } = file;

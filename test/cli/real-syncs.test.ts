@@ -17,16 +17,14 @@ import { crossing } from "../support/wal-folders.ts";
 let folder = "";
 let plain = "";
 let datadir = "";
-let segments: readonly string[] = [];
 let log: CallLog;
 
 before(() => {
   folder = temporaryPath("syncs");
   mkdirSync(folder, { recursive: true });
   plain = makeSmallCluster();
-  segments = addSegments(plain).paths;
+  addSegments(plain);
   datadir = copyOf(plain);
-  mkdirSync(join(folder, "archive"));
   mkdirSync(join(folder, "wal"));
   const writer = crossing();
   for (const [i, bytes] of writer.segments.entries())

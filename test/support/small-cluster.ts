@@ -192,7 +192,7 @@ export class SmallEngine {
     fs = new NodeFileSystem(),
     progress = silentProgress,
     memory = new TestMemory(),
-    limits = undefined,
+    limits,
   }: {
     keys?: KeyContext["keys"];
     fs?: FileSystem;
