@@ -290,21 +290,6 @@ const ATTACKS: readonly Attack[] = [
     found: [["extra", "base/1/77777_tde"]],
   },
   {
-    name: "a sidecar beside an empty file",
-    act: (datadir) => take(encrypted, datadir, sidecarOf(ORDINARY), "base/1/90002_tde"),
-    found: [["extra", "base/1/90002_tde"]],
-  },
-  {
-    name: "a working file, of which no journal knows",
-    act: (datadir) => take(encrypted, datadir, ORDINARY, "base/1/90002_tdenew"),
-    found: [["extra", "base/1/90002_tdenew"]],
-  },
-  {
-    name: "the working name of a sidecar, of which no journal knows",
-    act: (datadir) => take(encrypted, datadir, sidecarOf(ORDINARY), "base/1/90002_tdenew_tde"),
-    found: [["extra", "base/1/90002_tdenew_tde"]],
-  },
-  {
     name: "a sidecar of an empty file",
     act: (datadir) => take(encrypted, datadir, sidecarOf(ORDINARY), sidecarOf(EMPTY)),
     found: [["extra", sidecarOf(EMPTY)]],
