@@ -17,7 +17,6 @@ import { displayPath } from "../bytes/byte-path.ts";
 import { FormatError, IntegrityError, KeyError } from "../errors.ts";
 import { type DataKeys, dekFor } from "../keyring/data-keys.ts";
 import {
-  CHUNK_LIMIT,
   chunkNonce,
   CONTAINER_HEADER_LIMIT_BYTES,
   type ContainerHeader,
@@ -202,7 +201,7 @@ export class ContainerOpener {
       containerHeaderSizeBytes(header.context.length) + index * (header.chunkSizeBytes + TAG_BYTES);
     const length = stored.length - TAG_BYTES;
     // Of an empty chunk only the first may be the last.
-    if (length < 0 || (length === 0 && index > 0) || index >= CHUNK_LIMIT) {
+    if (length < 0 || (length === 0 && index > 0)) {
       throw new IntegrityError(
         `sealed file ${where} is cut short: chunk ${index} at offset ${offset} has ${stored.length} bytes`,
         { hint: "Restore the file from a backup." },

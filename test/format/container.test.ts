@@ -9,6 +9,7 @@ import {
 } from "../../src/format/container-opener.ts";
 import { ContainerSealer } from "../../src/format/container-sealer.ts";
 import {
+  chunkNonce,
   CONTAINER_HEADER,
   type ContainerHeader,
   containerHeaderSizeBytes,
@@ -321,6 +322,38 @@ test("a container out of its place or from another cluster is refused", () => {
     name: "IntegrityError",
     message: /from another cluster/,
   });
+});
+
+test("every chunk that a container may have has a nonce of its own, and no other chunk has one", () => {
+  const most = 2 ** 31;
+  const indexes = [0, 1, 255, 256, 65_535, 2 ** 24, 2 ** 30, most - 1];
+  const nonces = indexes.flatMap((index) => [chunkNonce(index, false), chunkNonce(index, true)]);
+  assert.equal(new Set(nonces.map(hexOf)).size, nonces.length);
+  assert.ok(nonces.every(({ length }) => length === 12));
+  assert.equal(hexOf(chunkNonce(most - 1, true)), "000000000000007fffffff01");
+  for (const index of [most, most + 1, 2 ** 40]) {
+    for (const last of [false, true])
+      assert.throws(() => chunkNonce(index, last), FormatError, `chunk ${index}`);
+  }
+});
+
+test("a header names at most as much content as there are chunks for", () => {
+  const { bytes } = seal(content(10));
+  const header = { ...parseContainerHeader(bytes, WHERE), chunkSizeBytes: CHUNK };
+  const most = 2 ** 31 * CHUNK;
+  for (const [contentSizeBytes, fits] of [
+    [most, true],
+    [most + 1, false],
+    [2 ** 53, false],
+  ] as const) {
+    const make = (): Buffer => serializeContainerHeader({ ...header, contentSizeBytes });
+    if (fits) assert.equal(parseContainerHeader(make(), WHERE).contentSizeBytes, contentSizeBytes);
+    else assert.throws(make, FormatError);
+    const altered = withHeader(bytes, (copy) =>
+      copy.writeBigUInt64LE(BigInt(contentSizeBytes), CONTAINER_HEADER.contentSize),
+    );
+    if (!fits) assert.throws(() => parseContainerHeader(altered, WHERE), FormatError);
+  }
 });
 
 test("bytes at random give a TdeError, never another one", () => {
