@@ -25,6 +25,7 @@ import { bytePath } from "../../src/bytes/byte-path.ts";
 import { silentProgress } from "../../src/engine/progress-sink.ts";
 import { NOTHING_SELECTED } from "../../src/engine/scope-request.ts";
 import { IntegrityError, StateError, UsageError } from "../../src/errors.ts";
+import { SPECIAL, SPECIAL_BYTES } from "../../src/format/sidecar-page.ts";
 import { readSlotFields } from "../../src/format/slot.ts";
 import { crc32c } from "../../src/postgres/crc32c.ts";
 import { temporaryPath } from "../support/cluster.ts";
@@ -129,6 +130,37 @@ test("a copy becomes what its source is, whatever has changed", async () => {
   await assertCopyOf(source, copy);
   const again = await small.sync(source, copy);
   assert.deepEqual([again.outcome, again.bytesWritten], ["up-to-date", 0]);
+});
+
+test("a file is written whole, under a new salt, before its key could have had 2^31 messages", async () => {
+  const { source, copy } = behind((datadir) => changePages(join(datadir, BIG), [7]));
+  const saltOf = (): string => {
+    const at = BLOCK_SIZE - SPECIAL_BYTES + SPECIAL.fileSalt;
+    return readFileSync(sidecarOf(join(copy, BIG))).toString("hex", at, at + 16);
+  };
+  const encryptedSalt = saltOf();
+  const { directoryId = "" } = await small.verify(copy);
+  // A segment has 2^17 blocks here, and each run seals a page of it once at most: 2^14 runs make 2^31.
+  for (const [epoch, isWhole] of [
+    [2n ** 14n - 1n, false],
+    [2n ** 14n, true],
+  ] as const) {
+    const before = saltOf();
+    small.keyContext.memory.remember({
+      directoryId,
+      epoch: epoch - 1n,
+      root: "0".repeat(64),
+      path: copy,
+      load: new Map(),
+      written: new Map(),
+    });
+    changePages(join(source, BIG), [Number(epoch % 100n)]);
+    const report = await small.sync(source, copy, { acceptOlder: true });
+    assert.equal(report.epoch, epoch);
+    assert.equal(saltOf() !== before, isWhole, `epoch ${epoch}`);
+  }
+  assert.notEqual(saltOf(), encryptedSalt);
+  await assertCopyOf(source, copy);
 });
 
 test("what comes into an empty relation while it is synced is never written as it is", async () => {
