@@ -33,10 +33,11 @@ export interface TestLimits {
 
 /** What the program is started from: in the copy it comes from the single files, one of which is another. */
 const ENTRIES: Readonly<Record<string, string>> = {
-  "tde.js": 'import "../src/cli/main.js";\n',
+  "tde.js": 'export * from "../src/cli/main.js";\n',
   "page-worker.js": 'import "../src/workers/page-worker.js";\n',
   "waldump-worker.js": 'import "../src/engine/waldump/waldump-worker.js";\n',
-  "wal-server.cjs": 'import("../src/cli/wal-server.js");\n',
+  "wal-server.cjs":
+    'exports.serve = async (argv) => (await import("../src/cli/wal-server.js")).serve(argv);\n',
 };
 const LINKED = ["src", "test", "docs", "fixtures", "node_modules"];
 const COPIED = ["bin", "package.json", "CHANGELOG.md", "README.md"];
