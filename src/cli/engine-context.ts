@@ -4,6 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { type BytePath, displayPath } from "../bytes/byte-path.ts";
+import { describeMessageCipher } from "../crypto/primitives.ts";
 import type {
   DirectoryMemory,
   EngineContext,
@@ -44,6 +45,7 @@ export async function engineContext(
   output: Output,
 ): Promise<EngineContext> {
   const fs = new NodeFileSystem();
+  if (flags.verbose === true) output.detail(`AES-256-GCM: ${describeMessageCipher()}`);
   const threads = flags.jobs === 1 ? undefined : new WorkerThreads(flags.jobs);
   return {
     fs,

@@ -17,7 +17,7 @@ const VARIABLE = "TDE_CRYPTO";
  * What node:crypto costs more for so many messages is what loading koffi costs. Neither a WAL segment of 16 MB nor a
  * cluster that was just made has as many.
  */
-const MESSAGES_BEFORE_LOADING = 2560;
+export const MESSAGES_BEFORE_LOADING = 2560;
 
 export interface Choice {
   readonly cipher: MessageCipher;
@@ -25,26 +25,47 @@ export interface Choice {
   readonly reason?: string;
 }
 
-let chosen: Choice | undefined;
-let messages = 0;
+let ofThisThread: ThreadCipher | undefined;
 
 /** For one message; the next may be another one's. @throws {UsageError} as chooseMessageCipher. */
 export function messageCipher(): MessageCipher {
-  if (chosen !== undefined) return chosen.cipher;
-  if (messages === 0 && process.env[VARIABLE] !== undefined) return thisThreadsChoice().cipher;
-  if (messages++ < MESSAGES_BEFORE_LOADING) return nodeMessageCipher;
-  return thisThreadsChoice().cipher;
+  return threadCipher().forMessage();
 }
 
-/** What a thread with much to do works with, and why, in a few words. */
+/** What a thread with much to do works with, and why, in a few words. @throws {UsageError} as chooseMessageCipher. */
 export function describeMessageCipher(): string {
-  const { cipher, reason } = thisThreadsChoice();
+  const { cipher, reason } = threadCipher().choice;
   return reason === undefined ? cipher.name : `${cipher.name} (not libcrypto: ${reason})`;
 }
 
-function thisThreadsChoice(): Choice {
-  chosen ??= chooseMessageCipher(process.env[VARIABLE], loadKoffi);
-  return chosen;
+function threadCipher(): ThreadCipher {
+  ofThisThread ??= new ThreadCipher(process.env[VARIABLE], loadKoffi);
+  return ofThisThread;
+}
+
+export class ThreadCipher {
+  readonly #wanted: string | undefined;
+  readonly #load: () => ForeignFunctions;
+  #chosen: Choice | undefined;
+  /** That are done before there is a choice to make. */
+  #messagesLeft: number;
+
+  constructor(variable: string | undefined, load: () => ForeignFunctions) {
+    this.#wanted = variable === "" ? undefined : variable;
+    this.#load = load;
+    this.#messagesLeft = this.#wanted === undefined ? MESSAGES_BEFORE_LOADING : 0;
+  }
+
+  forMessage(): MessageCipher {
+    if (this.#messagesLeft === 0) return this.choice.cipher;
+    this.#messagesLeft--;
+    return nodeMessageCipher;
+  }
+
+  get choice(): Choice {
+    this.#chosen ??= chooseMessageCipher(this.#wanted, this.#load);
+    return this.#chosen;
+  }
 }
 
 /**

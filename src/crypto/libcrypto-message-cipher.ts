@@ -73,11 +73,13 @@ interface Library {
 /** One EVP_CIPHER_CTX. */
 interface Context {
   readonly pointer: Pointer;
-  /** Goes up whenever it gets another key or loses the one it has. */
+  /** Goes up with each key that it gets. */
   generation: number;
+  /** Whether it may hold a key. */
+  isKeyed: boolean;
 }
 
-/** That a context had a key, which it has as long as the generation is the same. */
+/** That a context has got a key, which it has as long as the generation is the same. */
 interface Hold {
   readonly context: Context;
   readonly generation: number;
@@ -90,9 +92,9 @@ export class LibcryptoMessageCipher implements MessageCipher {
   readonly #contexts: Context[] = [];
   /** Keys are told apart as objects, and none is kept from being collected. */
   readonly #holds: WeakMap<KeyObject, Hold> = new WeakMap();
-  readonly #collected: FinalizationRegistry<Hold> = new FinalizationRegistry((hold) =>
-    this.#forget(hold),
-  );
+  readonly #collected: FinalizationRegistry<Hold> = new FinalizationRegistry((hold) => {
+    if (hold.generation === hold.context.generation) this.#forgetKey(hold.context);
+  });
   #nextContext = 0;
   readonly #written: Int32Array = new Int32Array(1);
   /** GCM's last call writes nothing, but wants a place for it. */
@@ -113,7 +115,7 @@ export class LibcryptoMessageCipher implements MessageCipher {
 
   /** That hold a key. */
   get keyedContexts(): number {
-    return this.#contexts.filter(({ generation }) => generation % 2 === 1).length;
+    return this.#contexts.filter(({ isKeyed }) => isKeyed).length;
   }
 
   encrypt(
@@ -194,8 +196,8 @@ export class LibcryptoMessageCipher implements MessageCipher {
     if (hold !== undefined && hold.generation === hold.context.generation)
       return hold.context.pointer;
     const context = this.#freeContext();
-    // What comes next may fail half way: from here on it counts as one that holds a key.
     context.generation++;
+    context.isKeyed = true;
     const bytes = key.export();
     try {
       if (bytes.length !== KEY_BYTES) throw new Error(`a key of ${bytes.length} bytes`);
@@ -216,22 +218,21 @@ export class LibcryptoMessageCipher implements MessageCipher {
     if (this.#contexts.length < MOST_CONTEXTS) {
       const pointer = this.#library.newContext();
       if (pointer === null) throw this.#failure("EVP_CIPHER_CTX_new");
-      const context = { pointer, generation: 0 };
+      const context = { pointer, generation: 0, isKeyed: false };
       this.#contexts.push(context);
       return context;
     }
     const context = this.#contexts[this.#nextContext];
     if (context === undefined) throw new Error("no context");
     this.#nextContext = (this.#nextContext + 1) % MOST_CONTEXTS;
-    this.#forget({ context, generation: context.generation });
+    this.#forgetKey(context);
     return context;
   }
 
-  /** Odd while there is a key. OpenSSL overwrites what a context holds before it lets go of it. */
-  #forget({ context, generation }: Hold): void {
-    if (context.generation !== generation || generation % 2 === 0) return;
-    context.generation++;
+  /** OpenSSL overwrites what a context holds before it lets go of it. */
+  #forgetKey(context: Context): void {
     if (this.#library.reset(context.pointer) !== DONE) throw this.#failure("EVP_CIPHER_CTX_reset");
+    context.isKeyed = false;
   }
 
   /** What node:crypto does next must not find OpenSSL's messages about this. */

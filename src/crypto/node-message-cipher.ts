@@ -3,7 +3,13 @@
  * 16 bytes on both sides (Node 20 would accept one of 4 otherwise).
  */
 import { createCipheriv, createDecipheriv, type KeyObject } from "node:crypto";
-import { assertApart, assertLengths, type MessageCipher, TAG_BYTES } from "./message-cipher.ts";
+import {
+  assertApart,
+  assertApartOrSame,
+  assertLengths,
+  type MessageCipher,
+  TAG_BYTES,
+} from "./message-cipher.ts";
 
 const GCM = "aes-256-gcm";
 const GCM_OPTIONS = { authTagLength: TAG_BYTES } as const;
@@ -20,6 +26,7 @@ export const nodeMessageCipher: MessageCipher = {
     output?: Buffer,
   ): Buffer {
     assertLengths(nonce, aad, plaintext, tag, output);
+    if (output !== undefined) assertApartOrSame(plaintext, output);
     const cipher = createCipheriv(GCM, key, nonce, GCM_OPTIONS);
     cipher.setAAD(aad);
     const ciphertext = cipher.update(plaintext);

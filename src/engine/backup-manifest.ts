@@ -14,7 +14,12 @@ import type { KeyObject } from "../crypto/primitives.ts";
 import { BACKUP_MANIFEST, classify, OWN_FILES } from "../datadir/classify.ts";
 import type { Datadir } from "../datadir/datadir.ts";
 import { nameWithoutSidecarSuffix, sidecarName } from "../datadir/relation-path.ts";
-import { containerHeaderOf, sealFile, unsealedParts } from "../datadir/sealed-file.ts";
+import {
+  compareSealedFile,
+  containerHeaderOf,
+  sealFile,
+  unsealedParts,
+} from "../datadir/sealed-file.ts";
 import { walkDatadir } from "../datadir/walk.ts";
 import { IntegrityError } from "../errors.ts";
 import {
@@ -27,7 +32,7 @@ import { newFileSalt } from "../format/file-salt.ts";
 import type { DataKeys } from "../keyring/data-keys.ts";
 import { fileParts } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
-import { writeDurably } from "./guard.ts";
+import { writeDurably } from "./new-file.ts";
 import type { FileToSum } from "./stored-facts.ts";
 
 const SEALED = OWN_FILES["backup-manifest"];
@@ -78,9 +83,13 @@ export function sealBackupManifest(
   assertOriginal(fs, source);
   const { systemIdentifier } = source.control;
   const context = fileContext(BACKUP_MANIFEST);
+  const options = { keys, systemIdentifier, context };
   const fileSalt = newFileSalt(saltKey, SEALED);
-  writeDurably(fs, target, SEALED, attributes, (file) => {
-    sealFile(fs, path, file, { keys, systemIdentifier, context, fileSalt });
+  writeDurably(fs, target, {
+    name: SEALED,
+    attributes,
+    write: (file) => void sealFile(fs, path, file, { ...options, fileSalt }),
+    isRight: (sealed) => compareSealedFile(fs, sealed, path, options).same,
   });
 }
 

@@ -39,6 +39,7 @@ import {
   AUTO_CONF,
   installGuard,
   readAutoConf,
+  sameOriginal,
   SEALED_AUTO_CONF,
   takeBackGuard,
   writeGuard,
@@ -228,6 +229,7 @@ async function assertResumable(
     const options = {
       acceptance,
       allowAdded: allowedToAdd(plan.scope),
+      isResumed: true,
       only: (entry: ManifestEntry) => !isSealedSince(fs, datadir, keyContext.keys, entry),
     };
     const { accepted } = await assertIntact(engine, runner, datadir, manifest, options);
@@ -401,13 +403,18 @@ export function installGuardFrom(
   const original = readAutoConf(fs, source.root);
   if (original === "guard")
     throw new StateError(`"${displayPath(source.root)}" has a guard already`);
+  // What is sealed is held against this: one bad read must not decide what is kept.
+  const again = readAutoConf(fs, source.root);
+  if (again === "guard" || !sameOriginal(original, again)) throw isChanging(source);
   const like = original.kind === "file" ? AUTO_CONF : "PG_VERSION";
   const attributes = fs.stat(joinPath(source.root, like));
-  if (attributes === undefined) {
-    throw new StateError(`"${displayPath(source.root)}" is changing while tde works on it`);
-  }
+  if (attributes === undefined) throw isChanging(source);
   const { systemIdentifier } = source.control;
   installGuard(fs, target, original, { keys, systemIdentifier, saltKey }, attributes);
+}
+
+function isChanging({ root }: Datadir): StateError {
+  return new StateError(`"${displayPath(root)}" is changing while tde works on it`);
 }
 
 export function runContextOf(

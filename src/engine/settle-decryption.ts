@@ -219,7 +219,7 @@ async function assertRestIntact(
         return true;
     }
   };
-  const options = { acceptance, only };
+  const options = { acceptance, only, isResumed: true };
   const { addedSignals, accepted } = await assertIntact(engine, runner, datadir, manifest, options);
   assertSameAccepted(accepted, begun);
   const added = addedSignals.find((signal) => !known.includes(signal));

@@ -369,7 +369,7 @@ test("a keyring that does not read back as it was written takes no other's place
     };
     return file;
   });
-  assert.throws(() => opened.newKey(noState(opened)), /k.new" does not read as it was written/);
+  assert.throws(() => opened.newKey(noState(opened)), /k" does not read as it was written/);
   assert.deepEqual(readFileSync(path), before);
   assert.deepEqual(readdirSync(join(path, "..")).sort(), ["k", "kek"]);
 });

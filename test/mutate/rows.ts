@@ -240,8 +240,8 @@ export const ROWS: readonly Row[] = [
   {
     file: "storage/durable-replace.ts",
     what: "a file that is created durably is not synced",
-    from: "      writeAndSync(file, content);\n    } finally {\n      file.close();\n    }\n  } catch (error) {\n    removeQuietly(fs, path);",
-    to: "      writeAll(file, content, 0, content.length, 0);\n    } finally {\n      file.close();\n    }\n  } catch (error) {\n    removeQuietly(fs, path);",
+    from: "      writeAndSync(file, content);\n    } finally {\n      file.close();\n    }\n    if (!holds(fs, path, content)) throw notAsWritten(path);",
+    to: "      writeAll(file, content, 0, content.length, 0);\n    } finally {\n      file.close();\n    }\n    if (!holds(fs, path, content)) throw notAsWritten(path);",
     tests: ["storage/real-syncs"],
   },
   {

@@ -31,7 +31,7 @@ import {
   removeJournal,
 } from "../../storage/journal.ts";
 import type { DirectoryMemory, KeyContext, RunOutcome } from "../context.ts";
-import { applyPatches, carryOutPatches } from "./redo.ts";
+import { applyPatches, carryOutPatches, requirePatched } from "./redo.ts";
 import { type Standing, standingOf, wasBegunElsewhere } from "./standing.ts";
 
 export interface RunOrder extends Pick<JournalHeader, "operation" | "directoryId" | "epoch"> {
@@ -159,7 +159,10 @@ export class DirectoryRun {
     this.enter(steps, () => this.journal.commit(steps));
   }
 
-  /** Writes files in place, durably; none of them may have working files that are not in place yet. */
+  /**
+   * Writes files in place, durably, and reads back what was written; none of them may have working files that are not in
+   * place yet.
+   */
   async redo(patches: readonly FilePatch[]): Promise<void> {
     this.state = "entering";
     this.journal.redo(patches);
@@ -170,6 +173,7 @@ export class DirectoryRun {
     } finally {
       closeAll(files);
     }
+    requirePatched(this.fs, this.root, patches);
     this.state = "settled";
   }
 
