@@ -20,7 +20,7 @@ import {
   type JournalHeader,
   removeJournal,
 } from "../storage/journal.ts";
-import { applyPatches, carryOutPatches } from "./redo.ts";
+import { applyPatches, carryOutPatches, requirePatched } from "./redo.ts";
 
 export class DirectoryRun {
   readonly header: JournalHeader;
@@ -92,7 +92,7 @@ export class DirectoryRun {
     this.enter(steps, () => this.journal.commit(steps));
   }
 
-  /** Writes files in place, durably; none of them may have working files that are not in place yet. */
+  /** Writes files in place, durably, and reads back what was written; none of them may have working files that are not in place yet. */
   async redo(patches: readonly FilePatch[]): Promise<void> {
     this.state = "entering";
     this.journal.redo(patches);
@@ -103,6 +103,7 @@ export class DirectoryRun {
     } finally {
       closeAll(files);
     }
+    requirePatched(this.fs, this.root, patches);
     this.state = "settled";
   }
 

@@ -2,16 +2,19 @@
  * Writes in place what an entry of the journal keeps. Only files that nobody shares are written: one with several
  * hard links, which a snapshot made with `cp -al` has, first becomes a file of its own.
  *
- * Order: the entry is durable; then files are unshared, each by a synced copy that takes its name; then the bytes are
- * written and synced. Doing any of it again, or all of it, comes to the same.
+ * Order: the entry is durable; then files are unshared, each by a synced copy that was read back and takes its name;
+ * then the bytes are written, synced and read back. Doing any of it again, or all of it, comes to the same.
  */
 import { type BytePath, directoryOf, joinPath } from "../bytes/byte-path.ts";
 import { workingName } from "../datadir/relation-path.ts";
-import { closeAll, fileParts, writeAll } from "../storage/file-io.ts";
+import { closeAll, fileParts, readUpTo, withFile, writeAll } from "../storage/file-io.ts";
 import type { FileSystem, OpenFile } from "../storage/file-system.ts";
 import type { FilePatch } from "../storage/journal.ts";
+import { haveSameContent, notAsPatched, notAsWritten } from "../storage/read-back.ts";
 
-/** @returns the files that were written, open; the caller syncs and closes them. */
+const READ_BYTES = 2 ** 18;
+
+/** @returns the files that were written, open; the caller syncs and closes them, and requires what they then hold. */
 export function applyPatches(
   fs: FileSystem,
   root: BytePath,
@@ -45,6 +48,25 @@ export function carryOutPatches(
   } finally {
     closeAll(files);
   }
+  requirePatched(fs, root, patches);
+}
+
+/** Reads back what was written, from files opened anew. @throws {StorageError} when it is not what it should be. */
+export function requirePatched(
+  fs: FileSystem,
+  root: BytePath,
+  patches: readonly FilePatch[],
+): void {
+  for (const { path, sizeBytes, parts } of patches) {
+    withFile(fs, joinPath(root, path), (file) => {
+      if (file.stat().sizeBytes !== sizeBytes) throw notAsPatched(path);
+      for (const { position, bytes } of parts) {
+        const found = Buffer.allocUnsafe(bytes.length);
+        const count = readUpTo(file, found, 0, bytes.length, position);
+        if (!found.subarray(0, count).equals(bytes)) throw notAsPatched(path);
+      }
+    });
+  }
 }
 
 function unshare(fs: FileSystem, root: BytePath, path: BytePath): void {
@@ -65,6 +87,8 @@ function unshare(fs: FileSystem, root: BytePath, path: BytePath): void {
   } finally {
     file.close();
   }
+  const buffers = [Buffer.allocUnsafe(READ_BYTES), Buffer.allocUnsafe(READ_BYTES)] as const;
+  if (!haveSameContent(fs, shared, own, buffers)) throw notAsWritten(path);
   fs.rename(own, shared);
   fs.syncDirectory(directoryOf(shared));
 }

@@ -2,7 +2,7 @@
  * The journal of a run: what a crash must not leave half done. Each entry lists steps that are due (renames and
  * removals, in order) or holds what is to be written in place; it is written and synced before the first of them, and
  * the next entry only after the last of them is durable. So after a crash only the newest entry can be unfinished, only the newest can be torn, and
- * doing its steps again is harmless.
+ * doing its steps again is harmless. What was written of it is read back before any step of it is done.
  * docs/FORMAT.md, "Journal".
  */
 import assert from "node:assert/strict";
@@ -11,6 +11,7 @@ import { equalInConstantTime, hmacSha256, type KeyObject } from "../crypto/primi
 import { FormatError, IntegrityError } from "../errors.ts";
 import { readUpTo, withFile, writeAll } from "./file-io.ts";
 import type { FileSystem, OpenFile } from "./file-system.ts";
+import { holds, notAsWritten } from "./read-back.ts";
 import {
   type DueStep,
   type FilePatch,
@@ -99,6 +100,8 @@ export class Journal {
   private file: OpenFile | undefined;
   private position: number = 0;
   private lastMac: Buffer = Buffer.alloc(0);
+  /** Begins with all that was written, to hold what is read back against it. */
+  private written: Buffer = Buffer.alloc(0);
 
   private constructor(
     fs: FileSystem,
@@ -149,9 +152,15 @@ export class Journal {
     try {
       // Written once more: after a sync that failed, the last record may be in the system's memory alone, and no later
       // sync would write it. In place, because the disk may be full.
-      writeAll(file, bytes, 0, end, 0);
-      file.truncate(end);
-      file.sync();
+      const whole = bytes.subarray(0, end);
+      const write = (): boolean => {
+        writeAll(file, whole, 0, end, 0);
+        file.truncate(end);
+        file.sync();
+        return holds(fs, isShared ? newPath : path, whole);
+      };
+      // What stands there now may be worse than what did before: it is not left so without another attempt.
+      if (!write() && !write()) throw notAsWritten(JOURNAL_NAME);
       if (isShared) {
         fs.rename(newPath, path);
         fs.syncDirectory(root);
@@ -159,6 +168,7 @@ export class Journal {
       const journal = new Journal(fs, root, key, content.header, content.plan);
       journal.file = file;
       journal.position = end;
+      journal.written = whole;
       journal.lastMac = lastMac;
       return { journal, content };
     } catch (error) {
@@ -179,7 +189,7 @@ export class Journal {
 
   /** Makes the last steps due, durably: from here on only finishing is left, and nothing is undone any more. */
   commit(steps: readonly DueStep[]): void {
-    this.append(RECORD_TYPE.committed, serializeSteps(steps));
+    this.appendOrBegin(RECORD_TYPE.committed, serializeSteps(steps));
   }
 
   close(): void {
@@ -190,7 +200,31 @@ export class Journal {
 
   private enter(type: number, body: Buffer): void {
     if (this.position > COMPACT_BYTES) this.begin([[type, body]]);
-    else this.append(type, body);
+    else this.appendOrBegin(type, body);
+  }
+
+  /** Where it does not read as it was written, what stands there counts for nothing: another takes its place. */
+  private appendOrBegin(type: number, body: Buffer): void {
+    this.append(type, body);
+    if (!this.isAsWritten(JOURNAL_NAME)) this.begin([[type, body]]);
+  }
+
+  private isAsWritten(name: BytePath): boolean {
+    const written = this.written.subarray(0, this.position);
+    return holds(this.fs, joinPath(this.root, name), written);
+  }
+
+  /** Writes behind what was written before. */
+  private write(file: OpenFile, bytes: Buffer): void {
+    writeAll(file, bytes, 0, bytes.length, this.position);
+    const end = this.position + bytes.length;
+    if (end > this.written.length) {
+      const larger = Buffer.alloc(2 * end);
+      this.written.copy(larger, 0, 0, this.position);
+      this.written = larger;
+    }
+    bytes.copy(this.written, this.position);
+    this.position = end;
   }
 
   /** Writes a new journal with header, plan and these records, and puts it in the place of the old one. */
@@ -200,11 +234,12 @@ export class Journal {
     this.fs.remove(newPath);
     this.file = this.fs.create(newPath, 0o600);
     const bytes = serializeHeader(this.header, this.key);
-    writeAll(this.file, bytes, 0, bytes.length, 0);
-    this.position = bytes.length;
+    this.position = 0;
+    this.write(this.file, bytes);
     this.lastMac = bytes.subarray(JOURNAL_HEADER.mac);
     this.append(RECORD_TYPE.plan, Buffer.from(this.plan, "utf8"));
     for (const [type, body] of records) this.append(type, body);
+    if (!this.isAsWritten(NEW_JOURNAL_NAME)) throw notAsWritten(JOURNAL_NAME);
     this.fs.rename(newPath, joinPath(this.root, JOURNAL_NAME));
     this.fs.syncDirectory(this.root);
   }
@@ -217,9 +252,8 @@ export class Journal {
     body.copy(record, 5);
     const mac = macOf(this.key, this.lastMac, record.subarray(0, 5 + body.length));
     mac.copy(record, 5 + body.length);
-    writeAll(this.file, record, 0, record.length, this.position);
+    this.write(this.file, record);
     this.file.sync();
-    this.position += record.length;
     this.lastMac = mac;
   }
 }

@@ -3,9 +3,12 @@
  * was to be. Nothing that a new file replaces goes before that. docs/RELIABILITY.md says what a read-back cannot see.
  */
 import { type BytePath, displayPath } from "../bytes/byte-path.ts";
-import { StorageError } from "../errors.ts";
+import { StorageError, TdeError } from "../errors.ts";
 import { readUpTo, withFile } from "./file-io.ts";
 import type { FileReader } from "./file-system.ts";
+
+const CHECK_DISK =
+  "Check memory and disk, and that nothing else writes there. Then run the same command again.";
 
 /**
  * That what was written does not read as it was written.
@@ -14,26 +17,55 @@ import type { FileReader } from "./file-system.ts";
 export function notAsWritten(path: BytePath, why?: string, cause?: unknown): StorageError {
   const file = displayPath(path);
   const details = why === undefined ? "" : `: ${why}`;
-  return new StorageError(
-    `what was written of "${file}" does not read as it was written${details}`,
-    {
-      cause,
-      file,
-      hint: "What it was to replace is as it was. Check memory and disk, and that nothing else writes there. Then run the same command again.",
-    },
-  );
+  const message = `what was written of "${file}" does not read as it was written${details}`;
+  return new StorageError(message, {
+    cause,
+    file,
+    hint: `What it was to replace is as it was. ${CHECK_DISK}`,
+  });
+}
+
+/** As notAsWritten, of a file that was written in place: the journal keeps what is to be in it. */
+export function notAsPatched(path: BytePath): StorageError {
+  const file = displayPath(path);
+  const message = `what was written into "${file}" does not read as it was written`;
+  return new StorageError(message, {
+    file,
+    hint: `The journal keeps what belongs there. ${CHECK_DISK}`,
+  });
 }
 
 /**
- * Whether a file holds these bytes and no others. The copy of them that is made is wiped: it may be a key.
+ * Looks at a new file. What is wrong with it is nobody's damage: it was not written as it should have been.
+ * @throws {StorageError} for whatever TdeError `look` throws.
+ */
+export function readingBack<T>(path: BytePath, look: () => T): T {
+  try {
+    return look();
+  } catch (error) {
+    if (!(error instanceof TdeError) || error instanceof StorageError) throw error;
+    throw notAsWritten(path, error.message, error);
+  }
+}
+
+/**
+ * Whether a file holds these bytes, one part behind the other, and no others. The copies of them that are made are wiped:
+ * they may be a key.
  * @throws {StorageError} when it cannot be read.
  */
-export function holds(fs: FileReader, path: BytePath, content: Uint8Array): boolean {
-  const read = Buffer.alloc(content.length + 1);
-  const count = withFile(fs, path, (file) => readUpTo(file, read, 0, read.length, 0));
-  const same = read.subarray(0, count).equals(content);
-  read.fill(0);
-  return same;
+export function holds(fs: FileReader, path: BytePath, ...parts: readonly Uint8Array[]): boolean {
+  return withFile(fs, path, (file) => {
+    let position = 0;
+    for (const part of parts) {
+      const read = Buffer.alloc(part.length);
+      const count = readUpTo(file, read, 0, read.length, position);
+      const same = read.subarray(0, count).equals(part);
+      read.fill(0);
+      if (!same) return false;
+      position += count;
+    }
+    return file.stat().sizeBytes === position;
+  });
 }
 
 /**
