@@ -218,7 +218,8 @@ export function compareSealedFiles(
   };
   try {
     unsealParts(fs, path, options, take);
-    while (same && left.length === 0) {
+    if (!same) return false;
+    while (left.length === 0) {
       const next = others.next();
       if (next.done === true) return true;
       left = next.value;

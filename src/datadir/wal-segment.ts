@@ -225,7 +225,7 @@ export function openWalBytes(
   report: (problem: Problem) => void,
 ): OpenedWalSegment {
   const sidecarDigest = sha256(sidecar);
-  const context = openContext(sidecar, facts, files, report);
+  const context = openContext({ segment, sidecar }, facts, files, report);
   if (context === undefined) {
     const nothing = { blocksByKey: new Map(), newestBlocks: 0, macKeyIds: new Set<number>() };
     return { ...nothing, segment, sidecarDigest, map: undefined };
@@ -252,15 +252,14 @@ export function holdPlainWalSegment(
 ): { readonly isOriginal: boolean; readonly sidecarDigest: Buffer } {
   const sidecar = readWhole(fs, files.sidecar);
   const sidecarDigest = sha256(sidecar);
-  const context = openContext(sidecar, facts, files, report);
-  const isOriginal =
-    context !== undefined &&
-    holdsOriginal(readWhole(fs, files.segment, facts.memory), sidecar, context);
+  const segment = readWhole(fs, files.segment, facts.memory);
+  const context = openContext({ segment, sidecar }, facts, files, report);
+  const isOriginal = context !== undefined && holdsOriginal(segment, sidecar, context);
   return { isOriginal, sidecarDigest };
 }
 
 function openContext(
-  sidecar: Buffer,
+  { segment, sidecar }: WalSegmentBytes,
   { keys, keyringId, epoch, memory }: WalFacts,
   files: Pick<WalSegmentFiles, "path" | "identity">,
   report: (problem: Problem) => void,
@@ -273,6 +272,12 @@ function openContext(
   }
   if (!sameIdentity(head.identity, files.identity)) {
     report({ kind: "identity", path, message: identityMessage(head, files) });
+    return undefined;
+  }
+  const { relationSegment: segmentBytes } = files.identity;
+  if (segment.length !== segmentBytes) {
+    const message = `the segment has ${segment.length} bytes where ${segmentBytes} are right`;
+    report({ kind: "size", path, message });
     return undefined;
   }
   if (keys !== undefined && head.keyringId !== keyringId) {

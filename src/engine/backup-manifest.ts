@@ -13,7 +13,12 @@ import { type BytePath, joinPath } from "../bytes/byte-path.ts";
 import { BACKUP_MANIFEST, classify, OWN_FILES } from "../datadir/classify.ts";
 import type { Datadir } from "../datadir/datadir.ts";
 import { nameWithoutSidecarSuffix, sidecarName } from "../datadir/relation-path.ts";
-import { containerHeaderOf, sealFile, unsealedParts } from "../datadir/sealed-file.ts";
+import {
+  compareSealedFile,
+  containerHeaderOf,
+  sealFile,
+  unsealedParts,
+} from "../datadir/sealed-file.ts";
 import { walkDatadir } from "../datadir/walk.ts";
 import { IntegrityError } from "../errors.ts";
 import {
@@ -25,7 +30,7 @@ import { fileContext } from "../format/container.ts";
 import type { DataKeys } from "../keyring/data-keys.ts";
 import { fileParts } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
-import { writeDurably } from "./guard.ts";
+import { writeDurably } from "./new-file.ts";
 import type { FileToSum } from "./stored-facts.ts";
 
 const SEALED = OWN_FILES["backup-manifest"];
@@ -75,8 +80,12 @@ export function sealBackupManifest(
   assertOriginal(fs, source);
   const { systemIdentifier } = source.control;
   const context = fileContext(BACKUP_MANIFEST);
-  writeDurably(fs, target, SEALED, attributes, (file) => {
-    sealFile(fs, path, file, { keys, systemIdentifier, context });
+  const options = { keys, systemIdentifier, context };
+  writeDurably(fs, target, {
+    name: SEALED,
+    attributes,
+    write: (file) => void sealFile(fs, path, file, options),
+    isRight: (sealed) => compareSealedFile(fs, sealed, path, options).same,
   });
 }
 

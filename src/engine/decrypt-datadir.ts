@@ -12,7 +12,6 @@ import { assertNotInUse } from "../datadir/in-use.ts";
 import { IntegrityError, StateError } from "../errors.ts";
 import type { Manifest } from "../format/manifest.ts";
 import { CONTROL_FILE_BYTES, sameButForChecksums } from "../postgres/control-file.ts";
-import { writeAll } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { type JournalHeader, removeUnbornJournal } from "../storage/journal.ts";
 import type { RunContext } from "../workers/perform.ts";
@@ -35,8 +34,8 @@ import {
   SEALED_AUTO_CONF,
   settingsAddedToGuard,
   withAddedLines,
-  writeDurably,
 } from "./guard.ts";
+import { fileOf, writeDurably } from "./new-file.ts";
 import { countToOpen, openAll, type Opening } from "./open-all.ts";
 import { manifestIsMissing, openJudgedManifest, openManifestOfRun } from "./open-manifest.ts";
 import { assertIntact } from "./structure-check.ts";
@@ -312,7 +311,7 @@ function restoreControl(
   if (stat === undefined) throw new StateError("global/pg_control is gone");
   const content = Buffer.alloc(CONTROL_FILE_BYTES);
   original.copy(content);
-  writeDurably(fs, root, path, stat, (file) => writeAll(file, content, 0, content.length, 0));
+  writeDurably(fs, root, fileOf(fs, path, content, stat));
   return true;
 }
 

@@ -8,7 +8,6 @@ import { type Datadir, openDatadir } from "../datadir/datadir.ts";
 import { assertNotInUse } from "../datadir/in-use.ts";
 import { StateError } from "../errors.ts";
 import { CONTROL_FILE_BYTES } from "../postgres/control-file.ts";
-import { writeAll } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { Acceptance, acceptedFiles } from "./accepted-changes.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
@@ -27,8 +26,8 @@ import {
   stageAutoConf,
   withAddedLines,
   writeGuard,
-  writeNewFile,
 } from "./guard.ts";
+import { fileOf, writeNewFile } from "./new-file.ts";
 import { countToOpen, openAll } from "./open-all.ts";
 import { openJudgedManifest } from "./open-manifest.ts";
 import {
@@ -142,17 +141,17 @@ export async function decryptIntoOutput(
 
 /** The original, all 8192 bytes of it. */
 function writeControl(fs: FileSystem, source: Datadir, output: BytePath, original: Buffer): void {
-  const path = "global/pg_control";
+  const path = "global/pg_control" as BytePath;
   const like = fs.stat(joinPath(source.root, path));
   if (like === undefined) throw new StateError(`${path} is gone`);
   const content = Buffer.alloc(CONTROL_FILE_BYTES);
   original.copy(content);
-  writeNewFile(fs, joinPath(output, path), like, (file) =>
-    writeAll(file, content, 0, content.length, 0),
-  );
+  writeNewFile(fs, joinPath(output, path), fileOf(fs, path, content, like));
 }
 
 function copySignal(fs: FileSystem, source: Datadir, output: BytePath, name: string): void {
   const like = fs.stat(joinPath(source.root, name));
-  if (like !== undefined) writeNewFile(fs, joinPath(output, name), like, () => {});
+  if (like === undefined) return;
+  const file = fileOf(fs, name as BytePath, Buffer.alloc(0), like);
+  writeNewFile(fs, joinPath(output, name), file);
 }

@@ -34,7 +34,7 @@ import type { EngineContext, KeyContext } from "./context.ts";
 import { lockDatadir, unfinishedRun } from "./datadir-lock.ts";
 import { DirectoryRun } from "./directory-run.ts";
 import type { EncryptOptions, EncryptReport } from "./encrypt-report.ts";
-import { AUTO_CONF, installGuard, readAutoConf, takeBackGuard } from "./guard.ts";
+import { AUTO_CONF, installGuard, readAutoConf, sameOriginal, takeBackGuard } from "./guard.ts";
 import { type InventoryOptions, takeInventory } from "./inventory.ts";
 import {
   hasManifest,
@@ -318,13 +318,18 @@ export function installGuardFrom(
   const original = readAutoConf(fs, source.root);
   if (original === "guard")
     throw new StateError(`"${displayPath(source.root)}" has a guard already`);
+  // What is sealed is held against this: one bad read must not decide what is kept.
+  const again = readAutoConf(fs, source.root);
+  if (again === "guard" || !sameOriginal(original, again)) throw isChanging(source);
   const like = original.kind === "file" ? AUTO_CONF : "PG_VERSION";
   const attributes = fs.stat(joinPath(source.root, like));
-  if (attributes === undefined) {
-    throw new StateError(`"${displayPath(source.root)}" is changing while tde works on it`);
-  }
+  if (attributes === undefined) throw isChanging(source);
   const { systemIdentifier } = source.control;
   installGuard(fs, target, original, { keys, systemIdentifier }, attributes);
+}
+
+function isChanging({ root }: Datadir): StateError {
+  return new StateError(`"${displayPath(root)}" is changing while tde works on it`);
 }
 
 export function runContextOf(

@@ -258,7 +258,7 @@ function isOfOneFile(error: unknown): boolean {
 async function proveAndEnd(
   engine: EngineContext,
   { keys, memory }: KeyContext,
-  { datadir, run, manifest: before, selection }: Rotation,
+  { datadir, run, manifest: before, selection, isResumed }: Rotation,
   runner: TaskRunner,
   isCutShort: boolean,
 ): Promise<RotateReport> {
@@ -269,7 +269,7 @@ async function proveAndEnd(
   const runKeys = new Set([run.header.keyId, keyId]);
   engine.progress.end();
   engine.progress.begin("proving", countSelected(fs, datadir, before, selection).bytes);
-  const options = { header, keys, before, selection, runKeys, isCutShort, signal };
+  const options = { header, keys, before, selection, runKeys, isCutShort, isResumed, signal };
   const proof = new RotationProof(fs, datadir, options);
   const written = await writeManifests<RotationProofReport>(
     engine,

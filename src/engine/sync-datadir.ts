@@ -332,12 +332,13 @@ class Session {
         control: after.copy.controlBytes,
       };
       const { signal } = engine;
+      const patched = new Set(changes.patched.map(({ path }) => path));
       const { proof, root, steps } = await writeManifests(
         engine,
         this.runner,
         after.copy,
         { header, keys },
-        new Proof(fs, after.copy, { header, keys, sinceEpoch: epoch, signal }),
+        new Proof(fs, after.copy, { header, keys, sinceEpoch: epoch, patched, signal }),
       );
       run.commitLast(steps);
       const { load, newestPages } = proof;

@@ -74,9 +74,7 @@ function checkSealedItem(tools: Tools, how: Depth, item: Item, report: Report): 
     case "readable":
       return digestReadable(tools, item);
     case "wal": {
-      // Of a segment all tags are checked or none: what was sealed since is most of what there is.
-      const depth = how.sinceEpoch === undefined ? how.depth : "tags";
-      const result = checkWal(tools.fs, tools.walFacts, item, depth, report);
+      const result = checkWal(tools.fs, tools.walFacts, item, how.depth, report);
       tools.onBytes(item.sizeBytes);
       return result;
     }
@@ -114,18 +112,18 @@ function checkPlainRelation(
 /** @param how - without a depth the digest alone. */
 export function checkRelation(
   tools: Tools,
-  { files, range, against }: RelationItem,
-  { depth, sinceEpoch }: Pick<Depth, "depth" | "sinceEpoch">,
+  { files, range, against, patched }: RelationItem,
+  { depth, sinceEpoch: since }: Pick<Depth, "depth" | "sinceEpoch">,
   report: Report,
 ): ItemResult {
   const { fs, chunk, context, onBytes } = tools;
+  const sinceEpoch = patched === true ? undefined : since;
   return withFile(fs, files.sidecar, (sidecar) => {
     let result: ItemResult = { path: files.path, sizeBytes: files.sizeBytes };
     let checked: Buffer | undefined;
     // A digest reads no page, but what cannot be opened must show before a run begins.
     if (depth === undefined) fs.open(files.sealed).close();
     else {
-      const check = sinceEpoch === undefined ? depth : "tags";
       result = withFile(fs, files.sealed, (sealed) =>
         withComparison(tools, files, range, against, (comparison) => {
           const part = range ?? tools.whole(files);
@@ -139,7 +137,7 @@ export function checkRelation(
             files,
             source,
             part,
-            { check, sinceEpoch },
+            { check: depth, sinceEpoch },
             report,
             onBytes,
             take,

@@ -159,11 +159,6 @@ export function checkPlainWal(
     clean = false;
     report(problem);
   };
-  const found = fs.statFollowing(files.segment)?.sizeBytes;
-  if (found !== undefined && found !== sizeBytes) {
-    const message = `the plain segment has ${found} bytes where ${sizeBytes} are right`;
-    reportAlso({ kind: "size", path, message });
-  }
   const { isOriginal, sidecarDigest } = holdPlainWalSegment(fs, facts, files, reportAlso);
   if (!isOriginal && clean) {
     report({ kind: "tag", path, message: "the segment is not the one that was encrypted" });

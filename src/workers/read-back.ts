@@ -16,10 +16,10 @@ import {
 } from "../datadir/relation-job.ts";
 import { PlainDigest } from "../datadir/reseal-relation.ts";
 import { compareSealedFile, compareSealedFiles } from "../datadir/sealed-file.ts";
-import { StorageError, TdeError } from "../errors.ts";
+import type { StorageError } from "../errors.ts";
 import { readExactly, withFile } from "../storage/file-io.ts";
 import type { OpenFile } from "../storage/file-system.ts";
-import { haveSameContent, notAsWritten } from "../storage/read-back.ts";
+import { haveSameContent, notAsWritten, readingBack } from "../storage/read-back.ts";
 import { notAsWrittenIn } from "./new-file-problem.ts";
 import { readBackOpenedWal, readBackResealedWal, readBackSealedWal } from "./perform-wal.ts";
 import type {
@@ -177,7 +177,7 @@ export function readBackPatches(
 
 function readBackSealedContent(tools: Tools, item: ContentItem): void {
   const options = tools.containerOptions(item);
-  const { same } = ofNewFile(item.path, () =>
+  const { same } = readingBack(item.path, () =>
     compareSealedFile(tools.fs, item.sealed, item.plain, options),
   );
   if (!same) throw differs(item.path);
@@ -193,7 +193,7 @@ function readBackResealedContent(tools: Tools, item: ContentItem): void {
   const { target } = item;
   assert(target !== undefined, "sealing anew has a new file");
   const options = tools.containerOptions(item);
-  const same = ofNewFile(item.path, () =>
+  const same = readingBack(item.path, () =>
     compareSealedFiles(tools.fs, target, item.sealed, options),
   );
   if (!same) throw differs(item.path);
@@ -216,16 +216,6 @@ function requireSize(
 
 function differs(path: BytePath): StorageError {
   return notAsWritten(path, "it does not hold what its original holds");
-}
-
-/** What is wrong with a new file is nobody's damage: it was not written as it should have been. */
-function ofNewFile<T>(path: BytePath, look: () => T): T {
-  try {
-    return look();
-  } catch (error) {
-    if (!(error instanceof TdeError) || error instanceof StorageError) throw error;
-    throw notAsWritten(path, error.message, error);
-  }
 }
 
 /** What is done has been shown when it was written. */

@@ -27,6 +27,8 @@ export interface RelationItem {
   readonly target?: { readonly sealed: BytePath; readonly sidecar: BytePath } | undefined;
   readonly range?: SlotRange | undefined;
   readonly against?: Original | undefined;
+  /** It was written in place: all its pages are read, whenever they were sealed. */
+  readonly patched?: boolean | undefined;
 }
 
 /** Pages of a relation file that are to be sealed anew, in place. */
@@ -138,8 +140,8 @@ export type Task =
       readonly items: readonly WrittenItem[];
     }
   /**
-   * With `sinceEpoch` the tags of those pages only that were sealed since, beside the MACs of all sidecar pages. Items
-   * that name an original are held against it.
+   * With `sinceEpoch` only those pages are read that were sealed since, beside all sidecar pages, but for files that were
+   * patched. Items that name an original are held against it.
    */
   | {
       readonly kind: "check";
