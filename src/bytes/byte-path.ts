@@ -43,6 +43,13 @@ function isCleanPart(part: string | undefined): part is string {
   );
 }
 
+/** The path without the slashes at its end; "/" for a path of nothing else. */
+export function withoutTrailingSlashes(path: BytePath): BytePath {
+  let end = path.length;
+  while (end > 1 && path[end - 1] === "/") end--;
+  return path.slice(0, end) as BytePath;
+}
+
 /** The part before the last slash; "." for a bare name, "/" for a name in the root. */
 export function directoryOf(path: BytePath): BytePath {
   const slash = path.lastIndexOf("/");

@@ -97,23 +97,35 @@ function partOf(tokens: readonly Token[]): NamePart {
   const text = tokens.map((token) => (typeof token === "string" ? token : token.description));
   const isPattern = tokens.some((token) => typeof token !== "string");
   const whole = text.join("");
-  const pattern = isPattern ? regularExpression(tokens) : undefined;
   return {
     text: whole,
     isPattern,
-    fits: (name) => (pattern === undefined ? name === whole : pattern.test(name)),
+    fits: (name) => (isPattern ? fits(tokens, Array.from(name)) : name === whole),
   };
 }
 
-function regularExpression(tokens: readonly Token[]): RegExp {
-  const source = tokens.map((token) =>
-    token === ANY_TEXT
-      ? ".*"
-      : token === ANY_CHARACTER
-        ? "."
-        : token.replace(/[\\^$.*+?()[\]{}|/-]/, "\\$&"),
-  );
-  // One star after the other says no more than one, and would take long to fail.
-  const compact = source.filter((part, i) => part !== ".*" || source[i - 1] !== ".*");
-  return new RegExp(`^${compact.join("")}$`, "su");
+/**
+ * Goes through the name once for each star at most: what the star before has taken never has to be given back, since
+ * what lies between two stars may as well stand at the first place where it fits.
+ */
+function fits(tokens: readonly Token[], name: readonly string[]): boolean {
+  let token = 0;
+  let star: { readonly token: number; taken: number } | undefined;
+  for (let at = 0; at < name.length;) {
+    const wanted = tokens[token];
+    if (wanted === ANY_TEXT) {
+      star = { token, taken: at };
+      token++;
+    } else if (wanted !== undefined && (wanted === ANY_CHARACTER || wanted === name[at])) {
+      token++;
+      at++;
+    } else if (star !== undefined) {
+      token = star.token + 1;
+      at = ++star.taken;
+    } else {
+      return false;
+    }
+  }
+  while (tokens[token] === ANY_TEXT) token++;
+  return token === tokens.length;
 }

@@ -19,7 +19,7 @@ export function scanUnsigned(text: string, base: 10 | 16, maxDigits = 64): Scann
   if (match === null) return undefined;
   const [all, sign, digits = ""] = match;
   const kept = digits.slice(0, maxDigits);
-  const whole = BigInt(base === 10 ? kept : `0x${kept}`);
+  const whole = wholeNumber(base === 10 ? "" : "0x", kept);
   const most = 2n ** 64n - 1n;
   const value = whole > most ? most : sign === "-" ? -whole : whole;
   return {
@@ -30,9 +30,10 @@ export function scanUnsigned(text: string, base: 10 | 16, maxDigits = 64): Scann
 
 /** `%d`. */
 export function scanSigned(text: string): number | undefined {
-  const match = /^[\t-\r ]*([+-]?[0-9]+)/.exec(text);
+  const match = /^[\t-\r ]*([+-]?)([0-9]+)/.exec(text);
   if (match === null) return undefined;
-  const whole = BigInt(match[1] ?? 0);
+  const digits = wholeNumber("", match[2] ?? "0");
+  const whole = match[1] === "-" ? -digits : digits;
   const most = 2n ** 63n;
   const kept = whole >= most ? most - 1n : whole < -most ? -most : whole;
   return Number(BigInt.asIntN(32, kept));
@@ -46,7 +47,17 @@ export function strtoul(text: string): Scanned {
   const match = /^[\t-\r ]*([+-]?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)/.exec(text);
   if (match === null) return { value: 0, rest: text };
   const [all, sign, digits = "0"] = match;
-  const whole = BigInt(/^0[0-7]/.test(digits) ? `0o${digits.slice(1)}` : digits);
+  const [, prefix = "", significant = ""] = /^(0[xX]|0(?=[0-7]))?(.*)$/.exec(digits) ?? [];
+  const whole = wholeNumber(prefix === "0" ? "0o" : prefix, significant);
   const value = sign === "-" ? BigInt.asUintN(64, -whole) : whole;
   return { value: whole >= 2n ** 64n ? Infinity : Number(value), rest: text.slice(all.length) };
+}
+
+/** More do not fit into 64 bits in any base. */
+const MOST_DIGITS = 40;
+
+/** No more digits than tell that it is too large: to make a number of a million of them takes long. */
+function wholeNumber(prefix: string, digits: string): bigint {
+  const significant = digits.replace(/^0+(?=.)/s, "").slice(0, MOST_DIGITS);
+  return BigInt(`${prefix}${significant}`);
 }

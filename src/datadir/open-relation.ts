@@ -37,6 +37,8 @@ export interface OpenResult {
   readonly wrongChecksums: number;
   /** SHA-256 over the sidecar pages that were checked, where none of the range was missing. */
   readonly sidecarDigest: Buffer | undefined;
+  /** Of the file's first sidecar page, where there is one. */
+  readonly fileSalt?: Buffer | undefined;
 }
 
 /** How far a check of pages goes. */
@@ -65,6 +67,7 @@ export function openRange(
 ): OpenResult {
   const path = displayPath(files.path);
   let opener: ChunkOpener | undefined;
+  let fileSalt: Buffer | undefined;
   let clean = true;
   const digest = readSlots(
     chunk,
@@ -74,6 +77,7 @@ export function openRange(
     report,
     ({ head, firstSlot, dataBytes, position }) => {
       const withoutKeys = facts.keys === undefined || check === "form";
+      fileSalt ??= head.fileSalt;
       opener ??= new ChunkOpener(chunk, {
         head,
         keys: withoutKeys ? undefined : new DerivedFileKeys(facts.keys, head, path),
@@ -93,7 +97,7 @@ export function openRange(
       onBytes(dataBytes);
     },
   );
-  return resultOf(opener, digest);
+  return { ...resultOf(opener, digest), fileSalt };
 }
 
 /** A part of a file whose sidecar pages are in the chunk's buffer. */

@@ -33,6 +33,8 @@ export interface SealFileOptions {
   /** `fileContext` or `linkContext` of the original's path in the data directory. */
   readonly context: string;
   readonly chunkSizeBytes?: number | undefined;
+  /** 16 bytes; a new random one where it is left out. */
+  readonly fileSalt?: Buffer | undefined;
 }
 
 export interface SealedFile {

@@ -30,18 +30,39 @@ export function assertMappedTablespacesAreThere(fs: FileSystem, datadir: Datadir
   }
 }
 
-interface MappedTablespace {
+export interface MappedTablespace {
   readonly oid: number;
   readonly location: BytePath;
 }
 
-/** A backslash takes what follows it, a line feed too, into the path. */
-function parseTablespaceMap(bytes: Buffer): MappedTablespace[] {
-  const lines = bytes.toString("latin1").match(/(?:\\[^]|[^\\\n])+/g) ?? [];
-  return lines.flatMap((line) => {
-    const match = /^([0-9]+) ([^]*)$/.exec(line);
-    if (match === null) return [];
-    const location = (match[2] ?? "").replace(/\\([^])/g, "$1") as BytePath;
-    return [{ oid: Number(match[1]), location }];
+/** A backslash takes what follows it, a line end too, into the path. */
+export function parseTablespaceMap(bytes: Buffer): MappedTablespace[] {
+  return unescapedLines(bytes).flatMap((line) => {
+    const blank = line.indexOf(" ");
+    const oid = line.slice(0, Math.max(0, blank));
+    if (!/^[0-9]+$/.test(oid)) return [];
+    return [{ oid: Number(oid), location: line.slice(blank + 1) as BytePath }];
   });
+}
+
+const LINE_FEED = 0x0a;
+const CARRIAGE_RETURN = 0x0d;
+const BACKSLASH = 0x5c;
+
+function unescapedLines(bytes: Buffer): string[] {
+  const lines: string[] = [];
+  const line = Buffer.alloc(bytes.length);
+  let length = 0;
+  for (let at = 0; at < bytes.length; at++) {
+    const byte = bytes[at] ?? 0;
+    if (byte === LINE_FEED || byte === CARRIAGE_RETURN) {
+      lines.push(line.toString("latin1", 0, length));
+      length = 0;
+    } else if (byte !== BACKSLASH) {
+      line[length++] = byte;
+    } else if (++at < bytes.length) {
+      line[length++] = bytes[at] ?? 0;
+    }
+  }
+  return [...lines, line.toString("latin1", 0, length)];
 }

@@ -4,13 +4,13 @@
  */
 import assert from "node:assert/strict";
 import { type BytePath, displayPath } from "../bytes/byte-path.ts";
-import { randomBytes, sha256 } from "../crypto/primitives.ts";
+import { sha256 } from "../crypto/primitives.ts";
 import { FormatError, KeyError } from "../errors.ts";
 import { derivePageKey, deriveSidecarMacKey } from "../format/file-keys.ts";
+import { newFileSalt } from "../format/file-salt.ts";
 import { type FileIdentity, NO_BACKEND, sameIdentity } from "../format/identity.ts";
 import type { Problem } from "../format/problem.ts";
 import {
-  FILE_SALT_BYTES,
   parseSidecarPage,
   type SidecarHead,
   type SidecarPageHead,
@@ -59,7 +59,7 @@ export interface WalSurroundings {
 }
 
 /** Facts of a run that a segment needs. */
-export interface WalFacts extends Pick<RunFacts, "keys" | "keyringId" | "epoch"> {
+export interface WalFacts extends Pick<RunFacts, "keys" | "keyringId" | "epoch" | "saltKey"> {
   /** What segments are read into; without it each has memory of its own. */
   readonly memory?: SegmentMemory;
 }
@@ -162,11 +162,11 @@ export function resealWalSegment(
 /** @param map - of a plain segment, whose bytes are replaced. */
 function sealMapped(
   map: SegmentMap,
-  { keys, keyringId, epoch }: WalFacts,
+  { keys, keyringId, epoch, saltKey }: WalFacts,
   files: WalSegmentFiles,
 ): SealedWalSegment {
   if (keys === undefined) throw new KeyError("sealing needs an opened keyring");
-  const fileSalt = randomBytes(FILE_SALT_BYTES);
+  const fileSalt = newFileSalt(saltKey, files.path);
   const keyId = keys.currentKeyId;
   const dek = dekFor(keys, keyringId, keyId, displayPath(files.path));
   const { identity } = files;
@@ -192,6 +192,8 @@ export interface OpenedWalSegment extends OpenedSegment {
   /** As stored or, where it was decrypted without a problem, the original. */
   readonly segment: Buffer;
   readonly sidecarDigest: Buffer;
+  /** Undefined where the sidecar says none. */
+  readonly fileSalt?: Buffer | undefined;
 }
 
 /**
@@ -230,7 +232,8 @@ export function openWalBytes(
     const nothing = { blocksByKey: new Map(), newestBlocks: 0, macKeyIds: new Set<number>() };
     return { ...nothing, segment, sidecarDigest, map: undefined };
   }
-  return { ...openSegment(segment, sidecar, context, depth), segment, sidecarDigest };
+  const { fileSalt } = context.head;
+  return { ...openSegment(segment, sidecar, context, depth), segment, sidecarDigest, fileSalt };
 }
 
 /** Whether a plain segment is, bit for bit, what its sidecar was made for. Anything else is reported, too. */
@@ -260,7 +263,7 @@ export function holdPlainWalSegment(
 
 function openContext(
   { segment, sidecar }: WalSegmentBytes,
-  { keys, keyringId, epoch, memory }: WalFacts,
+  { keys, epoch, memory }: Pick<WalFacts, "keys" | "epoch" | "memory">,
   files: Pick<WalSegmentFiles, "path" | "identity">,
   report: (problem: Problem) => void,
 ): WalOpenContext | undefined {
@@ -280,8 +283,9 @@ function openContext(
     report({ kind: "size", path, message });
     return undefined;
   }
-  if (keys !== undefined && head.keyringId !== keyringId) {
-    const message = `${path} needs keyring ${head.keyringId}, yours is keyring ${keyringId}`;
+  // Yours, and not the one that the directory names: where its manifest cannot be read, it names none.
+  if (keys !== undefined && head.keyringId !== keys.keyringId) {
+    const message = `${path} needs keyring ${head.keyringId}, yours is keyring ${keys.keyringId}`;
     report({ kind: "key", path, message });
     return undefined;
   }

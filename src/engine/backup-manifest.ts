@@ -10,6 +10,7 @@
  * it, a run that goes on rewrites it once more.
  */
 import { type BytePath, joinPath } from "../bytes/byte-path.ts";
+import type { KeyObject } from "../crypto/primitives.ts";
 import { BACKUP_MANIFEST, classify, OWN_FILES } from "../datadir/classify.ts";
 import type { Datadir } from "../datadir/datadir.ts";
 import { nameWithoutSidecarSuffix, sidecarName } from "../datadir/relation-path.ts";
@@ -27,6 +28,7 @@ import {
   openBackupManifest,
 } from "../format/backup-manifest.ts";
 import { fileContext } from "../format/container.ts";
+import { newFileSalt } from "../format/file-salt.ts";
 import type { DataKeys } from "../keyring/data-keys.ts";
 import { fileParts } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
@@ -73,6 +75,7 @@ export function sealBackupManifest(
   source: Datadir,
   target: BytePath,
   keys: DataKeys,
+  saltKey: KeyObject,
 ): void {
   const path = joinPath(source.root, BACKUP_MANIFEST);
   const attributes = fs.stat(path);
@@ -81,10 +84,11 @@ export function sealBackupManifest(
   const { systemIdentifier } = source.control;
   const context = fileContext(BACKUP_MANIFEST);
   const options = { keys, systemIdentifier, context };
+  const fileSalt = newFileSalt(saltKey, SEALED);
   writeDurably(fs, target, {
     name: SEALED,
     attributes,
-    write: (file) => void sealFile(fs, path, file, options),
+    write: (file) => void sealFile(fs, path, file, { ...options, fileSalt }),
     isRight: (sealed) => compareSealedFile(fs, sealed, path, options).same,
   });
 }

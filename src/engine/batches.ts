@@ -166,6 +166,7 @@ function join(a: ItemResult, b: ItemResult): ItemResult {
     path: a.path,
     keys,
     digest: a.digest ?? b.digest,
+    fileSalt: a.fileSalt ?? b.fileSalt,
     rangeDigests: [...(a.rangeDigests ?? []), ...(b.rangeDigests ?? [])],
     digestedRanges: a.digestedRanges ?? b.digestedRanges,
     sizeBytes: a.sizeBytes ?? b.sizeBytes,

@@ -3,7 +3,6 @@
  * directory until it is whole.
  */
 import { type BytePath, joinPath } from "../bytes/byte-path.ts";
-import { randomBytes } from "../crypto/primitives.ts";
 import { type Datadir, openDatadir } from "../datadir/datadir.ts";
 import { assertNotInUse } from "../datadir/in-use.ts";
 import { StateError } from "../errors.ts";
@@ -11,14 +10,14 @@ import { CONTROL_FILE_BYTES } from "../postgres/control-file.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { Acceptance, acceptedFiles } from "./accepted-changes.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
-import { lockDatadir, unfinishedRun } from "./datadir-lock.ts";
+import { lockDatadir, unfinishedRun } from "./run/datadir-lock.ts";
 import {
   assertControl,
   type DecryptOptions,
   type DecryptReport,
   startRunner,
 } from "./decrypt-datadir.ts";
-import { DirectoryRun } from "./directory-run.ts";
+import { DirectoryRun } from "./run/directory-run.ts";
 import {
   AUTO_CONF,
   openOriginalAutoConf,
@@ -35,10 +34,9 @@ import {
   makeFolders,
   makeOutputRoot,
   type OutputOptions,
-  outputPlanToJson,
   planOutput,
 } from "./output-directory.ts";
-import { undoUnfinishedOutput } from "./recover.ts";
+import { endOutputBefore, keptOutput } from "./run/output-run.ts";
 import { assertIntact } from "./structure-check.ts";
 import { assertEncrypted } from "./verify-datadir.ts";
 
@@ -53,7 +51,7 @@ export async function decryptIntoOutput(
   const { keys } = keyContext;
   const acceptance = new Acceptance(options.acceptChanged);
   const source = openDatadir(fs, options.root);
-  unfinishedRun(fs, source.root, undefined);
+  unfinishedRun(fs, source.root, undefined, keyContext.memory);
   assertNotInUse(fs, source, { assumeStopped: true });
   assertEncrypted(fs, source);
   const manifest = openJudgedManifest(fs, source.root, keyContext, options);
@@ -71,6 +69,7 @@ export async function decryptIntoOutput(
     const report: DecryptReport = {
       outcome: options.dryRun ? "dry-run" : "decrypted",
       ...counted,
+      checkedAgain: 0,
       controlRestored: !manifest.header.control.equals(source.controlBytes),
       recoverySettings: added,
       recoverySettingsKept: options.keepRecoverySettings,
@@ -79,10 +78,11 @@ export async function decryptIntoOutput(
     const { output } = outputOptions;
     const ended = options.dryRun
       ? undefined
-      : undoUnfinishedOutput(engine, keyContext, output, "decryptOutput");
+      : endOutputBefore(engine, keyContext, output, "decryptOutput");
     // What single relations were decrypted into has no PG_VERSION, and is not empty either.
     const isWhole = fs.stat(joinPath(output, "PG_VERSION")) !== undefined;
-    if (ended === "output-finished" && isWhole) return report;
+    if ((ended === "output-finished" || ended === "output-ended") && isWhole)
+      return { ...report, outcome: "ended-before", files: 0, bytes: 0 };
     const plan = planOutput(fs, source, outputOptions);
     if (options.dryRun) return report;
 
@@ -90,20 +90,8 @@ export async function decryptIntoOutput(
     const lock = lockDatadir(fs, plan.output, engine.command);
     try {
       const { directoryId, epoch } = manifest.header;
-      const run = DirectoryRun.begin(
-        fs,
-        plan.output,
-        keys,
-        {
-          runId: randomBytes(16),
-          directoryId,
-          keyringId: keys.keyringId,
-          keyId: keys.currentKeyId,
-          operation: "decryptOutput",
-          epoch,
-        },
-        outputPlanToJson(fs, plan),
-      );
+      const order = { operation: "decryptOutput", directoryId, epoch, from: manifest } as const;
+      const run = DirectoryRun.begin(fs, plan.output, keyContext, order, keptOutput(plan));
       try {
         const like = fs.stat(joinPath(source.root, AUTO_CONF));
         const attributes =
@@ -125,7 +113,7 @@ export async function decryptIntoOutput(
           attributes,
         );
         run.commitLast(steps);
-        run.end();
+        run.end({ kind: "nothing" });
         return report;
       } finally {
         run.leave();

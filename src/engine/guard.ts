@@ -5,11 +5,13 @@
  * Order: the sealed original is durable, and has been opened, before the guard replaces the file; on the way back the guard goes last.
  */
 import { type BytePath, joinPath } from "../bytes/byte-path.ts";
+import { type KeyObject, sha256 } from "../crypto/primitives.ts";
 import { readSealedFile, sealBytes } from "../datadir/sealed-file.ts";
 import { containerHeaderOf } from "../datadir/sealed-file.ts";
 import { workingName } from "../datadir/relation-path.ts";
 import { IntegrityError } from "../errors.ts";
 import { fileContext, linkContext } from "../format/container.ts";
+import { newFileSalt } from "../format/file-salt.ts";
 import { guardFileContent, isGuardFile, settingsBesideGuard } from "../format/postgres-conf.ts";
 import type { DataKeys } from "../keyring/data-keys.ts";
 import { readWholeFile } from "../storage/file-io.ts";
@@ -28,6 +30,8 @@ export const ABSENT_CONTEXT: string = `datadir-absent:${AUTO_CONF}`;
 export interface GuardKeys {
   readonly keys: DataKeys;
   readonly systemIdentifier: bigint;
+  /** When sealing: of the run. */
+  readonly saltKey?: KeyObject | undefined;
 }
 
 /** What stood where the guard stands now. */
@@ -88,7 +92,7 @@ export function stageGuard(
 function sealedOriginal(
   fs: FileSystem,
   original: OriginalAutoConf,
-  { keys, systemIdentifier }: GuardKeys,
+  { keys, systemIdentifier, saltKey }: GuardKeys,
   attributes: FileAttributes,
 ): NewFile {
   const [content, context] = sealedForm(original);
@@ -96,7 +100,9 @@ function sealedOriginal(
   return {
     name: SEALED_AUTO_CONF,
     attributes,
-    write: (file) => void sealBytes(content, file, options),
+    write: (file) => {
+      sealBytes(content, file, { ...options, fileSalt: newFileSalt(saltKey, SEALED_AUTO_CONF) });
+    },
     isRight: (path) => readSealedFile(fs, path, AUTO_CONF_LIMIT_BYTES, options).equals(content),
   };
 }
@@ -185,6 +191,14 @@ export function settingsAddedToGuard(fs: FileSystem, root: BytePath): string[] {
   if (fs.stat(path)?.kind !== "file") return [];
   const content = readWholeFile(fs, path, AUTO_CONF_LIMIT_BYTES);
   return isGuardFile(content) ? settingsBesideGuard(content).map(({ name }) => name) : [];
+}
+
+/** SHA-256 of what stands in the place of postgresql.auto.conf, 64 hex digits; of nothing where nothing does. */
+export function digestOfGuard(fs: FileSystem, root: BytePath): string {
+  const path = joinPath(root, AUTO_CONF);
+  const isFile = fs.stat(path)?.kind === "file";
+  const content = isFile ? readWholeFile(fs, path, AUTO_CONF_LIMIT_BYTES) : Buffer.alloc(0);
+  return sha256(content).toString("hex");
 }
 
 /** The lines of those settings, to be carried over. */

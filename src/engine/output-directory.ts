@@ -2,14 +2,20 @@
  * A new directory that a run fills, beside the source that it only reads. Until the journal's last entry the whole of
  * it counts for nothing: it was empty when the run began, so a crash is undone by emptying it again.
  */
-import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
+import {
+  type BytePath,
+  directoryOf,
+  displayPath,
+  joinPath,
+  withoutTrailingSlashes,
+} from "../bytes/byte-path.ts";
 import { AUTO_CONF, OWN_FILES } from "../datadir/classify.ts";
 import type { Datadir } from "../datadir/datadir.ts";
 import { walkDatadir } from "../datadir/walk.ts";
 import { StateError, UsageError } from "../errors.ts";
 import type { FileSystem } from "../storage/file-system.ts";
-import { isLockName } from "./datadir-lock.ts";
-import { JOURNAL_NAME, NEW_JOURNAL_NAME, removeJournal } from "../storage/journal.ts";
+import { isLockName } from "./run/datadir-lock.ts";
+import { JOURNAL_NAME, NEW_JOURNAL_NAME } from "../storage/journal.ts";
 
 export interface OutputOptions {
   readonly output: BytePath;
@@ -145,10 +151,10 @@ export function finishFolders(fs: FileSystem, source: Datadir, plan: OutputPlan)
 }
 
 /**
- * Empties an output whose run did not come to its end. The journal goes last: until then the undoing itself can be
- * taken up again.
+ * Empties an output whose run did not come to its end, but for its journal and lock. Until the journal goes, emptying can
+ * be taken up again.
  */
-export function undoOutput(
+export function emptyOutput(
   fs: FileSystem,
   output: BytePath,
   tablespaces: readonly BytePath[],
@@ -169,26 +175,6 @@ export function undoOutput(
   // The guard goes when there is nothing left that a server could start on.
   fs.remove(joinPath(output, AUTO_CONF));
   fs.syncDirectory(output);
-  removeJournal(fs, output);
-}
-
-/** What the journal keeps of an output that exists: its path and its tablespaces', as bytes in hex. */
-export function outputPlanToJson(
-  fs: FileSystem,
-  plan: OutputPlan,
-): { output: string; tablespaces: string[] } {
-  return {
-    output: pathToHex(fs.realPath(plan.output)),
-    tablespaces: [...plan.tablespaces.values()].map(pathToHex),
-  };
-}
-
-export function pathToHex(path: BytePath): string {
-  return Buffer.from(path, "latin1").toString("hex");
-}
-
-export function tablespacesFromJson(hex: readonly string[]): BytePath[] {
-  return hex.map((path) => Buffer.from(path, "hex").toString("latin1") as BytePath);
 }
 
 function emptyDirectory(fs: FileSystem, directory: BytePath, keep: readonly BytePath[]): void {
@@ -231,9 +217,7 @@ function futureRealPath(fs: FileSystem, path: BytePath): BytePath {
 }
 
 export function parentOf(path: BytePath): BytePath {
-  const trimmed = path.replace(/\/+$/, "");
-  const slash = trimmed.lastIndexOf("/");
-  return (slash < 0 ? "." : slash === 0 ? "/" : trimmed.slice(0, slash)) as BytePath;
+  return directoryOf(withoutTrailingSlashes(path));
 }
 
 export function overlap(a: BytePath, b: BytePath): boolean {

@@ -2,14 +2,14 @@
  * Seals anew every file of a rotation that still is as the manifest of before names it; what a run that was
  * interrupted has done is left alone.
  */
-import { randomBytes } from "../crypto/primitives.ts";
+import type { KeyObject } from "../crypto/primitives.ts";
 import type { Datadir } from "../datadir/datadir.ts";
 import { digestSidecar } from "../datadir/open-relation.ts";
 import { sidecarName } from "../datadir/relation-path.ts";
 import type { WalFacts } from "../datadir/wal-segment.ts";
 import { inspectSealedFile } from "../datadir/sealed-file.ts";
 import type { ManifestEntry } from "../format/manifest-entry.ts";
-import { FILE_SALT_BYTES } from "../format/sidecar-page.ts";
+import { newFileSalt } from "../format/file-salt.ts";
 import { withFile } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import type { DueStep } from "../storage/journal.ts";
@@ -44,7 +44,7 @@ export async function resealAll(
       blockSizeBytes: datadir.control.blockSizeBytes,
       splitLarge: true,
       task: (items) => ({ kind: "reseal", items }),
-      prepareLarge: (item) => createTarget(fs, item),
+      prepareLarge: (item) => createTarget(fs, facts.saltKey, item),
       signal,
     },
     (done) => commit(done.flatMap(({ extra }) => extra)),
@@ -93,7 +93,7 @@ function relationTarget(
 }
 
 /** Whether a file is the one that the manifest of before names: its digest is of all that makes it that one. */
-function isAsBefore(
+export function isAsBefore(
   fs: FileSystem,
   { digest }: ManifestEntry,
   item: RelationItem | WalItem | ContentItem,
@@ -108,8 +108,12 @@ function isAsBefore(
 
 const READ_BYTES = 2 ** 18;
 
-function createTarget(fs: FileSystem, item: RelationItem): RelationItem {
+function createTarget(
+  fs: FileSystem,
+  saltKey: KeyObject | undefined,
+  item: RelationItem,
+): RelationItem {
   const { target, files } = item;
   if (target !== undefined) createSealedFiles(fs, target, files.sizeBytes);
-  return { ...item, fileSalt: randomBytes(FILE_SALT_BYTES) };
+  return { ...item, fileSalt: newFileSalt(saltKey, item.files.path) };
 }

@@ -2,7 +2,7 @@
  * What the scope options of a command ask for, text by text: a number, a path, or a name, which is what looks like
  * neither. Whether it is there, and what a name means, is select-scope.ts's question.
  */
-import { type BytePath, displayPath } from "../bytes/byte-path.ts";
+import { type BytePath, displayPath, withoutTrailingSlashes } from "../bytes/byte-path.ts";
 import type { Datadir } from "../datadir/datadir.ts";
 import {
   DEFAULT_TABLESPACE_OID,
@@ -82,9 +82,9 @@ export function hasNames(selection: ScopeSelection, datadir: Datadir): boolean {
 }
 
 function parseTablespace(text: BytePath, datadir: Datadir): Wanted {
-  const path = text.replace(/(?<=.)\/+$/, "");
+  const path = withoutTrailingSlashes(text);
   const place = datadir.tablespaces.find(({ path: link, linkTarget, realPath }) =>
-    [link, linkTarget, realPath].includes(path as BytePath),
+    [link, linkTarget, realPath].includes(path),
   );
   const tablespaceOid = BUILT_IN_TABLESPACES.get(path) ?? place?.oid ?? parseOid(path);
   const isPlace = tablespaceOid !== undefined || looksLikePath(text);

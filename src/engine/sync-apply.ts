@@ -21,7 +21,7 @@ import type { TaskRunner } from "../workers/runner.ts";
 import type { Item, PatchItem, ReadableItem } from "../workers/tasks.ts";
 import { type Planned, writeBatches } from "./batches.ts";
 import type { EngineContext } from "./context.ts";
-import type { DirectoryRun } from "./directory-run.ts";
+import type { DirectoryRun } from "./run/directory-run.ts";
 import { AUTO_CONF, readAutoConf, SEALED_AUTO_CONF, stageGuard } from "./guard.ts";
 import { emptyRelation, walItem } from "./plan-items.ts";
 import { prepareLarge } from "./seal-all.ts";
@@ -148,7 +148,7 @@ export class SyncWriter {
         blockSizeBytes,
         splitLarge: true,
         task: (items) => ({ kind: "seal", items }),
-        prepareLarge: (item) => prepareLarge(this.fs, item),
+        prepareLarge: (item) => prepareLarge(this.fs, this.run.saltKey, item),
         signal: this.engine.signal,
       },
       (done) => {

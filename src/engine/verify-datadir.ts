@@ -22,7 +22,7 @@ import { type Planned, runBatches } from "./batches.ts";
 import { Acceptance, acceptedFiles, acceptOption } from "./accepted-changes.ts";
 import { catalogNames } from "./catalog-names.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
-import { unfinishedRun } from "./datadir-lock.ts";
+import { unfinishedRun } from "./run/datadir-lock.ts";
 import { directoryLoad } from "./directory-load.ts";
 import { retiredKeyNotices } from "./retired-keys.ts";
 import { type Expectation, digestProblem, expectationOf } from "./expected-entry.ts";
@@ -31,7 +31,7 @@ import {
   hasManifest,
   manifestSource,
   openAuthenticManifest,
-  rememberManifest,
+  seenAsManifest,
   whyNotCurrent,
 } from "./open-manifest.ts";
 import { readableItem } from "./plan-items.ts";
@@ -66,7 +66,7 @@ export async function verifyDatadir(
 ): Promise<VerifyReport> {
   const { fs } = engine;
   const datadir = openDatadir(fs, options.root);
-  unfinishedRun(fs, datadir.root, undefined);
+  unfinishedRun(fs, datadir.root, undefined, keyContext?.memory);
   assertEncrypted(fs, datadir);
   return new Verification(engine, datadir, keyContext, options).run();
 }
@@ -176,9 +176,24 @@ class Verification {
       const message = `the manifest is of cluster ${manifest.header.systemIdentifier}, global/pg_control of ${datadir.control.systemIdentifier}`;
       this.problem("manifest", OWN_FILES.manifest, message);
     }
-    if (keyContext === undefined || options.acceptOlder) return;
+    if (keyContext === undefined) return;
+    this.judgeMemory(keyContext);
+    if (options.acceptOlder) return;
     const problem = whyNotCurrent(manifest, keyContext.memory);
     if (problem !== undefined) this.problem("rollback", OWN_FILES.manifest, problem);
+  }
+
+  /** A state file that is there but cannot be believed hides an older copy: somebody may have made it so. */
+  private judgeMemory({ memory }: KeyContext): void {
+    const doubt = memory.doubt();
+    if (doubt === undefined) return;
+    if (doubt.kind !== "absent") {
+      this.findings.problem({ kind: "state", path: doubt.path, message: doubt.message });
+      return;
+    }
+    this.findings.notice(
+      `${doubt.message}: an older copy of this directory could not be told from the newest`,
+    );
   }
 
   private select(): void {
@@ -215,7 +230,7 @@ class Verification {
         dataChecksums: control.dataChecksumVersion !== 0,
         systemIdentifier: control.systemIdentifier,
         keys: keyContext?.keys,
-        keyringId: manifest?.header.keyringId ?? "",
+        keyringId: manifest?.header.keyringId ?? keyContext?.keys.keyringId ?? "",
         // No slot is later than the manifest. Where there is none to believe, any epoch will do.
         epoch: manifest?.header.epoch ?? 2n ** 64n - 1n,
       },
@@ -444,7 +459,7 @@ class Verification {
     const root = manifest.root.toString("hex");
     const { verdict } = keyContext.memory.judge(directoryId, epoch, root);
     if (verdict === "unknown" || verdict === "newer")
-      rememberManifest(keyContext, this.datadir, manifest);
+      keyContext.memory.remember(seenAsManifest(this.datadir, manifest));
   }
 
   private problem(kind: Problem["kind"], path: BytePath, message: string): void {

@@ -42,6 +42,9 @@ export class Chunk {
    * as all the checks of its slot.
    */
   readonly views: readonly MessageViews[];
+  /** Where one message is decrypted before its tag is known to hold: as long as a block, or as a whole page's text. */
+  readonly plaintext: Buffer;
+  readonly pagePlaintext: Buffer;
   private readonly checksummer: PageChecksummer;
 
   constructor(blockSizeBytes: number) {
@@ -57,6 +60,8 @@ export class Chunk {
     this.checksums = new Uint16Array(this.slotCapacity);
     this.zero = new Uint8Array(this.slotCapacity);
     this.views = Array.from({ length: this.slotCapacity }, (_, index) => this.viewsOf(index));
+    this.plaintext = Buffer.alloc(blockSizeBytes);
+    this.pagePlaintext = this.plaintext.subarray(MESSAGE_START);
   }
 
   /**

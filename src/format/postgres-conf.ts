@@ -4,6 +4,7 @@
  * server from an encrypted directory. It never refuses a line: what a server would not accept may hold a secret
  * all the same. PostgreSQL: src/backend/utils/misc/guc-file.l, src/backend/libpq/hba.c.
  */
+import { parseSettingLine } from "./setting-line.ts";
 
 /**
  * The setting that no server knows. A name without a dot is what makes every server from 13 on stop at once, and
@@ -58,18 +59,9 @@ export function settingsBesideGuard(bytes: Uint8Array): Setting[] {
 export function readSettings(bytes: Uint8Array): Setting[] {
   const settings: Setting[] = [];
   for (const [index, text] of linesOf(bytes).entries()) {
-    const match = SETTING.exec(text);
-    if (match === null) continue;
-    const [, comment = "", name = "", separator = "", quoted, bare] = match;
-    // "# two words" is prose; without a comment sign the "=" may be left out.
-    if (comment !== "" && !separator.includes("=")) continue;
-    const value = quoted === undefined ? (bare ?? "") : unquote(quoted);
-    settings.push({
-      name: name.toLowerCase(),
-      value,
-      line: index + 1,
-      commented: comment !== "",
-    });
+    const found = parseSettingLine(text);
+    if (found === undefined) continue;
+    settings.push({ ...found, name: found.name.toLowerCase(), line: index + 1 });
   }
   return settings;
 }
@@ -108,10 +100,6 @@ export function secretHbaOptions(bytes: Uint8Array): SecretSetting[] {
   );
 }
 
-/** A name of letters, digits, `_`, `$` and dots; `=` or white space; a quoted value or a bare one. */
-const SETTING =
-  /^[ \t\f\v]*(#?)[ \t#]*([A-Za-z_\x80-\xff][\w$.\x80-\xff]*)([ \t]*=[ \t]*|[ \t]+)(?:'((?:[^'\\]|\\.|'')*)'|([^\s'#]+))[ \t\f\v]*(?:#[^]*)?$/;
-
 const COMMANDS: ReadonlySet<string> = new Set([
   "archive_command",
   "restore_command",
@@ -126,7 +114,7 @@ function reasonOf(name: string, value: string): SecretSetting["reason"] | undefi
   if (COMMANDS.has(name)) return "command";
   // Extensions' own settings: whoever calls one so means it.
   const secretName = /passw|passphrase|secret|token|credential|api_?key/.test(name);
-  const harmless = /^(?:on|off|true|false|yes|no|\d+\w*|md5|scram-sha-256)$/i.test(value);
+  const harmless = /^(?:on|off|true|false|yes|no|\d\w*|md5|scram-sha-256)$/i.test(value);
   return secretName && !harmless ? "password" : undefined;
 }
 
@@ -141,14 +129,4 @@ function holdsPassword(text: string): boolean {
 function linesOf(bytes: Uint8Array): string[] {
   const lines = Buffer.from(bytes).toString("latin1").split("\n");
   return lines.map((line) => line.replace(/\r$/, ""));
-}
-
-/** As DeescapeQuotedString: '' is a quote, a backslash takes the next character or up to three octal digits. */
-function unquote(text: string): string {
-  return text.replace(/''|\\([0-7]{1,3}|.)/g, (whole, escaped: string | undefined) => {
-    if (whole === "''") return "'";
-    if (escaped === undefined) return whole;
-    if (/^[0-7]/.test(escaped)) return String.fromCharCode(Number.parseInt(escaped, 8) & 0xff);
-    return { b: "\b", f: "\f", n: "\n", r: "\r", t: "\t" }[escaped] ?? escaped;
-  });
 }

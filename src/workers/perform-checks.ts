@@ -12,6 +12,7 @@ import {
   type OpenResult,
   type TakeChunk,
 } from "../datadir/open-relation.ts";
+import { holdAgainstTags } from "../datadir/container-tags.ts";
 import { checkPlainRange } from "../datadir/plain-relation.ts";
 import type { RelationFiles, SlotRange } from "../datadir/relation-job.ts";
 import { compareSealedFile, inspectSealedFile, verifySealedFile } from "../datadir/sealed-file.ts";
@@ -82,9 +83,16 @@ function checkSealedItem(tools: Tools, how: Depth, item: Item, report: Report): 
 }
 
 function checkPlainItem(tools: Tools, item: Item, report: Report): ItemResult {
-  if (item.kind === "relation") return checkPlainRelation(tools, item, report);
-  assert(item.kind === "wal", "what has a sidecar is checked against it");
-  return checkPlainSegment(tools, item, report);
+  switch (item.kind) {
+    case "relation":
+      return checkPlainRelation(tools, item, report);
+    case "wal":
+      return checkPlainSegment(tools, item, report);
+    case "content":
+      return checkPlainContent(tools, item, report);
+    case "readable":
+      assert.fail("what is sealed has tags to be checked against");
+  }
 }
 
 function checkPlainSegment(tools: Tools, item: WalItem, report: Report): ItemResult {
@@ -107,6 +115,17 @@ function checkPlainRelation(
     const result = { path: files.path, sizeBytes: files.sizeBytes, ...countsOf(opened, part) };
     return withDigests(tools, { files, range, sidecar }, result, opened.sidecarDigest, report);
   });
+}
+
+function checkPlainContent(tools: Tools, item: ContentItem, report: Report): ItemResult {
+  const { path, plain, sizeBytes, keptTags } = item;
+  assert(keptTags !== undefined, "a plain file is held against the tags of its container");
+  const options = tools.containerOptions(item);
+  const { isOriginal, digest } = holdAgainstTags(tools.fs, plain, keptTags, options);
+  if (!isOriginal)
+    report({ kind: "tag", path: displayPath(path), message: "it is not what was encrypted" });
+  tools.onBytes(sizeBytes);
+  return { path, digest: digest.toString("hex"), sizeBytes };
 }
 
 /** @param how - without a depth the digest alone. */
@@ -156,7 +175,8 @@ function countsOf(opened: OpenResult, part: SlotRange): Partial<ItemResult> {
   const keys = new Map(opened.pagesByKey);
   for (const keyId of opened.macKeyIds) keys.set(keyId, keys.get(keyId) ?? 0);
   const { newestSlots: newestPages, wrongChecksums } = opened;
-  return { keys, pages: part.slotCount, newestPages, wrongChecksums };
+  const fileSalt = opened.fileSalt?.toString("hex");
+  return { keys, pages: part.slotCount, newestPages, wrongChecksums, fileSalt };
 }
 
 interface OpenSidecar {
@@ -236,7 +256,8 @@ function checkContent(tools: Tools, item: ContentItem, depth: CheckDepth | undef
   })();
   onBytes(sizeBytes);
   const keys = new Map([[header.keyId, 1]]);
-  return { path, digest: digest.toString("hex"), sizeBytes, keys, differs };
+  const fileSalt = header.fileSalt.toString("hex");
+  return { path, digest: digest.toString("hex"), sizeBytes, keys, differs, fileSalt };
 }
 
 function digestReadable(tools: Tools, { path, from, against }: ReadableItem): ItemResult {

@@ -142,6 +142,7 @@ export function checkWal(
     pages: sum(opened.blocksByKey.values()),
     newestPages: opened.newestBlocks,
     digest: opened.sidecarDigest.toString("hex"),
+    fileSalt: opened.fileSalt?.toString("hex"),
     differs: against && differs(fs, opened.segment, against),
   };
 }

@@ -4,13 +4,13 @@
  */
 import assert from "node:assert/strict";
 import { type BytePath, displayPath } from "../bytes/byte-path.ts";
-import { randomBytes, runningSha256 } from "../crypto/primitives.ts";
+import { runningSha256 } from "../crypto/primitives.ts";
 import { openRange, type TakeChunk } from "../datadir/open-relation.ts";
 import { resealRange } from "../datadir/reseal-relation.ts";
 import { sealRange, type SealTarget, writeNonZero } from "../datadir/seal-relation.ts";
 import { resealFile, sealFile, unsealFile } from "../datadir/sealed-file.ts";
 import { IntegrityError } from "../errors.ts";
-import { FILE_SALT_BYTES } from "../format/sidecar-page.ts";
+import { newFileSalt } from "../format/file-salt.ts";
 import { withFile, writeAll } from "../storage/file-io.ts";
 import type { OpenFile } from "../storage/file-system.ts";
 import type { NewFiles } from "./new-files.ts";
@@ -57,7 +57,7 @@ function sealRelation(tools: Tools, item: RelationItem, newFiles: NewFiles): Ite
   const { fs, chunk, context, onBytes } = tools;
   const { files, range } = item;
   return withFile(fs, files.plain, (source) => {
-    const target = sealTarget(item, files, source, newFiles);
+    const target = sealTarget(tools, item, files, source, newFiles);
     const part = range ?? tools.whole(files);
     return { path: files.path, ...sealRange(chunk, context, files, source, target, part, onBytes) };
   });
@@ -69,7 +69,7 @@ function resealRelation(tools: Tools, item: RelationItem, newFiles: NewFiles): I
   assert(paths !== undefined, "sealing anew needs new files");
   return withFile(fs, files.sealed, (sealed) =>
     withFile(fs, files.sidecar, (sidecar) => {
-      const target = sealTarget(item, paths, sealed, newFiles);
+      const target = sealTarget(tools, item, paths, sealed, newFiles);
       const part = range ?? tools.whole(files);
       const source = { sealed, sidecar };
       const { plainDigest, ...counts } = resealRange(
@@ -89,6 +89,7 @@ function resealRelation(tools: Tools, item: RelationItem, newFiles: NewFiles): I
 
 /** The new files of one relation file: created, or of a range opened. */
 function sealTarget(
+  { context }: Tools,
   { files, fileSalt, range }: RelationItem,
   paths: { readonly sealed: BytePath; readonly sidecar: BytePath },
   like: OpenFile,
@@ -98,7 +99,8 @@ function sealTarget(
   return {
     sealed: newFiles.open(paths.sealed, whole, like, files.sizeBytes),
     sidecar: newFiles.open(paths.sidecar, whole, like),
-    fileSalt: fileSalt === undefined ? randomBytes(FILE_SALT_BYTES) : Buffer.from(fileSalt),
+    fileSalt:
+      fileSalt === undefined ? newFileSalt(context.saltKey, files.path) : Buffer.from(fileSalt),
   };
 }
 
@@ -135,7 +137,8 @@ function sealContent(tools: Tools, item: ContentItem, newFiles: NewFiles): ItemR
   const { fs, onBytes } = tools;
   withFile(fs, item.plain, (source) => {
     const sealed = newFiles.open(item.sealed, true, source);
-    sealFile(fs, item.plain, sealed, tools.containerOptions(item));
+    const fileSalt = newFileSalt(tools.context.saltKey, item.path);
+    sealFile(fs, item.plain, sealed, { ...tools.containerOptions(item), fileSalt });
   });
   onBytes(item.sizeBytes);
   return { path: item.path };
@@ -147,7 +150,8 @@ function resealContent(tools: Tools, item: ContentItem, newFiles: NewFiles): Ite
   assert(target !== undefined, "sealing anew needs a new file");
   withFile(fs, item.sealed, (source) => {
     const sealed = newFiles.open(target, true, source);
-    resealFile(fs, item.sealed, sealed, tools.containerOptions(item));
+    const fileSalt = newFileSalt(tools.context.saltKey, item.path);
+    resealFile(fs, item.sealed, sealed, { ...tools.containerOptions(item), fileSalt });
   });
   onBytes(item.sizeBytes);
   return { path: item.path, pages: 1 };

@@ -11,6 +11,13 @@ import type { Problem } from "../format/problem.ts";
 import type { OpenCrc } from "../format/wal/record-checksum.ts";
 import type { FilePatch } from "../storage/journal.ts";
 
+/** A run of bytes in a file. */
+export interface FilePart {
+  readonly path: BytePath;
+  readonly position: number;
+  readonly length: number;
+}
+
 /** A plain file that the plain content of a sealed one, or a readable file, is held against. */
 export interface Original {
   readonly path: BytePath;
@@ -53,6 +60,8 @@ export interface ContentItem {
   readonly context: string;
   /** When sealing anew: the new container. */
   readonly target?: BytePath | undefined;
+  /** When a plain file is checked: header and tags of the container that it was. */
+  readonly keptTags?: FilePart | undefined;
   readonly sizeBytes: number;
   readonly against?: Original | undefined;
 }
@@ -179,6 +188,8 @@ export interface ItemResult {
   readonly keys?: ReadonlyMap<number, number> | undefined;
   /** The manifest's digest, 64 hex digits; undefined for an empty relation file. */
   readonly digest?: string | undefined;
+  /** Of a checked file that is sealed, 32 hex digits: which run made it. */
+  readonly fileSalt?: string | undefined;
   /** As backup_manifest writes it. */
   readonly backupChecksum?: string | undefined;
   /** Of a range: SHA-256 of those sidecar pages of it that were checked. */

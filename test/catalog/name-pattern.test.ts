@@ -75,3 +75,19 @@ test("a name as it is printed means just that name", () => {
 test("a printed name can neither break a line nor move the cursor", () => {
   assert.equal(quoteName("a\nb\u001b[2J\u202e"), '"a\\u{a}b\\u{1b}[2J\\u{202e}"');
 });
+
+test("a pattern fits what the regular expression of the same meaning fits", () => {
+  const letters = fc.constantFrom("a", "b", "*", "?", "\u{1f418}");
+  const patterns = fc.array(letters, { minLength: 1, maxLength: 8 });
+  const names = fc.array(fc.constantFrom("a", "b", "\u{1f418}"), { maxLength: 12 });
+  assertProperty(
+    fc.property(patterns, names, (pattern, name) => {
+      const source = pattern.map((letter) =>
+        letter === "*" ? ".*" : letter === "?" ? "." : letter,
+      );
+      const expected = new RegExp(`^${source.join("")}$`, "su").test(name.join(""));
+      assert.equal(parseNamePattern(pattern.join("")).fits(name.join("")), expected);
+    }),
+    3000,
+  );
+});

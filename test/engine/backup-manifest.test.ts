@@ -32,6 +32,7 @@ import { NodeFileSystem } from "../../src/storage/node-file-system.ts";
 import { InlineRunner } from "../../src/workers/inline-runner.ts";
 import { BadWriteFileSystem } from "../support/bad-write-file-system.ts";
 import { testKeys } from "../support/keys.ts";
+import { TestMemory } from "../support/small-cluster.ts";
 import { makeSmallDatadir, setClusterState } from "../support/small-datadir.ts";
 import { Stopped, StoppingFileSystem } from "../support/stopping-file-system.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
@@ -294,11 +295,7 @@ function write(root: string, path: string, bytes: Uint8Array): void {
 
 const KEY_CONTEXT: KeyContext = {
   keys: testKeys(1),
-  memory: {
-    judge: () => ({ verdict: "unknown", lastEpoch: 0n, lastSeen: "" }),
-    released: () => {},
-    remember: () => {},
-  },
+  memory: new TestMemory(),
 };
 
 function engineOn(fs: FileSystem): EngineContext {

@@ -9,16 +9,18 @@ import { test } from "node:test";
 import { type BytePath, bytePath } from "../../src/bytes/byte-path.ts";
 import { decryptIntoOutput } from "../../src/engine/decrypt-output.ts";
 import { encryptIntoOutput } from "../../src/engine/encrypt-output.ts";
-import { carryOutPatches } from "../../src/engine/redo.ts";
+import { carryOutPatches } from "../../src/engine/run/redo.ts";
 import { StorageError } from "../../src/errors.ts";
 import { crc32c } from "../../src/postgres/crc32c.ts";
+import type { FileSystem } from "../../src/storage/file-system.ts";
+import { NodeFileSystem } from "../../src/storage/node-file-system.ts";
 import {
   BAD_WRITES_OF,
   BadWriteFileSystem,
   type BadWriteOf,
 } from "../support/bad-write-file-system.ts";
 import { temporaryPath } from "../support/cluster.ts";
-import { copyOf, makeSmallCluster, SmallEngine } from "../support/small-cluster.ts";
+import { copyOf, makeSmallCluster, SmallEngine, TestMemory } from "../support/small-cluster.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 import { assertSameTree, treeOf } from "../support/tree.ts";
 
@@ -78,6 +80,13 @@ function assertNotAsWritten(error: unknown, name: string): true {
   return true;
 }
 
+const memory = new TestMemory();
+
+/** With what the runs before it remember. */
+function engineOn(fs: FileSystem = new NodeFileSystem()): SmallEngine {
+  return new SmallEngine({ fs, memory });
+}
+
 function badlyWriting(ending: string, how: BadWriteOf): BadWriteFileSystem {
   return new BadWriteFileSystem((path) => path.endsWith(ending), how);
 }
@@ -88,10 +97,8 @@ for (const how of BAD_WRITES_OF) {
       const datadir = makeSmallCluster();
       const before = treeOf(datadir);
       const fs = badlyWriting(written, how);
-      await assert.rejects(run(new SmallEngine({ fs }), datadir), (e) =>
-        assertNotAsWritten(e, name),
-      );
-      const small = new SmallEngine();
+      await assert.rejects(run(engineOn(fs), datadir), (e) => assertNotAsWritten(e, name));
+      const small = engineOn();
       await small.encrypt(datadir);
       assert.deepEqual((await small.verify(datadir)).problems, []);
       await small.decrypt(datadir);
@@ -103,7 +110,7 @@ for (const how of BAD_WRITES_OF) {
     test(`a decryption does not go on from what is not what was written (${how}): ${what}`, async () => {
       const datadir = makeSmallCluster();
       const before = treeOf(datadir);
-      await new SmallEngine().encrypt(datadir);
+      await engineOn().encrypt(datadir);
       // Its time of change: what pg_checksums writes, too.
       const control = join(datadir, "global/pg_control");
       const bytes = readFileSync(control).fill(1, 24, 28);
@@ -112,10 +119,8 @@ for (const how of BAD_WRITES_OF) {
       writeFileSync(control, bytes);
       utimesSync(control, atime, mtime);
       const fs = badlyWriting(written, how);
-      await assert.rejects(run(new SmallEngine({ fs }), datadir), (e) =>
-        assertNotAsWritten(e, name),
-      );
-      await decrypt(new SmallEngine(), datadir);
+      await assert.rejects(run(engineOn(fs), datadir), (e) => assertNotAsWritten(e, name));
+      await decrypt(engineOn(), datadir);
       assertSameTree(treeOf(datadir), before);
     });
   }
@@ -124,7 +129,7 @@ for (const how of BAD_WRITES_OF) {
     const source = makeSmallCluster();
     const sealed = join(temporaryPath("sealed"), "data");
     const into = (output: string, fs?: BadWriteFileSystem): Promise<unknown> => {
-      const small = new SmallEngine(fs === undefined ? {} : { fs });
+      const small = engineOn(fs);
       const { engine, keyContext } = small;
       const where = { output: bytePath(output), tablespaceMapping: new Map<BytePath, BytePath>() };
       return output === sealed
@@ -151,15 +156,13 @@ for (const how of BAD_WRITES_OF) {
   test(`a sync does not go on from a guard or an original that is not what was written (${how})`, async () => {
     const source = makeSmallCluster();
     const copy = copyOf(source);
-    await new SmallEngine().encrypt(copy);
+    await engineOn().encrypt(copy);
     writeFileSync(join(source, "postgresql.auto.conf"), "work_mem = '8MB'\n");
     for (const { written, name } of ENCRYPTING) {
       const fs = badlyWriting(written, how);
-      await assert.rejects(new SmallEngine({ fs }).sync(source, copy), (e) =>
-        assertNotAsWritten(e, name),
-      );
+      await assert.rejects(engineOn(fs).sync(source, copy), (e) => assertNotAsWritten(e, name));
     }
-    const small = new SmallEngine();
+    const small = engineOn();
     await small.sync(source, copy);
     assert.deepEqual((await small.verify(copy)).problems, []);
     await small.decrypt(copy);

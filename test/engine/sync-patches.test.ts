@@ -191,7 +191,7 @@ test("a worker that is not told which pages changed finds out", async () => {
   const path = "base/5/2600" as BytePath;
   const datadir = openDatadir(disk, ROOT);
   const keys = testKeys();
-  const context = runContextOf(datadir, { keys, memory: undefined as never }, 1n);
+  const context = runContextOf(datadir, { keys, memory: undefined as never }, { epoch: 1n });
   const runner = new InlineRunner(disk, context, () => {});
   const file = parseRelationPath(path, datadir);
   assert.ok(file !== undefined);

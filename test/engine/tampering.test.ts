@@ -71,6 +71,7 @@ interface Attack {
   readonly onlyByTags?: boolean;
 }
 
+const EMPTY = "base/1/90002";
 const LAST_FLAG = BLOCK_SIZE - 104 + 7;
 
 const ATTACKS: readonly Attack[] = [
@@ -255,8 +256,8 @@ const ATTACKS: readonly Attack[] = [
   },
   {
     name: "an empty file that was filled",
-    act: (datadir) => take(plain, datadir, ORDINARY, "base/1/90002"),
-    found: [["size", "base/1/90002"]],
+    act: (datadir) => take(plain, datadir, ORDINARY, EMPTY),
+    found: [["size", EMPTY]],
   },
   {
     name: "a sidecar that was cut to nothing",
@@ -288,6 +289,37 @@ const ATTACKS: readonly Attack[] = [
     act: (datadir) => take(encrypted, datadir, sidecarOf(ORDINARY), "base/1/77777_tde"),
     found: [["extra", "base/1/77777_tde"]],
   },
+  {
+    name: "a sidecar beside an empty file",
+    act: (datadir) => take(encrypted, datadir, sidecarOf(ORDINARY), "base/1/90002_tde"),
+    found: [["extra", "base/1/90002_tde"]],
+  },
+  {
+    name: "a working file, of which no journal knows",
+    act: (datadir) => take(encrypted, datadir, ORDINARY, "base/1/90002_tdenew"),
+    found: [["extra", "base/1/90002_tdenew"]],
+  },
+  {
+    name: "the working name of a sidecar, of which no journal knows",
+    act: (datadir) => take(encrypted, datadir, sidecarOf(ORDINARY), "base/1/90002_tdenew_tde"),
+    found: [["extra", "base/1/90002_tdenew_tde"]],
+  },
+  {
+    name: "a sidecar of an empty file",
+    act: (datadir) => take(encrypted, datadir, sidecarOf(ORDINARY), sidecarOf(EMPTY)),
+    found: [["extra", sidecarOf(EMPTY)]],
+  },
+  ...[
+    `${ORDINARY}_tdenew`,
+    `${ORDINARY}_tdenew_tde`,
+    "tde_tdenew.manifest",
+    `${WAL_FILE}_tdenew`,
+    "pg_xact/0000_tdenew",
+  ].map((path): Attack => ({
+    name: `a working file that no run has left, ${path}`,
+    act: (datadir) => take(encrypted, datadir, ORDINARY, path),
+    found: [["extra", path]],
+  })),
   {
     name: "a relation that was added with its sidecar",
     act: (datadir) => {

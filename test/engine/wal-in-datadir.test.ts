@@ -17,7 +17,13 @@ import { temporaryPath } from "../support/cluster.ts";
 import { edit, flipBit, swapFiles } from "../support/forger.ts";
 import { keyIdsOnDisk, keysOf } from "../support/key-ids-on-disk.ts";
 import { testKeys } from "../support/keys.ts";
-import { copyOf, makeSmallCluster, SmallEngine, WAL_FILE } from "../support/small-cluster.ts";
+import {
+  copyOf,
+  makeSmallCluster,
+  SmallEngine,
+  WAL_FILE,
+  TestMemory,
+} from "../support/small-cluster.ts";
 import { addSegments, saveSegments, SECRET } from "../support/small-wal.ts";
 import { Stopped, StoppingFileSystem } from "../support/stopping-file-system.ts";
 import { runTdeBytes } from "../support/tde.ts";
@@ -77,6 +83,25 @@ test("segments are sealed in readable mode, and the directory verifies and comes
   assert.equal((await small.encrypt(datadir, READABLE)).outcome, "already-encrypted");
   await small.decrypt(datadir);
   assertSameTree(treeOf(datadir), treeOf(original));
+});
+
+test("where the manifest cannot be read, nothing but the manifest is blamed, and a wrong keyring is called by its name", async () => {
+  const datadir = await encrypted();
+  const manifest = join(datadir, "tde.manifest");
+  flipBit(manifest, 8 * 400);
+  assert.deepEqual(await problemsOf(datadir), ["manifest tde.manifest"]);
+  const stranger = new SmallEngine({ keys: { ...testKeys(), keyringId: "00000000000000ff" } });
+  const { problems } = await stranger.verify(datadir);
+  const ofSegment = problems.find(({ path }) => path === paths[0]);
+  const { keyringId } = testKeys();
+  assert.equal(
+    ofSegment?.message,
+    `${paths[0]} needs keyring ${keyringId}, yours is keyring 00000000000000ff`,
+  );
+  writeFileSync(manifest, "");
+  assert.deepEqual(await problemsOf(datadir), ["manifest tde.manifest"]);
+  rmSync(manifest);
+  assert.deepEqual(await problemsOf(datadir), ["manifest tde.manifest"]);
 });
 
 test("what is no segment of this cluster is sealed whole, and so is one that is cut", async () => {
@@ -191,11 +216,11 @@ test("a sync that is interrupted anywhere leaves CRCs that hold when it has gone
   const expected = printed(source, 1);
   const start = await encrypted();
   const counting = new StoppingFileSystem();
-  const run = async (fs: StoppingFileSystem, copy: string): Promise<void> => {
-    const engine = new SmallEngine({ fs });
+  const run = async (fs: StoppingFileSystem, copy: string, memory: TestMemory): Promise<void> => {
+    const engine = new SmallEngine({ fs, memory });
     await engine.sync(source, copy);
   };
-  await run(counting, copyOf(start));
+  await run(counting, copyOf(start), new TestMemory());
   const isPublic = /^(rename|remove|sync)/;
   const steps = counting.paths.flatMap((path, i) =>
     path.includes("pg_wal") && isPublic.test(counting.log[i] ?? "") ? [i + 1] : [],
@@ -203,8 +228,9 @@ test("a sync that is interrupted anywhere leaves CRCs that hold when it has gone
   assert.ok(steps.length > 8);
   for (const step of steps) {
     const copy = copyOf(start);
-    await assert.rejects(run(new StoppingFileSystem(step), copy), Stopped);
-    await run(new StoppingFileSystem(), copy);
+    const memory = new TestMemory();
+    await assert.rejects(run(new StoppingFileSystem(step), copy, memory), Stopped);
+    await run(new StoppingFileSystem(), copy, memory);
     assert.deepEqual(await problemsOf(copy, new SmallEngine()), [], `step ${step}`);
     assert.equal(printed(copy, 1), expected, `step ${step}`);
   }

@@ -9,20 +9,26 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { bytePath } from "../../src/bytes/byte-path.ts";
+import { containerHeaderOf, sealBytes } from "../../src/datadir/sealed-file.ts";
 import { archiveWal } from "../../src/engine/wal-archive/archive-wal.ts";
+import { restoreWal } from "../../src/engine/wal-archive/restore-wal.ts";
 import { rotateArchive } from "../../src/engine/wal-archive/rotate-archive.ts";
 import {
   type VerifiedArchive,
   verifyArchive,
 } from "../../src/engine/wal-archive/verify-archive.ts";
+import { IntegrityError } from "../../src/errors.ts";
+import { fileContext } from "../../src/format/container.ts";
 import type { DataKeys } from "../../src/keyring/data-keys.ts";
 import { NodeFileSystem } from "../../src/storage/node-file-system.ts";
 import { testKeys } from "../support/keys.ts";
+import { makeSmallCluster, SmallEngine } from "../support/small-cluster.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 import { SMALL_SET_MAJORS, unpackSmallSet } from "../support/waldump-cases.ts";
 
@@ -165,6 +171,51 @@ test("a damaged, a renamed and a plain file are told apart", async (t) => {
       ["plain", OF_2, "not encrypted"],
     ],
   );
+});
+
+test("a segment of an encrypted data directory in an archive is named, as it is refused when it is restored", async (t) => {
+  const site = await promotedArchive(t);
+  const source = bytePath(join(site.archive, FIRST));
+  const { systemIdentifier } = containerHeaderOf(fs, source) ?? assert.fail();
+  const context = fileContext(`pg_wal/${FIRST}`);
+  rmSync(source);
+  const file = fs.create(source, 0o600);
+  const content = readFileSync(join(site.source, FIRST));
+  sealBytes(content, file, { keys: testKeys(2), systemIdentifier, context });
+  file.close();
+  const { problems } = await verify(site);
+  assert.deepEqual(
+    problems.filter(({ kind }) => kind !== "chain").map(({ kind, name }) => `${kind} ${name}`),
+    [`tag ${FIRST}`],
+  );
+  const target = bytePath(join(site.source, "RECOVERYXLOG"));
+  const error = await restoreWal(fs, testKeys(2), { source, target, allowPlain: false }).catch(
+    (thrown: unknown) => thrown,
+  );
+  assert.ok(error instanceof IntegrityError);
+  // One rule, and so one sentence.
+  assert.equal(error.message, problems[0]?.message);
+});
+
+test("the pg_wal of a data directory that was encrypted with --wal=sealed is verified where it stands, link or not", async (t) => {
+  const datadir = makeSmallCluster();
+  const folder = temporaryDirectory(t);
+  unpackSmallSet(17, folder);
+  for (const name of readdirSync(join(datadir, "pg_wal"))) {
+    if (/^[0-9A-F]{24}$/.test(name)) rmSync(join(datadir, "pg_wal", name));
+  }
+  const segment = readFileSync(join(folder, "tl2", FIRST));
+  readFileSync(join(datadir, "global/pg_control")).copy(segment, 24, 0, 8);
+  writeFileSync(join(datadir, "pg_wal", FIRST), segment, { mode: 0o600 });
+  await new SmallEngine({ keys: testKeys(2) }).encrypt(datadir, { wal: "sealed" });
+  const pgWal = join(datadir, "pg_wal");
+  assert.deepEqual(kindsOf(await verify({ source: "", archive: pgWal })), []);
+  renameSync(pgWal, join(folder, "elsewhere"));
+  symlinkSync(join(folder, "elsewhere"), pgWal);
+  assert.deepEqual(kindsOf(await verify({ source: "", archive: pgWal })), []);
+  // Nothing says there that it is a data directory's.
+  const [problem] = (await verify({ source: "", archive: join(folder, "elsewhere") })).problems;
+  assert.match(problem?.message ?? "", /holds another file: it is "datadir:pg_wal/);
 });
 
 test("plain files that are allowed are counted, and checked as far as they can be", async (t) => {

@@ -155,3 +155,11 @@ test("any bytes are read without an error", () => {
     300,
   );
 });
+
+test("a value of megabytes is read to its end", () => {
+  const value = "a''\\101".repeat(2 ** 20);
+  const [setting] = readSettings(Buffer.from(`x = '${value}'`, "latin1"));
+  assert.equal(setting?.value.length, 3 * 2 ** 20);
+  assert.equal(setting.value.slice(0, 6), "a'Aa'A");
+  assert.deepEqual(settings(`x = '${value}`), []);
+});

@@ -5,7 +5,6 @@ import { type BytePath, displayPath, joinPath } from "../../bytes/byte-path.ts";
 import { nameWithoutSidecarSuffix } from "../../datadir/relation-path.ts";
 import type { WalSegmentFiles } from "../../datadir/wal-segment.ts";
 import { FormatError, IntegrityError, KeyError, StorageError, TdeError } from "../../errors.ts";
-import { walContext } from "../../format/container.ts";
 import { firstPageOf, pageHeaderBytes } from "../../format/wal/wal-page.ts";
 import type { DataKeys } from "../../keyring/data-keys.ts";
 import { addLoad, type KeyLoad } from "../../keyring/key-load.ts";
@@ -17,7 +16,13 @@ import { type ArchivedKind, archivedKind } from "../../wal/wal-file-name.ts";
 import { isStoredSegment, readStoredSegment } from "../wal-readable/read-stored.ts";
 import { isSegmentName } from "../wal-readable/wal-folder.ts";
 import type { ArchiveProblem, ArchiveProblemKind } from "./archive-report.ts";
-import { beginsAsContainer, readSealedWal, WAL_FILE_LIMIT_BYTES } from "./sealed-wal.ts";
+import {
+  beginsAsContainer,
+  readArchivedWal,
+  readSealedWal,
+  WAL_FILE_LIMIT_BYTES,
+} from "./sealed-wal.ts";
+import { clusterOf } from "./wal-source.ts";
 import { segmentNamed } from "./timelines.ts";
 
 export interface ListedArchive {
@@ -84,6 +89,8 @@ export class ArchiveFiles {
   readonly #allowPlain: boolean;
   /** It has the identity of one. */
   readonly #isArchive: boolean;
+  /** It is the pg_wal of a data directory, whose files are sealed as the files of that. */
+  readonly #isPgWal: boolean;
 
   constructor(
     fs: FileSystem,
@@ -100,6 +107,7 @@ export class ArchiveFiles {
     this.#allowPlain = options.allowPlain;
     this.systemIdentifier = options.systemIdentifier;
     this.#isArchive = options.systemIdentifier !== undefined;
+    this.#isPgWal = !this.#isArchive && isPgWal(fs, archive);
   }
 
   problem(kind: ArchiveProblemKind, name: BytePath, message: string): void {
@@ -132,12 +140,13 @@ export class ArchiveFiles {
     try {
       if (isStoredSegment(this.#fs, this.#archive, name)) return this.#openStored(name);
       if (!beginsAsContainer(file)) return this.#openPlain(name, path);
-      const { header, content } = await readSealedWal(file, this.#dataKeys);
+      const read = this.#isPgWal ? readSealedWal : readArchivedWal;
+      const { header, content } = await read(file, this.#dataKeys);
       this.#requireCluster(header.systemIdentifier);
       addLoad(this.keys, header.keyId, { pages: 1, bytes: file.stat().sizeBytes });
       this.sealed++;
       this.bytes += content.length;
-      return { content, isArchived: header.context === walContext(name) };
+      return { content, isArchived: !this.#isPgWal };
     } finally {
       file.close();
     }
@@ -201,6 +210,13 @@ function isSpare(content: Buffer, name: BytePath): boolean {
   const itsHigh = content.readUInt32LE(WAL_PAGE_HEADER.pageAddress + 4);
   const itsLow = content.readUInt32LE(WAL_PAGE_HEADER.pageAddress);
   return itsHigh < high || (itsHigh === high && itsLow < low);
+}
+
+function isPgWal(fs: FileSystem, folder: BytePath): boolean {
+  // "." is one, too, in a data directory's pg_wal; and a pg_wal that is a link lies under another name.
+  return [folder, fs.realPath(folder)].some(
+    (path) => clusterOf(fs, joinPath(path, "segment")) !== undefined,
+  );
 }
 
 class OtherCluster extends IntegrityError {}

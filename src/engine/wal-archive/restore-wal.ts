@@ -4,9 +4,7 @@
  */
 import { type BytePath, directoryOf, displayPath, nameOf } from "../../bytes/byte-path.ts";
 import { runningSha256 } from "../../crypto/primitives.ts";
-import { openSealedContent } from "../../datadir/sealed-content.ts";
 import { IntegrityError } from "../../errors.ts";
-import { walContext } from "../../format/container.ts";
 import type { DataKeys } from "../../keyring/data-keys.ts";
 import { fileParts, readUpTo, writeAll } from "../../storage/file-io.ts";
 import type { FileSystem, OpenFile } from "../../storage/file-system.ts";
@@ -14,7 +12,7 @@ import { notAsWritten } from "../../storage/read-back.ts";
 import { SEGMENT_HEAD_BYTES } from "../../wal/segment-head.ts";
 import { archivedKind } from "../../wal/wal-file-name.ts";
 import { requireArchive } from "./archive-folder.ts";
-import { beginsAsContainer, WAL_FILE_LIMIT_BYTES } from "./sealed-wal.ts";
+import { beginsAsContainer, openArchivedWal } from "./sealed-wal.ts";
 import { clusterOf, requireUnguarded } from "./wal-source.ts";
 
 export interface RestoreRequest {
@@ -51,13 +49,7 @@ export async function restoreWal(
     }
     if (!isSealed) requireUnguarded(startOf(file), `"${displayPath(source)}"`);
     const cluster = clusterOf(fs, target);
-    const content = isSealed
-      ? openSealedContent(file, WAL_FILE_LIMIT_BYTES, {
-          keys,
-          context: walContext(nameOf(source)),
-          systemIdentifier: cluster,
-        }).parts
-      : fileParts(fs, source)();
+    const content = isSealed ? openArchivedWal(file, keys, cluster).parts : fileParts(fs, source)();
     await writeWhole(fs, target, file.stat().mode, content);
     return isSealed ? "restored" : "restored-plain";
   } finally {

@@ -3,7 +3,11 @@
  * lines.
  */
 import { type BytePath, displayPath, nameOf } from "../../bytes/byte-path.ts";
-import { openSealedContent, type SealedBytes } from "../../datadir/sealed-content.ts";
+import {
+  openSealedContent,
+  type SealedBytes,
+  type SealedContent,
+} from "../../datadir/sealed-content.ts";
 import { IntegrityError, TdeError } from "../../errors.ts";
 import {
   CONTAINER_MAGIC,
@@ -40,6 +44,30 @@ export interface SealedWal {
 }
 
 /**
+ * A file of an archive, under its own name. What "tde wal restore" gives to a server, "tde wal verify" must have said of
+ * the same file: both open it here, and so by one rule.
+ * @param file - stays open.
+ * @param systemIdentifier - of the cluster that it must be from, where that is known.
+ * @throws {FormatError} {KeyError} {IntegrityError} as openSealedContent, and when it was not archived under this name.
+ */
+export function openArchivedWal(
+  file: SealedBytes,
+  keys: DataKeys,
+  systemIdentifier?: bigint,
+): SealedContent {
+  return openSealedContent(file, WAL_FILE_LIMIT_BYTES, {
+    keys,
+    context: walContext(nameOf(file.path)),
+    systemIdentifier,
+  });
+}
+
+/** Of an archive, in memory. @throws as openArchivedWal. */
+export async function readArchivedWal(file: SealedBytes, keys: DataKeys): Promise<SealedWal> {
+  return await contentOf(openArchivedWal(file, keys));
+}
+
+/**
  * @param file - of an archive, or of the pg_wal of an encrypted data directory; stays open.
  * @throws {FormatError} {KeyError} {IntegrityError} when it does not open, or is sealed as another file.
  */
@@ -57,10 +85,15 @@ async function readSealedAs(
   keys: DataKeys,
   nameIn: (context: string) => string,
 ): Promise<SealedWal> {
-  const { header, parts } = openSealedContent(file, WAL_FILE_LIMIT_BYTES, { keys });
-  const name = nameIn(header.context);
+  const opened = openSealedContent(file, WAL_FILE_LIMIT_BYTES, { keys });
+  const { context } = opened.header;
+  const name = nameIn(context);
   const expected = [walContext(name), fileContext(`pg_wal/${name}`)];
-  if (!expected.includes(header.context)) throw sealedAsAnother(file.path, header.context);
+  if (!expected.includes(context)) throw sealedAsAnother(file.path, context);
+  return await contentOf(opened);
+}
+
+async function contentOf({ header, parts }: SealedContent): Promise<SealedWal> {
   const content = Buffer.allocUnsafe(header.contentSizeBytes ?? WAL_FILE_LIMIT_BYTES);
   let sizeBytes = 0;
   for await (const part of parts) {

@@ -5,12 +5,12 @@
  * Order: the entry is durable; then files are unshared, each by a synced copy that was read back and takes its name;
  * then the bytes are written, synced and read back. Doing any of it again, or all of it, comes to the same.
  */
-import { type BytePath, directoryOf, joinPath } from "../bytes/byte-path.ts";
-import { workingName } from "../datadir/relation-path.ts";
-import { closeAll, fileParts, readUpTo, withFile, writeAll } from "../storage/file-io.ts";
-import type { FileSystem, OpenFile } from "../storage/file-system.ts";
-import type { FilePatch } from "../storage/journal.ts";
-import { haveSameContent, notAsPatched, notAsWritten } from "../storage/read-back.ts";
+import { type BytePath, directoryOf, joinPath } from "../../bytes/byte-path.ts";
+import { workingName } from "../../datadir/relation-path.ts";
+import { closeAll, fileParts, readUpTo, withFile, writeAll } from "../../storage/file-io.ts";
+import type { FileSystem, OpenFile } from "../../storage/file-system.ts";
+import type { FilePatch } from "../../storage/journal.ts";
+import { haveSameContent, notAsPatched, notAsWritten } from "../../storage/read-back.ts";
 
 const READ_BYTES = 2 ** 18;
 
