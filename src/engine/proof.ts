@@ -15,6 +15,7 @@ import { IntegrityError, KeyError, StateError } from "../errors.ts";
 import { fileContext } from "../format/container.ts";
 import { isMovableLink, type ManifestClass, type ManifestEntry } from "../format/manifest-entry.ts";
 import type { ManifestHeader } from "../format/manifest-header.ts";
+import type { PageChoice } from "../format/open-chunk.ts";
 import { type ScopeFilter, scopeFilter } from "../format/scope.ts";
 import type { DataKeys } from "../keyring/data-keys.ts";
 import type { KeyLoad, KeyLoads } from "../keyring/key-load.ts";
@@ -62,8 +63,8 @@ export interface ProofReport {
 export interface ProofOptions {
   readonly header: ManifestHeader;
   readonly keys: DataKeys;
-  /** Only pages sealed since are read: all others were checked by the same run before it wrote anything. */
-  readonly sinceEpoch?: bigint | undefined;
+  /** What is read of relation files beside their sidecars: what this run wrote was read back when it was written. */
+  readonly pages: PageChoice;
   /** Files that it wrote in place, which are read whole: a write to a wrong place would be anywhere in them. */
   readonly patched?: ReadonlySet<BytePath> | undefined;
   readonly signal: AbortSignal | undefined;
@@ -127,7 +128,7 @@ export class Proof implements ManifestProof<ProofReport> {
           task: (items) => ({
             kind: "check",
             depth: "macs",
-            sinceEpoch: options.sinceEpoch,
+            pages: options.pages,
             items,
           }),
           signal: options.signal,

@@ -59,7 +59,7 @@ export async function proveAndEnd(
     runner,
     datadir,
     options,
-    new Proof(engine.fs, datadir, { ...options, signal: engine.signal }),
+    new Proof(engine.fs, datadir, { ...options, pages: "sample", signal: engine.signal }),
   );
   commit(steps);
   const { load } = proof;

@@ -325,7 +325,7 @@ class Session {
         this.runner,
         after.copy,
         { header, keys },
-        new Proof(fs, after.copy, { header, keys, sinceEpoch: epoch, patched, signal }),
+        new Proof(fs, after.copy, { header, keys, pages: { sinceEpoch: epoch }, patched, signal }),
       );
       run.commitLast(steps);
       const { load, newestPages } = proof;

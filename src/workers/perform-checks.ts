@@ -17,6 +17,7 @@ import { checkPlainRange } from "../datadir/plain-relation.ts";
 import type { RelationFiles, SlotRange } from "../datadir/relation-job.ts";
 import { compareSealedFile, inspectSealedFile, verifySealedFile } from "../datadir/sealed-file.ts";
 import { BackupChecksum } from "../format/backup-manifest-file.ts";
+import type { PageChoice } from "../format/open-chunk.ts";
 import type { Problem } from "../format/problem.ts";
 import { withFile } from "../storage/file-io.ts";
 import type { OpenFile } from "../storage/file-system.ts";
@@ -40,12 +41,12 @@ import type { Tools } from "./tools.ts";
 type Report = (problem: Problem) => void;
 
 /** A digest alone. */
-const NO_DEPTH: Depth = { depth: undefined, wholeFiles: undefined, sinceEpoch: undefined };
+const NO_DEPTH: Depth = { depth: undefined, wholeFiles: undefined, pages: "none" };
 
 interface Depth {
   readonly depth: CheckDepth | undefined;
   readonly wholeFiles: CheckDepth | undefined;
-  readonly sinceEpoch: bigint | undefined;
+  readonly pages: PageChoice;
 }
 
 export function checkItem(tools: Tools, task: CheckTask, item: Item): ItemResult {
@@ -62,8 +63,8 @@ export function checkItem(tools: Tools, task: CheckTask, item: Item): ItemResult
 
 function depthOf(task: CheckTask): Depth {
   if (task.kind !== "check") return NO_DEPTH;
-  const { depth, wholeFiles = depth, sinceEpoch } = task;
-  return { depth, wholeFiles, sinceEpoch };
+  const { depth, wholeFiles = depth, pages = "all" } = task;
+  return { depth, wholeFiles, pages };
 }
 
 function checkSealedItem(tools: Tools, how: Depth, item: Item, report: Report): ItemResult {
@@ -75,7 +76,8 @@ function checkSealedItem(tools: Tools, how: Depth, item: Item, report: Report): 
     case "readable":
       return digestReadable(tools, item);
     case "wal": {
-      const result = checkWal(tools.fs, tools.walFacts, item, how.depth, report);
+      const depth = how.depth === "macs" && how.pages !== "all" ? "sidecar" : how.depth;
+      const result = checkWal(tools.fs, tools.walFacts, item, depth, report);
       tools.onBytes(item.sizeBytes);
       return result;
     }
@@ -132,11 +134,11 @@ function checkPlainContent(tools: Tools, item: ContentItem, report: Report): Ite
 export function checkRelation(
   tools: Tools,
   { files, range, against, patched }: RelationItem,
-  { depth, sinceEpoch: since }: Pick<Depth, "depth" | "sinceEpoch">,
+  { depth, pages: chosen }: Pick<Depth, "depth" | "pages">,
   report: Report,
 ): ItemResult {
   const { fs, chunk, context, onBytes } = tools;
-  const sinceEpoch = patched === true ? undefined : since;
+  const pages = patched === true ? "all" : chosen;
   return withFile(fs, files.sidecar, (sidecar) => {
     let result: ItemResult = { path: files.path, sizeBytes: files.sizeBytes };
     let checked: Buffer | undefined;
@@ -156,7 +158,7 @@ export function checkRelation(
             files,
             source,
             part,
-            { check: depth, sinceEpoch },
+            { check: depth, pages },
             report,
             onBytes,
             take,

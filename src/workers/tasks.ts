@@ -7,6 +7,7 @@ import type { ChangedSlots } from "../datadir/compare-relation.ts";
 import type { RelationFiles, SlotRange } from "../datadir/relation-job.ts";
 import type { ChecksumAlgorithm } from "../format/backup-manifest-file.ts";
 import type { WalSegmentFiles, WalSurroundings } from "../datadir/wal-segment.ts";
+import type { PageChoice } from "../format/open-chunk.ts";
 import type { Problem } from "../format/problem.ts";
 import type { OpenCrc } from "../format/wal/record-checksum.ts";
 import type { FilePatch } from "../storage/journal.ts";
@@ -149,15 +150,15 @@ export type Task =
       readonly items: readonly WrittenItem[];
     }
   /**
-   * With `sinceEpoch` only those pages are read that were sealed since, beside all sidecar pages, but for files that were
-   * patched. Items that name an original are held against it.
+   * Where `pages` says so, not all of them are read beside all sidecar pages, but for files that were patched; and of WAL
+   * segments only sidecar and guard. Items that name an original are held against it.
    */
   | {
       readonly kind: "check";
       readonly depth: CheckDepth;
       /** Of containers, where it is another. */
       readonly wholeFiles?: CheckDepth | undefined;
-      readonly sinceEpoch?: bigint | undefined;
+      readonly pages?: PageChoice | undefined;
       readonly items: readonly Item[];
     }
   /**
