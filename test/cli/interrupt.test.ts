@@ -20,25 +20,29 @@ for (const [first, second] of [
   ["SIGTERM", "SIGINT"],
   ["SIGINT", "SIGTERM"],
 ] as const) {
-  test(`${first} lets the step in hand end, ${second} behind it ends the process at once`, async (t) => {
-    const child = spawn(process.execPath, ["--input-type=module", "-e", PROGRAM]);
-    t.after(() => child.kill("SIGKILL"));
-    let [output, errors] = ["", ""];
-    child.stdout.on("data", (data: Buffer) => (output += data.toString()));
-    child.stderr.on("data", (data: Buffer) => (errors += data.toString()));
-    const says = async (text: string): Promise<void> => {
-      while (!output.includes(text)) await once(child.stdout, "data");
-    };
-    const ended = once(child, "close");
-    await says("ready");
-    child.kill(first);
-    await says("asked to stop: Interrupted");
-    assert.equal(child.exitCode, null);
-    child.kill(second);
-    assert.deepEqual(await ended, [130, null]);
-    assert.match(
-      errors,
-      /^tde: stopping after the step in hand; interrupt again to stop at once\n$/,
-    );
-  });
+  test(
+    `${first} lets the step in hand end, ${second} behind it ends the process at once`,
+    { timeout: 60_000 },
+    async (t) => {
+      const child = spawn(process.execPath, ["--input-type=module", "-e", PROGRAM]);
+      t.after(() => child.kill("SIGKILL"));
+      let [output, errors] = ["", ""];
+      child.stdout.on("data", (data: Buffer) => (output += data.toString()));
+      child.stderr.on("data", (data: Buffer) => (errors += data.toString()));
+      const says = async (text: string): Promise<void> => {
+        while (!output.includes(text)) await once(child.stdout, "data");
+      };
+      const ended = once(child, "close");
+      await says("ready");
+      child.kill(first);
+      await says("asked to stop: Interrupted");
+      assert.equal(child.exitCode, null);
+      child.kill(second);
+      assert.deepEqual(await ended, [130, null]);
+      assert.match(
+        errors,
+        /^tde: stopping after the step in hand; interrupt again to stop at once\n$/,
+      );
+    },
+  );
 }

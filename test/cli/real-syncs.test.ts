@@ -81,6 +81,15 @@ test("encrypt-datadir --output", () => {
   audited("encrypt-datadir", "-D", plain, "--output", join(folder, "sealed"), "-j", "2");
 });
 
+test("wal archive, once and again, and wal restore", () => {
+  const name = segments[0] ?? "";
+  const target = join(folder, "archive", name.slice("pg_wal/".length));
+  audited("wal", "archive", join(plain, name), target);
+  const again = audited("wal", "archive", join(plain, name), target);
+  assert.deepEqual([again.fileSyncs + again.directorySyncs], [2], "the file and its directory");
+  audited("wal", "restore", target, join(folder, "RECOVERYXLOG"));
+});
+
 test("wal encrypt, rotate --wal and wal decrypt", () => {
   const wal = join(folder, "wal");
   audited("wal", "encrypt", wal);

@@ -17,7 +17,7 @@ import { bytePath } from "../../src/bytes/byte-path.ts";
 import { recoverDatadir } from "../../src/engine/recover.ts";
 import { IntegrityError, StateError, TdeError } from "../../src/errors.ts";
 import { readJournalHeader } from "../../src/storage/journal.ts";
-import { flipBit, sidecarOf } from "../support/forger.ts";
+import { flipBit, remakeChecksums, sidecarOf } from "../support/forger.ts";
 import {
   copyOf,
   makeSmallCluster,
@@ -212,6 +212,14 @@ const MEANWHILE: Readonly<
       copyFileSync(sidecarOf(join(encrypted, path)), sidecarOf(join(datadir, path)));
     },
   ],
+  "a page that the run sealed is changed, with its checksum made anew": [
+    () => halfEncrypted,
+    (datadir) => {
+      const path = join(datadir, sealedBy(datadir));
+      flipBit(path, 5000 * 8);
+      remakeChecksums(path);
+    },
+  ],
   "the guard is replaced while an encryption is interrupted": [
     () => halfEncrypted,
     (datadir) => writeFileSync(join(datadir, "postgresql.auto.conf"), "archive_mode = on\n"),
@@ -267,12 +275,16 @@ test("a run of which all but the journal's removal is done is only ended", async
     // As a crash leaves it behind the end of the run in the state file.
     memory.runs.set(run.runId, { ...run, ended: true });
     writeFileSync(join(datadir, "tde.journal"), journal);
+    // Nothing that lies there by now is looked at, let alone sealed.
+    writeFileSync(join(datadir, ORDINARY), FORGED);
+    rmSync(sidecarOf(join(datadir, ORDINARY)));
     const before = treeOf(datadir);
     assert.equal(await recover(datadir), "encryption-finished");
     assertSameTree(treeOf(datadir), before, {
       except: (path) => /(^|\/)tde\.journal$|^\.$/.test(path),
     });
     assert.equal(memory.runs.has(run.runId), false);
+    assert.equal((await small.verify(datadir)).ok, false);
   });
 });
 

@@ -11,7 +11,7 @@ import { walIdentity } from "../../src/datadir/wal-segment.ts";
 import { derivePageKey, deriveSidecarMacKey } from "../../src/format/file-keys.ts";
 import type { Problem } from "../../src/format/problem.ts";
 import type { SidecarHead } from "../../src/format/sidecar-page.ts";
-import { openSegment } from "../../src/format/wal/open-segment.ts";
+import { openSegment, type WalDepth } from "../../src/format/wal/open-segment.ts";
 import { bytesOf, mapPlainSegment, NO_NEIGHBOURS } from "../../src/format/wal/plain-map.ts";
 import { closeCrc } from "../../src/format/wal/record-checksum.ts";
 import { sealSegment, walSlotAt } from "../../src/format/wal/seal-segment.ts";
@@ -99,11 +99,7 @@ interface Opened {
   readonly problems: readonly Problem[];
 }
 
-function open(
-  { segment, sidecar, head }: Stored,
-  dek = DEK,
-  depth: "tags" | "decrypt" = "decrypt",
-): Opened {
+function open({ segment, sidecar, head }: Stored, dek = DEK, depth: WalDepth = "decrypt"): Opened {
   const bytes = Buffer.from(segment);
   const problems: Problem[] = [];
   openSegment(
@@ -498,6 +494,19 @@ test("every byte of a sidecar is authenticated", () => {
     sidecar[at] = (sidecar[at] ?? 0) ^ 0x01;
     const { problems } = open({ ...stored, sidecar });
     assert.ok(problems.length > 0, `byte ${at}`);
+  }
+});
+
+test("a first page without the guard is found, with keys for the sidecar alone, too", () => {
+  const [stored] = rich();
+  assert.ok(stored !== undefined);
+  const segment = Buffer.from(stored.segment);
+  stored.original.copy(segment, 24, 24, 32);
+  for (const depth of ["macs", "tags", "decrypt"] as const) {
+    assert.deepEqual(open(stored, DEK, depth).problems, []);
+    const { problems } = open({ ...stored, segment }, DEK, depth);
+    const found = problems.map(({ kind, block, message }) => `${kind} ${block} ${message}`);
+    assert.ok(found.includes("mark 0 the first page lacks the guard"), found.join("\n"));
   }
 });
 

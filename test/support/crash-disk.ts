@@ -77,6 +77,8 @@ export class CrashDisk implements FileSystem {
   readonly openFiles: Set<OpenFile> = new Set();
   /** The step or call at which the fault came, for messages: `rename /data/a`. */
   struck: string | undefined;
+  /** Called before each step that is done. */
+  watcher: ((what: CallKind) => void) | undefined;
   private faults: Faults;
   private off = false;
   private readonly root: DirectoryNode;
@@ -253,6 +255,11 @@ export class CrashDisk implements FileSystem {
     });
   }
 
+  /** What is at a path, without a call: to look at a disk, or to change it, behind tde's back. */
+  nodeAt(path: BytePath): Node | undefined {
+    return this.find(path, true);
+  }
+
   /** Counts an attempt to make a call, and fails it where that is its fate. */
   private attempt(what: CallKind, path: BytePath, failing?: () => void): void {
     if (this.off) throw new PowerCut();
@@ -283,6 +290,7 @@ export class CrashDisk implements FileSystem {
       this.struck = `power cut before ${what} ${displayPath(path)}`;
       this.off = true;
     }
+    if (!this.off) this.watcher?.(what);
     this.call(what, path, failing);
   }
 

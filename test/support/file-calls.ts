@@ -99,8 +99,6 @@ export interface Audit {
 
 /** Locks come and go, and nobody needs them after a power cut. */
 const isLock = (path: string): boolean => /(\.lock|tde\.lock\.[0-9a-f]{16})$/.test(path);
-/** Working names of an archive, which a later archiver removes as well. */
-const isWorkingName = (path: string): boolean => path.includes("/tde.archive/");
 
 /**
  * Holds a list of calls against the protocol (docs/RELIABILITY.md): no file gets another name, or a second one, before its
@@ -108,43 +106,51 @@ const isWorkingName = (path: string): boolean => path.includes("/tde.archive/");
  */
 export function auditSyncs(calls: readonly FileCall[]): Audit {
   const problems: string[] = [];
+  /** Whose content, owner, mode or times are not durable. */
   const files = new Set<string>();
-  const directories = new Set<string>();
-  const known = new Set<string>();
+  /** Names that came or went since their directory was synced. */
+  const [born, gone] = [new Set<string>(), new Set<string>()];
+  const created = new Set<string>();
   let [fileSyncs, directorySyncs] = [0, 0];
-  const dirty = (): string => [...files, ...[...directories].map((path) => `${path}/`)].join(", ");
-  for (const call of calls) {
+  const dirty = (): string => [...files, ...born, ...gone].join(", ");
+  const goes = (path: string): void => {
+    files.delete(path);
+    // What was never durable need not go durably.
+    if (!born.delete(path)) gone.add(path);
+  };
+  for (const call of calls.filter(({ path }) => !isLock(path))) {
     const { what, path } = call;
-    if (isLock(path)) continue;
-    if (what === "sync") {
-      if (known.has(path) || files.has(path)) fileSyncs++;
-      else directorySyncs++;
-      files.delete(path);
-      directories.delete(path);
-      continue;
+    switch (what) {
+      case "sync":
+        if (files.has(path) || created.has(path)) fileSyncs++;
+        else directorySyncs++;
+        files.delete(path);
+        for (const names of [born, gone])
+          for (const name of names) if (dirname(name) === path) names.delete(name);
+        break;
+      case "write":
+        files.add(path);
+        break;
+      case "create":
+        files.add(path);
+        created.add(path);
+        born.add(path);
+        break;
+      case "mkdir":
+        born.add(path);
+        break;
+      case "rename":
+      case "link":
+        if (files.has(call.from)) problems.push(`${call.from} got its name before it was synced`);
+        if (what === "rename") goes(call.from);
+        born.add(path);
+        break;
+      case "unlink":
+        if (path.endsWith("/tde.journal") && dirty() !== "")
+          problems.push(`the journal went before this was durable: ${dirty()}`);
+        goes(path);
+        break;
     }
-    if (what === "write") {
-      files.add(path);
-      continue;
-    }
-    if (what === "create") {
-      files.add(path);
-      known.add(path);
-    }
-    if (what === "rename" || what === "link") {
-      if (files.has(call.from)) problems.push(`${call.from} got its name before it was synced`);
-      if (what === "rename") {
-        files.delete(call.from);
-        directories.add(dirname(call.from));
-      }
-    }
-    if (what === "unlink") {
-      files.delete(path);
-      if (isWorkingName(path)) continue;
-      if (path.endsWith("/tde.journal") && dirty() !== "")
-        problems.push(`the journal went before this was durable: ${dirty()}`);
-    }
-    directories.add(dirname(path));
   }
   if (dirty() !== "") problems.push(`not durable at the end: ${dirty()}`);
   return { problems, fileSyncs, directorySyncs };
