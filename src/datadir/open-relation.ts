@@ -12,7 +12,6 @@ import { describeIdentity, sameIdentity } from "../format/identity.ts";
 import { ChunkOpener, chosenPages, type FileKeys, type PageChoice } from "../format/open-chunk.ts";
 import type { Problem } from "../format/problem.ts";
 import { parseSidecarPage, type SidecarHead } from "../format/sidecar-page.ts";
-import { readSlotFields } from "../format/slot.ts";
 import { type DataKeys, dekFor } from "../keyring/data-keys.ts";
 import { readExactly, readUpTo } from "../storage/file-io.ts";
 import type { OpenFile } from "../storage/file-system.ts";

@@ -15,13 +15,12 @@ import { IntegrityError, KeyError, StateError } from "../errors.ts";
 import { fileContext } from "../format/container.ts";
 import { isMovableLink, type ManifestClass, type ManifestEntry } from "../format/manifest-entry.ts";
 import type { ManifestHeader } from "../format/manifest-header.ts";
-import type { PageChoice } from "../format/open-chunk.ts";
 import { type ScopeFilter, scopeFilter } from "../format/scope.ts";
 import type { DataKeys } from "../keyring/data-keys.ts";
 import type { KeyLoad, KeyLoads } from "../keyring/key-load.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import type { TaskRunner } from "../workers/runner.ts";
-import type { Item, ItemResult } from "../workers/tasks.ts";
+import type { Item, ItemResult, ReadBefore } from "../workers/tasks.ts";
 import { runBatches, type Planned } from "./batches.ts";
 import {
   filesToSum,
@@ -63,9 +62,9 @@ export interface ProofReport {
 export interface ProofOptions {
   readonly header: ManifestHeader;
   readonly keys: DataKeys;
-  /** What is read of relation files beside their sidecars: what this run wrote was read back when it was written. */
-  readonly pages: PageChoice;
-  /** Files that it wrote in place, which are read whole: a write to a wrong place would be anywhere in them. */
+  /** What this run has read already, since it was written. All else is read to its last tag. */
+  readonly readBefore: ReadBefore;
+  /** Files that it wrote in place. */
   readonly patched?: ReadonlySet<BytePath> | undefined;
   readonly signal: AbortSignal | undefined;
 }
@@ -127,8 +126,8 @@ export class Proof implements ManifestProof<ProofReport> {
           splitLarge: true,
           task: (items) => ({
             kind: "check",
-            depth: "macs",
-            pages: options.pages,
+            depth: "tags",
+            readBefore: options.readBefore,
             items,
           }),
           signal: options.signal,

@@ -46,15 +46,11 @@ export interface OpenContext {
 }
 
 /**
- * Which pages of a chunk are looked at. sample: those of a file's first chunk, and of every other chunk one that is not
- * zero. sinceEpoch: those that were sealed since. index: the one at that place in the chunk.
+ * Which pages of a chunk are looked at. sample: those of a file's first chunk, and of every other chunk the first that is
+ * not zero. sinceEpoch: those that were sealed since. index: the one at that place in the chunk.
  */
 export type PageChoice =
-  | "all"
-  | "none"
-  | "sample"
-  | { readonly sinceEpoch: bigint }
-  | { readonly index: number };
+  "all" | "none" | "sample" | { readonly sinceEpoch: bigint } | { readonly index: number };
 
 /**
  * @param chunk - whose sidecar buffer is filled.

@@ -7,7 +7,6 @@ import type { ChangedSlots } from "../datadir/compare-relation.ts";
 import type { RelationFiles, SlotRange } from "../datadir/relation-job.ts";
 import type { ChecksumAlgorithm } from "../format/backup-manifest-file.ts";
 import type { WalSegmentFiles, WalSurroundings } from "../datadir/wal-segment.ts";
-import type { PageChoice } from "../format/open-chunk.ts";
 import type { Problem } from "../format/problem.ts";
 import type { OpenCrc } from "../format/wal/record-checksum.ts";
 import type { FilePatch } from "../storage/journal.ts";
@@ -35,7 +34,7 @@ export interface RelationItem {
   readonly target?: { readonly sealed: BytePath; readonly sidecar: BytePath } | undefined;
   readonly range?: SlotRange | undefined;
   readonly against?: Original | undefined;
-  /** It was written in place: all its pages are read, whenever they were sealed. */
+  /** It was written in place: a write to a wrong place would be anywhere in it. */
   readonly patched?: boolean | undefined;
 }
 
@@ -138,6 +137,20 @@ export interface WrittenItem {
   readonly plainDigest: string | undefined;
 }
 
+/**
+ * Files that this run has read to their last tag already, since anything was written to them. Of these a check reads less
+ * once more: sidecars and headers, with what authenticates those, and of relation files no more than some pages. All other
+ * files it reads as deep as it is asked to.
+ */
+export interface ReadBefore {
+  /**
+   * of-run: those whose salt says that it is this run which made them; each was read back. all-but-patched: also those
+   * that stood there before; each was compared.
+   */
+  readonly files: "of-run" | "all-but-patched";
+  readonly pages: "sample" | "none";
+}
+
 export type Task =
   | WritingTask
   /**
@@ -149,16 +162,11 @@ export type Task =
       readonly written: WritingTask["kind"];
       readonly items: readonly WrittenItem[];
     }
-  /**
-   * Where `pages` says so, not all of them are read beside all sidecar pages, but for files that were patched; and of WAL
-   * segments only sidecar and guard. Items that name an original are held against it.
-   */
+  /** Items that name an original are held against it. */
   | {
       readonly kind: "check";
       readonly depth: CheckDepth;
-      /** Of containers, where it is another. */
-      readonly wholeFiles?: CheckDepth | undefined;
-      readonly pages?: PageChoice | undefined;
+      readonly readBefore?: ReadBefore | undefined;
       readonly items: readonly Item[];
     }
   /**
