@@ -5,7 +5,7 @@
  */
 import { type BytePath, directoryOf, joinPath, nameOf } from "../../src/bytes/byte-path.ts";
 import type { CrashDisk } from "../support/crash-disk.ts";
-import { DirectoryNode, FileNode, LinkNode, type Node } from "../support/crash-nodes.ts";
+import { DirectoryNode, FileNode, LinkNode } from "../support/crash-nodes.ts";
 
 /** A file's content, a folder, or the link of a tablespace. */
 export type Thing = Buffer | "folder" | "tablespace";
@@ -107,7 +107,7 @@ export function contentAt(disk: CrashDisk, path: BytePath): Buffer | undefined {
 
 function put(disk: CrashDisk, path: BytePath, node: DirectoryNode): DirectoryNode {
   const parent = disk.nodeAt(directoryOf(path));
-  if (parent?.kind === "directory") parent.change([[nameOf(path), node as Node]]);
+  if (parent?.kind === "directory") parent.change([[nameOf(path), node]]);
   return node;
 }
 

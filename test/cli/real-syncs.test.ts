@@ -18,12 +18,13 @@ let folder = "";
 let plain = "";
 let datadir = "";
 let log: CallLog;
+let segments: readonly string[] = [];
 
 before(() => {
   folder = temporaryPath("syncs");
   mkdirSync(folder, { recursive: true });
   plain = makeSmallCluster();
-  addSegments(plain);
+  segments = addSegments(plain).paths;
   datadir = copyOf(plain);
   mkdirSync(join(folder, "wal"));
   const writer = crossing();

@@ -124,9 +124,18 @@ test("a run is registered before its journal, ended before the journal goes, and
   const told: string[] = [];
   const { beginRun, endRun, closeRun } = memory;
   const note = (what: string): number => told.push(`${what}, journal ${existsSync(journal)}`);
-  memory.beginRun = (run) => void (note("begun"), beginRun(run));
-  memory.endRun = (id, outcome) => void (note("ended"), endRun(id, outcome));
-  memory.closeRun = (id) => void (note("closed"), closeRun(id));
+  memory.beginRun = (run) => {
+    note("begun");
+    beginRun(run);
+  };
+  memory.endRun = (id, outcome) => {
+    note("ended");
+    endRun(id, outcome);
+  };
+  memory.closeRun = (id) => {
+    note("closed");
+    closeRun(id);
+  };
   const order = { operation: "sync", directoryId: DIRECTORY, epoch: 2n, from: undefined } as const;
   const context = { keys: testKeys(), memory };
   const run = DirectoryRun.begin(new NodeFileSystem(), root, context, order, {});
