@@ -142,8 +142,8 @@ function workersOf(
     pageTags: false,
     slotCount,
     maxEpoch: epoch,
-    // Slots alone: the pages that stay are not in the buffer.
-    sinceEpoch: epoch + 1n,
+    // The pages that stay are not in the buffer.
+    pages: "none",
     path,
     report,
   });

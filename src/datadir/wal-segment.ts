@@ -33,7 +33,7 @@ import { sealSegment } from "../format/wal/seal-segment.ts";
 import { MapMemory, type SegmentMap } from "../format/wal/segment-map.ts";
 import { WAL_SIDECAR_PAGE_BYTES } from "../format/wal/wal-slot.ts";
 import { dekFor } from "../keyring/data-keys.ts";
-import { readExactly, withFile } from "../storage/file-io.ts";
+import { readExactly, readUpTo, withFile } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import type { SegmentBytes } from "../wal/segment-source.ts";
 import { DerivedFileKeys } from "./open-relation.ts";
@@ -297,6 +297,14 @@ function openContext(
     report,
     memory: memory?.map,
   };
+}
+
+/** The salt that a segment's sidecar names, unauthenticated; undefined where it names none. */
+export function walFileSalt(fs: FileSystem, sidecar: BytePath): Buffer | undefined {
+  const page = Buffer.alloc(WAL_SIDECAR_PAGE_BYTES);
+  const count = withFile(fs, sidecar, (file) => readUpTo(file, page, 0, page.length, 0));
+  const head = walSidecarHead(page.subarray(0, count));
+  return typeof head === "string" ? undefined : head.fileSalt;
 }
 
 /** What the first page of a segment's sidecar says; in words why it says nothing. */

@@ -20,7 +20,7 @@ import type { DataKeys } from "../keyring/data-keys.ts";
 import type { KeyLoad, KeyLoads } from "../keyring/key-load.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import type { TaskRunner } from "../workers/runner.ts";
-import type { Item, ItemResult } from "../workers/tasks.ts";
+import type { Item, ItemResult, ReadBefore } from "../workers/tasks.ts";
 import { runBatches, type Planned } from "./batches.ts";
 import {
   filesToSum,
@@ -62,9 +62,9 @@ export interface ProofReport {
 export interface ProofOptions {
   readonly header: ManifestHeader;
   readonly keys: DataKeys;
-  /** Only pages sealed since are read: all others were checked by the same run before it wrote anything. */
-  readonly sinceEpoch?: bigint | undefined;
-  /** Files that it wrote in place, which are read whole: a write to a wrong place would be anywhere in them. */
+  /** What this run has read already, since it was written. All else is read to its last tag. */
+  readonly readBefore: ReadBefore;
+  /** Files that it wrote in place. */
   readonly patched?: ReadonlySet<BytePath> | undefined;
   readonly signal: AbortSignal | undefined;
 }
@@ -126,8 +126,8 @@ export class Proof implements ManifestProof<ProofReport> {
           splitLarge: true,
           task: (items) => ({
             kind: "check",
-            depth: "macs",
-            sinceEpoch: options.sinceEpoch,
+            depth: "tags",
+            readBefore: options.readBefore,
             items,
           }),
           signal: options.signal,

@@ -274,7 +274,7 @@ function isOfOneFile(error: unknown): boolean {
 async function proveAndEnd(
   engine: EngineContext,
   { keys }: KeyContext,
-  { datadir, run, manifest: before, selection, isResumed }: Rotation,
+  { datadir, run, manifest: before, selection }: Rotation,
   runner: TaskRunner,
   isCutShort: boolean,
 ): Promise<RotateReport> {
@@ -285,7 +285,7 @@ async function proveAndEnd(
   const runKeys = new Set([run.header.keyId, keyId]);
   engine.progress.end();
   engine.progress.begin("proving", countSelected(fs, datadir, before, selection).bytes);
-  const options = { header, keys, before, selection, runKeys, isCutShort, isResumed, signal };
+  const options = { header, keys, before, selection, runKeys, isCutShort, signal };
   const proof = new RotationProof(fs, datadir, options);
   const written = await writeManifests<RotationProofReport>(
     engine,

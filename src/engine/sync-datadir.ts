@@ -331,12 +331,13 @@ class Session {
       };
       const { signal } = engine;
       const patched = new Set(changes.patched.map(({ path }) => path));
+      const readBefore = { files: "all-but-patched", pages: "none" } as const;
       const { proof, root, steps } = await writeManifests(
         engine,
         this.runner,
         after.copy,
         { header, keys },
-        new Proof(fs, after.copy, { header, keys, sinceEpoch: epoch, patched, signal }),
+        new Proof(fs, after.copy, { header, keys, readBefore, patched, signal }),
       );
       run.commitLast(steps);
       const { load, newestPages } = proof;

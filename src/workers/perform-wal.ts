@@ -124,7 +124,7 @@ export function checkWal(
   fs: FileSystem,
   facts: WalFacts,
   { files, against }: WalItem,
-  depth: CheckDepth | undefined,
+  depth: CheckDepth | "sidecar" | undefined,
   report: (problem: Problem) => void,
 ): ItemResult {
   if (depth === undefined) {
@@ -133,7 +133,7 @@ export function checkWal(
     const sidecar = readWholeFile(fs, files.sidecar, SIDECAR_LIMIT_BYTES);
     return { path: files.path, digest: sha256(sidecar).toString("hex") };
   }
-  const how = against !== undefined ? "decrypt" : depth === "tags" ? "tags" : "macs";
+  const how = against !== undefined ? "decrypt" : depth === "form" ? "macs" : depth;
   const opened = openWalSegment(fs, facts, files, how, report);
   return {
     path: files.path,

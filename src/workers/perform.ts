@@ -98,7 +98,6 @@ export class TaskPerformer {
     const range = { firstSlot, slotCount: Math.max(0, Math.min(slotCount, slots - firstSlot)) };
     const against = { path: files.plain, sizeBytes: plainSizeBytes };
     const item = { kind: "relation", files, range, against } as const;
-    return checkRelation(this.tools, item, { depth: "tags", sinceEpoch: undefined }, stop)
-      .changed?.[0];
+    return checkRelation(this.tools, item, { depth: "tags" }, stop).changed?.[0];
   }
 }

@@ -34,7 +34,7 @@ export interface RelationItem {
   readonly target?: { readonly sealed: BytePath; readonly sidecar: BytePath } | undefined;
   readonly range?: SlotRange | undefined;
   readonly against?: Original | undefined;
-  /** It was written in place: all its pages are read, whenever they were sealed. */
+  /** It was written in place: a write to a wrong place would be anywhere in it. */
   readonly patched?: boolean | undefined;
 }
 
@@ -137,6 +137,20 @@ export interface WrittenItem {
   readonly plainDigest: string | undefined;
 }
 
+/**
+ * Files that this run has read to their last tag already, since anything was written to them. Of these a check reads less
+ * once more: sidecars and headers, with what authenticates those, and of relation files no more than some pages. All other
+ * files it reads as deep as it is asked to.
+ */
+export interface ReadBefore {
+  /**
+   * of-run: those whose salt says that it is this run which made them; each was read back. all-but-patched: also those
+   * that stood there before; each was compared.
+   */
+  readonly files: "of-run" | "all-but-patched";
+  readonly pages: "sample" | "none";
+}
+
 export type Task =
   | WritingTask
   /**
@@ -148,16 +162,11 @@ export type Task =
       readonly written: WritingTask["kind"];
       readonly items: readonly WrittenItem[];
     }
-  /**
-   * With `sinceEpoch` only those pages are read that were sealed since, beside all sidecar pages, but for files that were
-   * patched. Items that name an original are held against it.
-   */
+  /** Items that name an original are held against it. */
   | {
       readonly kind: "check";
       readonly depth: CheckDepth;
-      /** Of containers, where it is another. */
-      readonly wholeFiles?: CheckDepth | undefined;
-      readonly sinceEpoch?: bigint | undefined;
+      readonly readBefore?: ReadBefore | undefined;
       readonly items: readonly Item[];
     }
   /**
