@@ -176,7 +176,9 @@ export function withAddedLines(
 /** Names of settings that stand beside the guard's line: a restore tool added them after encryption. */
 export function settingsAddedToGuard(fs: FileSystem, root: BytePath): string[] {
   const path = joinPath(root, AUTO_CONF);
-  if (fs.stat(path)?.kind !== "file") return [];
+  const stat = fs.stat(path);
+  // What is larger than any such file is no guard with settings beside it, and is judged as any file is.
+  if (stat?.kind !== "file" || stat.sizeBytes > AUTO_CONF_LIMIT_BYTES) return [];
   const content = readWholeFile(fs, path, AUTO_CONF_LIMIT_BYTES);
   return isGuardFile(content) ? settingsBesideGuard(content).map(({ name }) => name) : [];
 }

@@ -11,6 +11,7 @@ import {
   resealWalSegment,
   type SealedWalSegment,
   sealWalSegment,
+  WAL_SIDECAR_LIMIT_BYTES,
   type WalFacts,
 } from "../datadir/wal-segment.ts";
 import { IntegrityError, KeyError } from "../errors.ts";
@@ -80,7 +81,7 @@ export function checkWal(
   if (depth === undefined) {
     // What cannot be opened must show before a run begins.
     fs.open(files.segment).close();
-    const sidecar = readWholeFile(fs, files.sidecar, SIDECAR_LIMIT_BYTES);
+    const sidecar = readWholeFile(fs, files.sidecar, WAL_SIDECAR_LIMIT_BYTES);
     return { path: files.path, digest: sha256(sidecar).toString("hex") };
   }
   const how = against !== undefined ? "decrypt" : depth === "tags" ? "tags" : "macs";
@@ -95,9 +96,6 @@ export function checkWal(
     differs: against && differs(fs, opened.segment, against),
   };
 }
-
-/** More than that of the largest segment. */
-const SIDECAR_LIMIT_BYTES = 2 ** 26;
 
 /** @param segment - the original, where it was decrypted without a problem. */
 function differs(fs: FileSystem, segment: Buffer, { path, sizeBytes }: Original): boolean {

@@ -161,7 +161,7 @@ export class TaskPerformer {
         return new ProblemCollector(pathOf(item)).collect((report) => {
           if (item.kind === "relation") return this.checkRelation(item, depth, sinceEpoch, report);
           if (item.kind === "content") return this.checkContent(item, wholeFiles);
-          return this.digestReadable(item);
+          return this.digestReadable(item, report);
         });
       }
     }
@@ -300,21 +300,20 @@ export class TaskPerformer {
     const sidecarBytes = (slots: number): number =>
       Math.ceil(slots / chunk.slotsPerPage) * context.blockSizeBytes;
     const expected = sidecarBytes(this.whole(files).slotCount);
-    let { sizeBytes } = sidecar.stat();
-    let found: Pick<ItemResult, "digest" | "digestedRanges">;
-    if (range === undefined && checked !== undefined && sizeBytes === expected) {
-      found = { digest: checked.toString("hex") };
-    } else {
-      const digested = digestSidecar(sidecar, chunk.data, range && sidecarBytes(range.slotCount));
-      sizeBytes = digested.sizeBytes;
-      const digestedRanges = range && digested.ranges.map((digest) => digest.toString("hex"));
-      found = { digest: digested.root.toString("hex"), digestedRanges };
-    }
-    if (sizeBytes !== expected) {
+    const hasOtherSize = (sizeBytes: number): boolean => {
+      if (sizeBytes === expected) return false;
       const message = `the sidecar has ${sizeBytes} bytes where the file needs ${expected}`;
       report({ kind: "sidecar", path: displayPath(files.path), message });
-    }
-    return found;
+      return true;
+    };
+    // Before anything of it is hashed: it may be as large as somebody likes.
+    if (hasOtherSize(sidecar.stat().sizeBytes)) return {};
+    if (range === undefined && checked !== undefined) return { digest: checked.toString("hex") };
+    const rangeBytes = range && sidecarBytes(range.slotCount);
+    const digested = digestSidecar(sidecar, chunk.data, expected, rangeBytes);
+    if (hasOtherSize(digested.sizeBytes)) return {};
+    const digestedRanges = range && digested.ranges.map((digest) => digest.toString("hex"));
+    return { digest: digested.root.toString("hex"), digestedRanges };
   }
 
   private withComparison<T>(
@@ -421,24 +420,29 @@ export class TaskPerformer {
     return { path, digest: digest.toString("hex"), sizeBytes, keys: new Map([[header.keyId, 1]]) };
   }
 
-  private digestReadable(item: ReadableItem): ItemResult {
+  private digestReadable(item: ReadableItem, report: (problem: Problem) => void): ItemResult {
     const hash = runningSha256();
-    const sizeBytes = this.readThrough(item.from, (bytes) => hash.update(bytes));
+    const limit = item.sizeBytes;
+    const sizeBytes = this.readThrough(item.from, limit, (bytes) => hash.update(bytes));
+    if (sizeBytes > limit) {
+      const message = `the file has grown from ${limit} to ${sizeBytes} bytes since it was looked at`;
+      report({ kind: "size", path: displayPath(item.path), message });
+      return { path: item.path, sizeBytes };
+    }
     const digest = hash.digest().toString("hex");
     if (item.against === undefined) return { path: item.path, digest, sizeBytes };
     const other = runningSha256();
-    this.readThrough(item.against.path, (bytes) => other.update(bytes));
-    return {
-      path: item.path,
-      digest,
-      sizeBytes,
-      differs: other.digest().toString("hex") !== digest,
-    };
+    const { path, sizeBytes: otherBytes } = item.against;
+    const differs =
+      this.readThrough(path, otherBytes, (bytes) => other.update(bytes)) !== sizeBytes ||
+      other.digest().toString("hex") !== digest;
+    return { path: item.path, digest, sizeBytes, differs };
   }
 
-  private checksum({ path, from, algorithm }: ReadableItem): ItemResult {
+  private checksum({ path, from, algorithm, sizeBytes: limit }: ReadableItem): ItemResult {
     const sum = new BackupChecksum(algorithm ?? "NONE");
-    const sizeBytes = this.readThrough(from, (bytes) => sum.update(bytes));
+    const sizeBytes = this.readThrough(from, limit, (bytes) => sum.update(bytes));
+    if (sizeBytes > limit) throw hasChanged(path);
     return { path, backupChecksum: sum.finish(), sizeBytes };
   }
 
@@ -446,24 +450,27 @@ export class TaskPerformer {
     return withFile(this.fs, item.from, (source) => {
       const target = newFiles.open(item.to, true, source);
       const hash = item.digest === undefined ? undefined : runningSha256();
-      const sizeBytes = this.readThrough(item.from, (bytes, position) => {
+      const limit = item.sizeBytes;
+      const sizeBytes = this.readThrough(item.from, limit, (bytes, position) => {
         hash?.update(bytes);
         writeAll(target, bytes, 0, bytes.length, position);
       });
-      if (hash !== undefined && hash.digest().toString("hex") !== item.digest) {
-        throw new IntegrityError(`${displayPath(item.path)} changed while it was copied`, {
-          file: displayPath(item.path),
-          hint: "Check the disk, and that nothing else uses the directory. Then run the command again.",
-        });
-      }
+      const isOther = hash !== undefined && hash.digest().toString("hex") !== item.digest;
+      if (isOther || sizeBytes > limit) throw hasChanged(item.path);
       return { path: item.path, sizeBytes };
     });
   }
 
-  private readThrough(path: BytePath, take: (bytes: Buffer, position: number) => void): number {
+  /** @returns its size; where that is above the limit, nothing of it was read. */
+  private readThrough(
+    path: BytePath,
+    limitBytes: number,
+    take: (bytes: Buffer, position: number) => void,
+  ): number {
     return withFile(this.fs, path, (file) => {
       const buffer = this.chunk.data;
       const { sizeBytes } = file.stat();
+      if (sizeBytes > limitBytes) return sizeBytes;
       for (let position = 0; position < sizeBytes; position += buffer.length) {
         const length = Math.min(buffer.length, sizeBytes - position);
         readExactly(file, buffer, 0, length, position);
@@ -491,6 +498,13 @@ export class TaskPerformer {
     const { systemIdentifier } = this.context;
     return { keys: this.keys(), systemIdentifier, context: item.context };
   }
+}
+
+function hasChanged(path: BytePath): IntegrityError {
+  return new IntegrityError(`${displayPath(path)} changed while it was read`, {
+    file: displayPath(path),
+    hint: "Check the disk, and that nothing else uses the directory. Then run the command again.",
+  });
 }
 
 /** Of a segment all tags are checked or none: what was sealed since is most of what there is. */

@@ -3,14 +3,14 @@
  * tag held: written beside it, synced, renamed, the directory synced.
  */
 import { type BytePath, directoryOf, displayPath, nameOf } from "../../bytes/byte-path.ts";
-import { IntegrityError } from "../../errors.ts";
+import { FormatError, IntegrityError } from "../../errors.ts";
 import type { DataKeys } from "../../keyring/data-keys.ts";
 import { fileParts, readUpTo, writeAll } from "../../storage/file-io.ts";
 import type { FileSystem, OpenFile } from "../../storage/file-system.ts";
 import { SEGMENT_HEAD_BYTES } from "../../wal/segment-head.ts";
 import { archivedKind } from "../../wal/wal-file-name.ts";
 import { requireArchive } from "./archive-folder.ts";
-import { beginsAsContainer, openArchivedWal } from "./sealed-wal.ts";
+import { archivedLimitBytes, beginsAsContainer, openArchivedWal } from "./sealed-wal.ts";
 import { clusterOf, requireUnguarded } from "./wal-source.ts";
 
 export interface RestoreRequest {
@@ -45,7 +45,10 @@ export async function restoreWal(
         hint: "Anybody could have put it there. If it was archived before tde was used, give --allow-plain.",
       });
     }
-    if (!isSealed) requireUnguarded(startOf(file), `"${displayPath(source)}"`);
+    if (!isSealed) {
+      requireUnguarded(startOf(file), `"${displayPath(source)}"`);
+      requirePossibleSize(file);
+    }
     const cluster = clusterOf(fs, target);
     const content = isSealed ? openArchivedWal(file, keys, cluster).parts : fileParts(fs, source)();
     await writeWhole(fs, target, file.stat().mode, content);
@@ -53,6 +56,16 @@ export async function restoreWal(
   } finally {
     file.close();
   }
+}
+
+/** Before anything of it is copied. @throws {FormatError} for what no server can have archived. */
+function requirePossibleSize(file: OpenFile): void {
+  const { sizeBytes } = file.stat();
+  const limit = archivedLimitBytes(nameOf(file.path));
+  if (sizeBytes <= limit) return;
+  throw new FormatError(
+    `"${displayPath(file.path)}" has ${sizeBytes} bytes, more than the ${limit} that it can have`,
+  );
 }
 
 function startOf(file: OpenFile): Buffer {
