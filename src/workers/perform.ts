@@ -5,13 +5,14 @@
 import assert from "node:assert/strict";
 import { type BytePath, displayPath } from "../bytes/byte-path.ts";
 import { randomBytes, runningSha256 } from "../crypto/primitives.ts";
-import { type ChangedSlots, PageComparison } from "../datadir/compare-relation.ts";
+import { type ChangedSlots, joinChanged, PageComparison } from "../datadir/compare-relation.ts";
 import { digestSidecar, openRange, type TakeChunk } from "../datadir/open-relation.ts";
-import { patchRange } from "../datadir/patch-relation.ts";
+import { notAsCompared, patchRange } from "../datadir/patch-relation.ts";
 import {
   type RelationFiles,
   type RunFacts,
   type SlotRange,
+  splitRange,
   wholeRange,
 } from "../datadir/relation-job.ts";
 import { sidecarName } from "../datadir/relation-path.ts";
@@ -336,14 +337,16 @@ export class TaskPerformer {
     return this.otherPages;
   }
 
-  private patch({ files, plainSizeBytes, range, sizeAfterBytes, changed }: PatchItem): ItemResult {
+  private patch(item: PatchItem): ItemResult {
+    const { files, range, sizeAfterBytes, sidecarDigests } = item;
     const { fs, chunk, context } = this;
     return withFile(fs, files.plain, (original) =>
       withFile(fs, files.sidecar, (sidecar) => {
         const order = {
           range,
           sizeAfterBytes,
-          changed: changed ?? this.findChanged(files, range, plainSizeBytes),
+          changed: item.changed ?? this.findChanged(item),
+          sidecarDigests,
         };
         const source = { original, sidecar };
         const parts = patchRange(chunk, context, files, source, order, stop);
@@ -351,21 +354,30 @@ export class TaskPerformer {
           { path: sidecarName(files.path), sizeBytes: parts.sidecarBytes, parts: parts.sidecar },
           { path: files.path, sizeBytes: sizeAfterBytes, parts: parts.sealed },
         ];
-        return { path: files.path, pages: parts.pages, patches };
+        const patchedDigests = parts.sidecarDigests;
+        return { path: files.path, pages: parts.pages, patches, patchedDigests };
       }),
     );
   }
 
-  private findChanged(
-    files: RelationFiles,
-    { firstSlot, slotCount }: SlotRange,
-    plainSizeBytes: number,
-  ): ChangedSlots | undefined {
-    const slots = this.whole(files).slotCount;
-    const range = { firstSlot, slotCount: Math.max(0, Math.min(slotCount, slots - firstSlot)) };
+  /** Chunk by chunk, so that each can be held against what was compared before. */
+  private findChanged(item: PatchItem): ChangedSlots | undefined {
+    const { files, plainSizeBytes, sidecarDigests } = item;
+    const { firstSlot, slotCount } = item.range;
+    const end = Math.min(firstSlot + slotCount, this.whole(files).slotCount);
     const against = { path: files.plain, sizeBytes: plainSizeBytes };
-    return this.checkRelation({ kind: "relation", files, range, against }, "tags", undefined, stop)
-      .changed?.[0];
+    const found: ChangedSlots[] = [];
+    for (const range of splitRange(
+      { firstSlot, slotCount: Math.max(0, end - firstSlot) },
+      this.chunk.slotCapacity,
+    )) {
+      const part = { kind: "relation", files, range, against } as const;
+      const { changed = [], rangeDigests } = this.checkRelation(part, "tags", undefined, stop);
+      const chunkIndex = (range.firstSlot - firstSlot) / this.chunk.slotCapacity;
+      if (rangeDigests?.[0] !== sidecarDigests[chunkIndex]) throw notAsCompared(files);
+      found.push(...changed);
+    }
+    return joinChanged(found);
   }
 
   private sealContent(item: ContentItem, newFiles: NewFiles): ItemResult {

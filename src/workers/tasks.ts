@@ -38,6 +38,8 @@ export interface PatchItem {
   readonly sizeAfterBytes: number;
   /** Which pages of those that the file has before. Undefined: to be found out. */
   readonly changed: ChangedSlots | undefined;
+  /** SHA-256 in hex of the sidecar pages of each chunk of the range that the file has before, as they were compared. */
+  readonly sidecarDigests: readonly string[];
 }
 
 /** A whole file, sealed as a container. */
@@ -162,6 +164,8 @@ export interface ItemResult {
   readonly differs?: boolean | undefined;
   /** In this order: a sidecar before its file. */
   readonly patches?: readonly FilePatch[] | undefined;
+  /** Of a patch: SHA-256 of the sidecar pages of each chunk afterwards; undefined for one that stays as it is. */
+  readonly patchedDigests?: readonly (string | undefined)[] | undefined;
   /** Of a sealed WAL segment: the CRC that lacks what the next segment has. */
   readonly openCrc?: OpenCrc | undefined;
   /** The first of them; `problemCount` has them all. */
