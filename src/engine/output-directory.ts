@@ -141,7 +141,7 @@ export function finishFolders(fs: FileSystem, source: Datadir, plan: OutputPlan)
     .map(({ path }) => path);
   // The deepest first: setting up a folder changes the times of the one above it.
   for (const path of ["" as BytePath, ...folders].toReversed()) {
-    const target = joinPath(plan.output, path);
+    const target = fs.realPath(joinPath(plan.output, path));
     const stat = fs.statFollowing(joinPath(source.root, path));
     if (stat !== undefined) fs.setAttributes(target, stat);
     fs.syncDirectory(target);

@@ -83,7 +83,7 @@ export function clusterOf(fs: FileSystem, walFile: BytePath): bigint | undefined
   const folder = directoryOf(walFile);
   if (nameOf(folder) !== "pg_wal") return undefined;
   const path = joinPath(directoryOf(folder), "global/pg_control");
-  if (fs.statFollowing(path)?.kind !== "file") return undefined;
+  if (fs.stat(path)?.kind !== "file") return undefined;
   const bytes = Buffer.alloc(SYSTEM_IDENTIFIER_BYTES);
   const count = withFile(fs, path, (file) => readUpTo(file, bytes, 0, bytes.length, 0));
   const identifier = count < bytes.length ? 0n : bytes.readBigUInt64LE();

@@ -8,7 +8,7 @@ import { StorageError } from "../../errors.ts";
 import type { DataKeys } from "../../keyring/data-keys.ts";
 import type { FileSystem, OpenFile } from "../../storage/file-system.ts";
 import type { SegmentBytes } from "../../wal/segment-source.ts";
-import { readUpTo, readWholeFile } from "../../storage/file-io.ts";
+import { openFollowing, readUpTo, readWholeFile } from "../../storage/file-io.ts";
 import { LONG_HEADER_BYTES } from "../../wal/page-header.ts";
 import { WAL_SIDECAR_LIMIT_BYTES } from "../../datadir/wal-segment.ts";
 import {
@@ -125,7 +125,7 @@ export function openIfThere(
   fileName: BytePath,
 ): OpenFile | undefined {
   try {
-    return fs.open(joinPath(directory, fileName));
+    return openFollowing(fs, joinPath(directory, fileName));
   } catch (error) {
     if (isMissing(error)) return undefined;
     if (error instanceof StorageError && error.errno === undefined) {
