@@ -40,6 +40,7 @@ export interface DecryptFlags
     OutputFlags,
     WorkFlags {
   readonly restoreControl?: boolean | undefined;
+  readonly acceptMoved?: boolean | undefined;
   readonly keepRecoverySettings?: boolean | undefined;
 }
 
@@ -60,6 +61,7 @@ export async function decrypt(
     acceptOlder: flags.acceptOlder === true,
     acceptChanged: flags.acceptChanged ?? [],
     restoreControl: flags.restoreControl === true,
+    acceptMoved: flags.acceptMoved === true,
     keepRecoverySettings: flags.keepRecoverySettings === true,
     dryRun: flags.dryRun === true,
   };

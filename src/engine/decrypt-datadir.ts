@@ -9,6 +9,7 @@ import { randomBytes } from "../crypto/primitives.ts";
 import { OWN_FILES } from "../datadir/classify.ts";
 import { type Datadir, openDatadir } from "../datadir/datadir.ts";
 import { assertNotInUse } from "../datadir/in-use.ts";
+import { plainAccess, plainAttributes } from "../datadir/plain-access.ts";
 import { IntegrityError, StateError } from "../errors.ts";
 import type { Manifest } from "../format/manifest.ts";
 import { CONTROL_FILE_BYTES, sameButForChecksums } from "../postgres/control-file.ts";
@@ -38,6 +39,13 @@ import {
   writeDurably,
 } from "./guard.ts";
 import { countToOpen, openAll, type Opening } from "./open-all.ts";
+import {
+  type AcceptedMove,
+  assertNotMoved,
+  HINT_OF_BEGINNING,
+  HINT_OF_RESUMING,
+} from "./moved-links.ts";
+import { narrowFolders } from "./narrow-folders.ts";
 import { manifestIsMissing, openJudgedManifest, openManifestOfRun } from "./open-manifest.ts";
 import { assertIntact } from "./structure-check.ts";
 import { assertEncrypted } from "./verify-datadir.ts";
@@ -46,6 +54,8 @@ import { removeWorkingFiles } from "./working-files.ts";
 export interface DecryptOptions {
   readonly root: BytePath;
   readonly acceptOlder: boolean;
+  /** pg_wal and tablespaces may lead elsewhere than when the directory was encrypted. */
+  readonly acceptMoved?: boolean | undefined;
   /** Put the original pg_control back, whatever was changed in it. */
   readonly restoreControl: boolean;
   /** Carry over what a restore tool added beside the guard, and signal files. */
@@ -73,6 +83,8 @@ interface DecryptPlan {
   /** Signal files that were not there when the directory was encrypted. */
   readonly addedSignals: readonly string[];
   readonly accepted: readonly AcceptedChange[];
+  /** Where links led elsewhere than at encryption, and may: to these places and no others. */
+  readonly moved?: readonly AcceptedMove[] | undefined;
 }
 
 /**
@@ -126,6 +138,8 @@ async function begin(
   for (const notice of retiredKeyNotices(load, keys)) engine.notice(notice);
   const { systemIdentifier } = datadir.control;
   openOriginalAutoConf(fs, datadir.root, { keys, systemIdentifier });
+  const mayMove = options.acceptMoved === true ? "all" : [];
+  const moved = assertNotMoved(fs, datadir, manifest, mayMove, HINT_OF_BEGINNING);
 
   const runner = startRunner(engine, datadir, keyContext, manifest);
   try {
@@ -134,7 +148,8 @@ async function begin(
     });
     if (options.dryRun) return dryRunReport(fs, datadir, { manifest, accepted });
     const { keepRecoverySettings } = options;
-    const plan: DecryptPlan = { keepRecoverySettings, addedSignals, accepted };
+    const plan: DecryptPlan = { keepRecoverySettings, addedSignals, accepted, moved };
+    narrowFolders(fs, datadir);
     const { directoryId, epoch } = manifest.header;
     const run = DirectoryRun.begin(
       fs,
@@ -174,6 +189,8 @@ export async function resumeDecryption(
     if (content.committed)
       return finish(engine, keyContext, datadir, run, plan, { files: 0, bytes: 0 }, false);
     if (manifest === undefined) throw manifestIsMissing(datadir.root);
+    assertNotMoved(fs, datadir, manifest, plan.moved ?? [], HINT_OF_RESUMING);
+    narrowFolders(fs, datadir);
     const runner = startRunner(engine, datadir, keyContext, manifest);
     try {
       return await carryOn(engine, keyContext, datadir, manifest, runner, run, plan);
@@ -232,11 +249,12 @@ function finish(
     const guardKeys = { keys, systemIdentifier: control.systemIdentifier };
     const original = openOriginalAutoConf(fs, root, guardKeys);
     recoverySettings = [...settingsAddedToGuard(fs, root), ...plan.addedSignals];
+    const access = plainAccess(fs, root);
     if (plan.keepRecoverySettings) {
-      removeGuard(fs, root, withAddedLines(fs, root, original));
+      removeGuard(fs, root, withAddedLines(fs, root, original), access);
     } else {
       for (const signal of plan.addedSignals) fs.remove(joinPath(root, signal));
-      removeGuard(fs, root, original);
+      removeGuard(fs, root, original, access);
     }
   }
   fs.remove(joinPath(root, SEALED_AUTO_CONF));
@@ -312,7 +330,8 @@ function restoreControl(
   if (stat === undefined) throw new StateError("global/pg_control is gone");
   const content = Buffer.alloc(CONTROL_FILE_BYTES);
   original.copy(content);
-  writeDurably(fs, root, path, stat, (file) => writeAll(file, content, 0, content.length, 0));
+  const attributes = plainAttributes(stat, plainAccess(fs, root));
+  writeDurably(fs, root, path, attributes, (file) => writeAll(file, content, 0, content.length, 0));
   return true;
 }
 

@@ -36,6 +36,7 @@ import { DirectoryRun } from "./directory-run.ts";
 import type { EncryptOptions, EncryptReport } from "./encrypt-report.ts";
 import { AUTO_CONF, installGuard, readAutoConf, takeBackGuard } from "./guard.ts";
 import { type InventoryOptions, takeInventory } from "./inventory.ts";
+import { movedLinks } from "./moved-links.ts";
 import {
   hasManifest,
   nextEpoch,
@@ -185,6 +186,7 @@ async function begin(
     ? openJudgedManifest(fs, datadir.root, keyContext, options)
     : undefined;
   if (manifest === undefined) assertNothingToAccept(options);
+  else for (const { message } of movedLinks(fs, datadir, manifest)) engine.notice(message);
   removeUnbornJournal(fs, datadir.root);
   const { wal, sealConfig } = options;
   const todo = survey(fs, datadir, inventoryOptions({ ...options, scope }, keyContext), "first");

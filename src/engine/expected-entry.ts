@@ -10,7 +10,7 @@ import { parseRelationPath, sidecarName } from "../datadir/relation-path.ts";
 import { containerHeaderOf } from "../datadir/sealed-file.ts";
 import type { WalkEntry } from "../datadir/walk.ts";
 import { fileContext } from "../format/container.ts";
-import type { ManifestEntry } from "../format/manifest-entry.ts";
+import { isMovableLink, type ManifestEntry } from "../format/manifest-entry.ts";
 import type { Problem, ProblemKind } from "../format/problem.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import type { Item, ItemResult } from "../workers/tasks.ts";
@@ -163,8 +163,10 @@ function expectFolder(
   isDirectory: boolean,
 ): Expectation {
   const { path, kind } = found;
-  // A restore may turn the link pg_wal into a folder, and the other way round.
+  // A restore may turn the link pg_wal into a folder, and the other way round. What has moved, moved-links.ts tells.
   if (path === "pg_wal" && (kind === "directory" || kind === "link"))
+    return { problems: [], item: undefined };
+  if (isMovableLink(path) && kind === "link" && !isDirectory)
     return { problems: [], item: undefined };
   const wanted = isDirectory ? "directory" : "link";
   const message =

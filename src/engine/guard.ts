@@ -7,6 +7,7 @@
 import { type BytePath, directoryOf, joinPath } from "../bytes/byte-path.ts";
 import { readSealedFile, sealBytes } from "../datadir/sealed-file.ts";
 import { containerHeaderOf } from "../datadir/sealed-file.ts";
+import { type PlainAccess, plainAttributes } from "../datadir/plain-access.ts";
 import { workingName } from "../datadir/relation-path.ts";
 import { IntegrityError } from "../errors.ts";
 import { fileContext, linkContext } from "../format/container.ts";
@@ -122,11 +123,18 @@ export function openOriginalAutoConf(
 /**
  * Takes the guard away and puts `original` into its place; does nothing where the guard is gone already: what stands
  * there then may be of a server that has run since.
+ * @param access - of a directory that is decrypted; else the file has the guard's owner and mode, which was its own.
  */
-export function removeGuard(fs: FileSystem, root: BytePath, original: OriginalAutoConf): void {
+export function removeGuard(
+  fs: FileSystem,
+  root: BytePath,
+  original: OriginalAutoConf,
+  access?: PlainAccess,
+): void {
   const guard = fs.stat(joinPath(root, AUTO_CONF));
   if (guard?.kind !== "file" || readAutoConf(fs, root) !== "guard") return;
-  carryOut(fs, root, stageAutoConf(fs, root, original, guard));
+  const attributes = access === undefined ? guard : plainAttributes(guard, access);
+  carryOut(fs, root, stageAutoConf(fs, root, original, attributes));
 }
 
 /** Undoes installGuard, where nothing else was done; settings that came in beside the guard stay. */

@@ -27,6 +27,7 @@ import { directoryLoad } from "./directory-load.ts";
 import { DirectoryRun } from "./directory-run.ts";
 import { assertManifestFits, runContextOf } from "./encrypt-datadir.ts";
 import { readAutoConf } from "./guard.ts";
+import { movedLinks } from "./moved-links.ts";
 import {
   manifestIsMissing,
   nextEpoch,
@@ -168,6 +169,7 @@ async function begin(
   if (!options.dryRun) removeUnbornJournal(fs, datadir.root);
   const manifest = openJudgedManifest(fs, datadir.root, keyContext, options);
   assertManifestFits(datadir, manifest, undefined);
+  for (const { message } of movedLinks(fs, datadir, manifest)) engine.notice(message);
   assertGuard(fs, datadir);
   const selection = selectionOf(engine, keyContext, datadir, manifest, options.request);
   const todo = countSelected(fs, datadir, manifest, selection, keys.currentKeyId);

@@ -23,6 +23,7 @@ import { lockDatadir, unfinishedRun } from "./datadir-lock.ts";
 import { DirectoryRun } from "./directory-run.ts";
 import { runContextOf } from "./encrypt-datadir.ts";
 import { openOriginalAutoConf, readAutoConf, sameOriginal, settingsAddedToGuard } from "./guard.ts";
+import { movedLinks } from "./moved-links.ts";
 import {
   type JudgeOptions,
   manifestIsMissing,
@@ -128,6 +129,7 @@ async function begin(
   const manifest = openJudgedManifest(fs, copy.root, keyContext, options);
   const recorded = parseControlFile(manifest.header.control, OWN_FILES.manifest);
   assertNotOlder(source.control, recorded);
+  for (const { message } of movedLinks(fs, copy, manifest)) engine.notice(message);
   if (settingsAddedToGuard(fs, copy.root).length > 0) {
     throw new StateError(`settings were added beside the guard of "${displayPath(copy.root)}"`, {
       hint: "A restore tool prepared the copy to be started. Take them out of postgresql.auto.conf first.",

@@ -22,6 +22,7 @@ import type { ItemResult } from "../workers/tasks.ts";
 import { type Planned, runBatches } from "./batches.ts";
 import { Acceptance, acceptedFiles, acceptOption } from "./accepted-changes.ts";
 import { catalogNames } from "./catalog-names.ts";
+import { AccessNotes } from "./access-notes.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
 import { unfinishedRun } from "./datadir-lock.ts";
 import { directoryLoad } from "./directory-load.ts";
@@ -29,6 +30,7 @@ import { retiredKeyNotices } from "./retired-keys.ts";
 import { changedFile, digestProblem, type Expectation, expectationOf } from "./expected-entry.ts";
 import { settingsAddedToGuard } from "./guard.ts";
 import { hasManifest, rememberManifest, whyNotCurrent } from "./open-manifest.ts";
+import { movedLinks } from "./moved-links.ts";
 import { openManifestFor, type OpenedToVerify, openToVerify } from "./open-to-verify.ts";
 import { namesOfFiles } from "./relation-names.ts";
 import { relationsOfManifest, relationsOnDisk, selectScope } from "./select-scope.ts";
@@ -80,6 +82,7 @@ class Verification {
   private readonly keyContext: KeyContext | undefined;
   private readonly options: VerifyOptions;
   private readonly findings: VerifyFindings = new VerifyFindings();
+  private readonly access: AccessNotes;
   private readonly acceptance: Acceptance;
   private manifest: Manifest | undefined;
   /** Undefined: everything is checked. */
@@ -103,6 +106,7 @@ class Verification {
     this.keyContext = keyContext;
     this.options = options;
     this.acceptance = new Acceptance(options.acceptChanged);
+    this.access = new AccessNotes(engine.fs, datadir);
   }
 
   async run(): Promise<VerifyReport> {
@@ -297,6 +301,7 @@ class Verification {
     for (const { path, entry, found } of joinByPath(this.entries(), this.walk())) {
       if (found === undefined && entry !== undefined) this.reportMissing(path, entry);
       if (found === undefined) continue;
+      this.access.look(path);
       const expectation = this.at(path, () => this.expect(found, entry));
       if (expectation === undefined) continue;
       const { problems, item } = expectation;
@@ -475,11 +480,21 @@ class Verification {
 
   private addNotices(): void {
     const { manifest, keyContext, datadir } = this;
+    for (const notice of this.access.notices) this.findings.notice(notice);
+    this.addMoves();
     if (manifest?.header.wal === "skip")
       this.findings.notice("pg_wal is plaintext: the directory was encrypted with --wal=skip");
     if (manifest === undefined || keyContext === undefined) return;
     const load = directoryLoad(manifest, datadir.control.blockSizeBytes);
     for (const notice of retiredKeyNotices(load, keyContext.keys)) this.findings.notice(notice);
+  }
+
+  /** What leads elsewhere than it did: a restore may have moved it, and so may somebody else. */
+  private addMoves(): void {
+    const { fs, datadir, manifest } = this;
+    if (manifest === undefined || this.selected !== undefined) return;
+    const moved = this.at("pg_tblspc" as BytePath, () => movedLinks(fs, datadir, manifest));
+    for (const { message } of moved ?? []) this.findings.notice(message);
   }
 
   private totalBytes(): number {

@@ -87,7 +87,7 @@ export class TaskPerformer {
   async perform(task: Task): Promise<ItemResult[]> {
     if (task.kind === "patch") return task.items.map((item) => this.patch(item));
     const results: ItemResult[] = [];
-    const newFiles = new NewFiles(this.fs);
+    const newFiles = new NewFiles(this.fs, task.kind === "open" ? task.access : undefined);
     try {
       for (const item of task.items) {
         results.push(

@@ -4,6 +4,7 @@
  */
 import type { BytePath } from "../bytes/byte-path.ts";
 import type { ChangedSlots } from "../datadir/compare-relation.ts";
+import type { PlainAccess } from "../datadir/plain-access.ts";
 import type { RelationFiles, SlotRange } from "../datadir/relation-job.ts";
 import type { ChecksumAlgorithm } from "../format/backup-manifest-file.ts";
 import type { WalSegmentFiles, WalSurroundings } from "../datadir/wal-segment.ts";
@@ -112,7 +113,7 @@ export type Task =
   /** plain -> sealed; readable files are copied. */
   | { readonly kind: "seal"; readonly items: readonly Item[] }
   /** sealed -> plain; readable files are copied. */
-  | { readonly kind: "open"; readonly items: readonly Item[] }
+  | { readonly kind: "open"; readonly access: PlainAccess; readonly items: readonly Item[] }
   /** sealed -> sealed under the current key; no readable files. */
   | { readonly kind: "reseal"; readonly items: readonly Item[] }
   /**

@@ -3,6 +3,7 @@
  * tag held: written beside it, synced, renamed, the directory synced.
  */
 import { type BytePath, directoryOf, displayPath, nameOf } from "../../bytes/byte-path.ts";
+import { plainAccess } from "../../datadir/plain-access.ts";
 import { FormatError, IntegrityError } from "../../errors.ts";
 import type { DataKeys } from "../../keyring/data-keys.ts";
 import { fileParts, readUpTo, writeAll } from "../../storage/file-io.ts";
@@ -82,9 +83,15 @@ async function writeWhole(
 ): Promise<void> {
   const working = `${target}${WORKING_SUFFIX}` as BytePath;
   fs.remove(working);
-  const to = fs.create(working, (mode & 0o640) | 0o600);
+  const access = plainAccess(fs, directoryOf(target));
+  const to = fs.create(working, 0o600);
   try {
     try {
+      const made = to.stat();
+      // The archive's mode counts for no more than the group's right to read, where the server's folder lets that be; and
+      // what root restores belongs to whom the folder belongs to.
+      const owner = made.uid === 0 ? { uid: access.uid, gid: access.gid } : {};
+      to.setAttributes({ ...made, ...owner, mode: 0o600 | (mode & 0o040 & access.fileMode) });
       let position = 0;
       for await (const part of content) {
         writeAll(to, part, 0, part.length, position);
