@@ -37,6 +37,12 @@ for (const name of wasmModules) {
 // What bin/tde.js starts. A hundred small modules take longer to find than the work on a small cluster, and each
 // worker thread loads them again; tests import the single modules instead. Dependencies stay what npm installed.
 rmSync(join(root, "dist/bundle"), { recursive: true, force: true });
+/** Where a module asks for its own address, a script has its file name. */
+const commonJs = {
+  format: "cjs",
+  outExtension: { ".js": ".cjs" },
+  define: { "import.meta.url": "__filename" },
+};
 for (const [name, entry] of [
   ["tde", "dist/src/cli/main.js"],
   ["wal-server", "dist/src/cli/wal-server.js"],
@@ -53,9 +59,7 @@ for (const [name, entry] of [
     packages: "external",
     platform: "node",
     // Node loads what a server calls sooner as CommonJS.
-    ...(name === "wal-server"
-      ? { format: "cjs", outExtension: { ".js": ".cjs" } }
-      : { format: "esm" }),
+    ...(name === "wal-server" ? commonJs : { format: "esm" }),
     target: "node20",
     logLevel: "warning",
   });

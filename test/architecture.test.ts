@@ -46,8 +46,8 @@ const RESTRICTIONS: readonly Restriction[] = [
     ),
   },
   {
-    what: "imports node:crypto",
-    found: /from "(node:)?crypto"|import\("(node:)?crypto"\)/,
+    what: "imports node:crypto or koffi",
+    found: /from "((node:)?crypto|koffi)"|\("((node:)?crypto|koffi)"\)/,
     except: { crypto: "the one home of cryptographic primitives" },
   },
   {

@@ -24,6 +24,7 @@ import {
   type ScopeFlags,
   type SecretFlags,
   type WorkFlags,
+  type StateConsentFlags,
 } from "./options.ts";
 import { acceptedLines } from "./report-lines.ts";
 import { createOutput } from "./output.ts";
@@ -37,6 +38,7 @@ export interface DecryptFlags
     KeyringFlags,
     ScopeFlags,
     SecretFlags,
+    StateConsentFlags,
     OutputFlags,
     WorkFlags {
   readonly restoreControl?: boolean | undefined;
@@ -65,7 +67,7 @@ export async function decrypt(
     keepRecoverySettings: flags.keepRecoverySettings === true,
     dryRun: flags.dryRun === true,
   };
-  const context = keyContext(opened, engine, output);
+  const context = keyContext(opened, engine, output, flags);
   if (!selectsEverything(named) && into !== undefined) {
     const only = { ...options, named, output: into.output };
     const part = await namingRelations(engine, opened.dataKeys, root, () =>
@@ -120,7 +122,15 @@ export function decryptedText(report: DecryptReport): string {
   const done = `${report.files} files, ${formatBytes(report.bytes)}`;
   if (report.outcome === "dry-run")
     return [`would decrypt: ${done}`, ...acceptedLines(report.accepted)].join("\n");
-  const lines = [`decrypted: ${done}; every tag held`];
+  const lines = [
+    report.outcome === "ended-before"
+      ? "decrypted by a run that was interrupted when all files were done: what was left of it is removed"
+      : `decrypted: ${done}; every tag held`,
+  ];
+  if (report.checkedAgain > 0)
+    lines.push(
+      `${report.checkedAgain} files had been decrypted before: their tags were checked again`,
+    );
   if (report.controlRestored) lines.push("global/pg_control was put back as it was");
   if (report.recoverySettings.length > 0) {
     const verb = report.recoverySettingsKept ? "kept" : "left out";

@@ -24,6 +24,7 @@ import {
   type ScopeFlags,
   type SecretFlags,
   type WorkFlags,
+  type StateConsentFlags,
 } from "./options.ts";
 import { acceptedLines, outOfScopeLines } from "./report-lines.ts";
 import { createOutput } from "./output.ts";
@@ -37,6 +38,7 @@ export interface EncryptFlags
     KeyringFlags,
     ScopeFlags,
     SecretFlags,
+    StateConsentFlags,
     OutputFlags,
     WorkFlags,
     KeyLimitFlags {
@@ -66,7 +68,7 @@ export async function encrypt(
     dryRun: flags.dryRun === true,
   };
   const into = outputFrom(flags);
-  const context = keyContext(opened, engine, output);
+  const context = keyContext(opened, engine, output, flags);
   const report = await namingRelations(engine, opened.dataKeys, root, () =>
     into === undefined
       ? encryptDatadir(engine, context, options)

@@ -4,7 +4,7 @@
 import { type BytePath, displayPath } from "../bytes/byte-path.ts";
 import type { Datadir } from "../datadir/datadir.ts";
 import type { Tablespace } from "../datadir/tablespaces.ts";
-import { RUN_NAMES } from "../engine/datadir-lock.ts";
+import { RUN_NAMES } from "../engine/run/standing.ts";
 import {
   type DirectoryInfo,
   directoryInfo,
@@ -96,7 +96,7 @@ function placeOf({ linkTarget }: Tablespace): string {
 function runLines({ run }: DirectoryInfo): string[] {
   if (run === undefined) return [];
   return [
-    `unfinished run of tde ${RUN_NAMES[run.operation]}, epoch ${run.epoch}, under key ${run.keyId} of keyring ${run.keyringId}: run the same command again, or "tde recover"`,
+    `unfinished run of tde ${RUN_NAMES[run.operation]}, epoch ${run.epoch}, under key ${run.keyId} of keyring ${run.keyringId}: whether it is still open, "tde verify" says with the keyring`,
   ];
 }
 

@@ -50,7 +50,12 @@ export async function underKeyLimit(
   if (flags.autoRotate !== true || written.pages < limit) return opened;
   const next = keyring.newKey(state);
   const nextKeys = next.dataKeys();
-  const place = { fs: keyring.place.fs, path: opened.statePath, command };
+  const place = {
+    fs: keyring.place.fs,
+    path: opened.statePath,
+    command,
+    keyring: "changed",
+  } as const;
   const nextState = updateState(place, nextKeys, next.file.generation, (content) => content);
   output.note(
     `${loadText(written)} were written under key ${dataKeys.currentKeyId}, past the limit of ${limit}: ` +

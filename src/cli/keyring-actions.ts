@@ -16,10 +16,12 @@ import {
   requireNewestKeyring,
   type State,
   updateState,
+  whyIncomplete,
 } from "../keyring/state.ts";
 import { StateError, TdeError, UsageError } from "../errors.ts";
 import { loadOf, sumOfLoads } from "../keyring/key-load.ts";
 import type { FileSystem } from "../storage/file-system.ts";
+import { type JournalHeader, readJournalHeader } from "../storage/journal.ts";
 import { NodeFileSystem } from "../storage/node-file-system.ts";
 import { type OpenedKeyring, withOpenKeyring } from "./open-keyring.ts";
 import {
@@ -27,9 +29,13 @@ import {
   keyringPathFrom,
   type SecretFlags,
   secretsFrom,
+  statePathFrom,
 } from "./keyring-flags.ts";
 import { type OutputFlags } from "./options.ts";
 import { assertKeyUnused, directoryIdAt, directoryKeyUse } from "../engine/key-use.ts";
+import { readIdentity } from "../engine/wal-archive/archive-identity.ts";
+import { assertKeyUnusedInWal, holdsWal, walKeyUse } from "../engine/wal-key-use.ts";
+import { RUN_NAMES } from "../engine/run/standing.ts";
 import { rememberedBy } from "./engine-context.ts";
 import { loadsToJson, loadText } from "./key-load-text.ts";
 import { createOutput, type Output } from "./output.ts";
@@ -41,6 +47,7 @@ type CreateFlags = BaseFlags & { readonly newKeyFile?: boolean; readonly label: 
 type DestroyFlags = BaseFlags & {
   readonly dryRun?: boolean;
   readonly pgdata?: readonly BytePath[];
+  readonly withoutState?: boolean;
 };
 
 interface TargetFlags {
@@ -70,6 +77,7 @@ export async function create(flags: CreateFlags): Promise<void> {
     withSpinner("making the keyring", flags, () => createKeyring(place, provider, flags.label)),
   );
   const { file } = keyring;
+  await rememberGeneration(keyring, statePathFrom(flags), "create", output, "created");
   if (flags.format === "json") return output.json(publicPart(file, path));
   output.result(`created ${keyring.name}, id ${file.id}, with key 1 as its current key`);
   if (flags.newKeyFile === true) {
@@ -202,7 +210,14 @@ export async function destroyKey(keyId: number, flags: DestroyFlags): Promise<vo
     const named = flags.pgdata ?? [];
     const state = stateWithAsked(opened, named);
     keyring.requireDestroyable(keyId, state);
-    for (const root of named) assertKeyUnused(fs, root, opened.dataKeys, keyId);
+    const doubt = whyUncertain(opened);
+    if (doubt !== undefined && flags.withoutState !== true) throw cannotTell(keyId, doubt);
+    const memory = rememberedBy(state, statePath);
+    for (const root of named) {
+      if (holdsWal(fs, root)) assertKeyUnusedInWal(fs, root, keyId);
+      else assertKeyUnused(fs, root, { keys: opened.dataKeys, memory }, keyId);
+    }
+    if (doubt !== undefined) await output.warn(doubt);
     await output.warn(asked(state, statePath, keyId, named));
     if (flags.dryRun === true) {
       return output.result(`key ${keyId} of ${keyring.name} would be destroyed`);
@@ -214,6 +229,22 @@ export async function destroyKey(keyId: number, flags: DestroyFlags): Promise<vo
     await rememberGeneration(next, statePath, "destroy-key", output);
     report(flags, output, next, `key ${keyId} of ${next.name} is destroyed`);
     output.note(destructionSteps(next));
+  });
+}
+
+/** Why nobody can say which directories and archives use a key; undefined where the state file tells all of them. */
+function whyUncertain({ keyring, state }: OpenedKeyring): string | undefined {
+  const why = whyIncomplete(state, keyring.file.generation, keyring.name);
+  if (why !== undefined) return why;
+  const [open, ...more] = [...state.runs.values()].filter(({ ended }) => !ended);
+  if (open === undefined) return undefined;
+  const others = more.length === 0 ? "" : `, and ${more.length} others`;
+  return `a run of tde ${RUN_NAMES[open.operation]} in "${displayPath(open.place)}" is unfinished${others}`;
+}
+
+function cannotTell(keyId: number, doubt: string): StateError {
+  return new StateError(`nothing tells whether key ${keyId} is still in use: ${doubt}`, {
+    hint: `Bring the state file back, or finish what is unfinished; "tde keyring forget-directory" takes off what is gone for good. If neither is possible, name every encrypted directory and every archive with -D and give --without-state: only those are asked then, and whatever else is under key ${keyId} is lost for ever.`,
   });
 }
 
@@ -235,7 +266,15 @@ export async function forgetDirectories(ids: readonly string[], flags: BaseFlags
 
 /** @throws {UsageError} {StateError} when it is not on the list, or still where it was. */
 function assertGone(state: State, id: string): void {
+  const unfinished = [...state.runs.values()].find(({ directoryId }) => directoryId === id);
+  if (unfinished !== undefined && readJournalHeaderAt(unfinished.place)?.directoryId === id) {
+    throw new StateError(
+      `directory ${id} is still at "${displayPath(unfinished.place)}", unfinished`,
+      { hint: "Finish what is unfinished there, or delete the directory." },
+    );
+  }
   const known = state.directories.get(id);
+  if (known === undefined && unfinished !== undefined) return;
   if (known === undefined) {
     throw new UsageError(`the state file knows no directory ${id}`, {
       hint: '"tde keyring check" lists those that it knows.',
@@ -247,11 +286,31 @@ function assertGone(state: State, id: string): void {
   });
 }
 
+function readJournalHeaderAt(root: BytePath): JournalHeader | undefined {
+  try {
+    return readJournalHeader(fs, root);
+  } catch (error) {
+    if (error instanceof TdeError) return undefined;
+    throw error;
+  }
+}
+
 /** What a directory says itself counts, and not what was remembered of it before. */
-function stateWithAsked({ dataKeys, state }: OpenedKeyring, named: readonly BytePath[]): State {
+function stateWithAsked(
+  { dataKeys, state, statePath }: OpenedKeyring,
+  named: readonly BytePath[],
+): State {
   const directories = new Map(state.directories);
-  const context = { keys: dataKeys, memory: rememberedBy(state) };
+  const context = { keys: dataKeys, memory: rememberedBy(state, statePath) };
   for (const root of named) {
+    if (holdsWal(fs, root)) {
+      const archiveId = readIdentity(fs, root, dataKeys)?.archiveId ?? "";
+      const known = directories.get(archiveId);
+      const uses = walKeyUse(fs, root);
+      const load = new Map([...(known?.load ?? [])].filter(([keyId]) => uses.has(keyId)));
+      if (known !== undefined) directories.set(archiveId, { ...known, load });
+      continue;
+    }
     const { directoryId, doubt, load } = directoryKeyUse(fs, root, context);
     const known = directories.get(directoryId);
     if (known !== undefined && doubt === undefined)
@@ -290,9 +349,10 @@ async function rememberGeneration(
   statePath: BytePath,
   verb: string,
   output: Output,
+  happened: "created" | "changed" | undefined = "changed",
 ): Promise<void> {
   try {
-    const place = { fs, path: statePath, command: `tde keyring ${verb}` };
+    const place = { fs, path: statePath, command: `tde keyring ${verb}`, keyring: happened };
     updateState(place, keyring.dataKeys(), keyring.file.generation, (content) => content);
   } catch (error) {
     if (!(error instanceof TdeError)) throw error;
@@ -303,7 +363,7 @@ async function rememberGeneration(
 /** Puts the state under the current key before the key that it may be under loses its say. */
 async function reseal(opened: OpenedKeyring, verb: string, output: Output): Promise<void> {
   if (opened.state.status !== "verified") return;
-  await rememberGeneration(opened.keyring, opened.statePath, verb, output);
+  await rememberGeneration(opened.keyring, opened.statePath, verb, output, undefined);
 }
 
 function targetOf(flags: TargetFlags): SecretFlags & { readonly newKeyFile?: boolean | undefined } {

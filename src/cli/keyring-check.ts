@@ -10,6 +10,7 @@ import type { KeyLoads } from "../keyring/key-load.ts";
 import { describeRecipient, type Keyring, type RecipientTrials } from "../keyring/keyring.ts";
 import { oldKeyringWarning, type State } from "../keyring/state.ts";
 import { NodeFileSystem } from "../storage/node-file-system.ts";
+import { RUN_NAMES } from "../engine/run/standing.ts";
 import { rememberedBy } from "./engine-context.ts";
 import { ExitCode } from "./exit-codes.ts";
 import { loadsToJson, loadText } from "./key-load-text.ts";
@@ -89,6 +90,12 @@ function findingsOf(opened: OpenedKeyring, trials: RecipientTrials, flags: Check
   });
   const old = state.warning ?? oldKeyringWarning(keyring.file.generation, state, keyring.name);
   if (old !== undefined) problems.push(old);
+  for (const { operation, place, time, ended } of state.runs.values()) {
+    if (ended) continue;
+    problems.push(
+      `tde ${RUN_NAMES[operation]} in "${displayPath(place)}", begun on ${time}, is unfinished`,
+    );
+  }
   const named = namedDirectories(opened, flags.pgdata ?? [], problems);
   // What a directory says itself counts, and not what is remembered of it.
   const ids = new Set(named.map(({ id }) => id));
@@ -98,11 +105,11 @@ function findingsOf(opened: OpenedKeyring, trials: RecipientTrials, flags: Check
 }
 
 function namedDirectories(
-  { dataKeys, state }: OpenedKeyring,
+  { dataKeys, state, statePath }: OpenedKeyring,
   named: readonly BytePath[],
   problems: string[],
 ): DirectoryFinding[] {
-  const context = { keys: dataKeys, memory: rememberedBy(state) };
+  const context = { keys: dataKeys, memory: rememberedBy(state, statePath) };
   return named.map((root) => {
     const path = displayPath(root);
     try {

@@ -49,7 +49,10 @@ export async function ls(
   const fs = new NodeFileSystem();
   const datadir = openDatadir(fs, root);
   const opened = await openKeyringIfNamed(flags, "tde ls", output, fs);
-  const keys = opened && { keys: opened.dataKeys, memory: rememberedBy(opened.state) };
+  const keys = opened && {
+    keys: opened.dataKeys,
+    memory: rememberedBy(opened.state, opened.statePath),
+  };
   const context = { fs, notice: (message: string): void => output.note(message) };
   const sources = readListingSources(context, datadir, keys);
   const listing = new Listing(context, datadir, sources);

@@ -151,6 +151,18 @@ export function addAcceptOptions(command: Command): Command {
     );
 }
 
+/** --without-state. */
+export interface StateConsentFlags {
+  readonly withoutState?: boolean | undefined;
+}
+
+export function addStateConsent(command: Command): Command {
+  return command.option(
+    "--without-state",
+    "go on although the state file is missing or damaged: an old journal or copy cannot be told",
+  );
+}
+
 /** --tablespace, --database, --relation, --exclude. */
 export interface ScopeFlags {
   readonly tablespace?: readonly BytePath[] | undefined;

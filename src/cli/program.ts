@@ -42,18 +42,29 @@ const commands: readonly (() => Command)[] = [
 /** Sets process.exitCode and returns when the command has ended. */
 export async function runProgram(args: readonly string[]): Promise<void> {
   try {
-    await buildProgram().parseAsync(args, { from: "user" });
+    const version = await versionText(args);
+    await buildProgram(version).parseAsync(args, { from: "user" });
   } catch (error) {
     process.exitCode =
       error instanceof CommanderError ? await reportUsage(error) : await reportError(error);
   }
 }
 
+/** What --version prints. With -v beside it also what the program's speed depends on, which takes a while to find out. */
+async function versionText(args: readonly string[]): Promise<string> {
+  const has = (...names: string[]): boolean => args.some((arg) => names.includes(arg));
+  const [first = ""] = args.filter((arg) => arg !== "-v" && arg !== "--verbose");
+  const isAsked = ["-V", "--version"].includes(first) && has("-v", "--verbose");
+  if (!isAsked) return packageVersion();
+  const { describeMessageCipher } = await import("../crypto/primitives.ts");
+  return `${packageVersion()}\nAES-256-GCM: ${describeMessageCipher()}\nNode.js ${process.version}`;
+}
+
 /** The whole program, for tests that compare documents with its options. */
-export function buildProgram(): Command {
+export function buildProgram(version: string = packageVersion()): Command {
   const program = new Command("tde")
     .description("Offline encryption toolkit for PostgreSQL data directories, backups and WAL.")
-    .version(packageVersion(), "-V, --version", "print the version")
+    .version(version, "-V, --version", "print the version; with -v also by what it encrypts")
     .addHelpText(
       "after",
       `

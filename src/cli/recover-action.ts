@@ -13,25 +13,32 @@ import {
   type OutputFlags,
   type SecretFlags,
   type WorkFlags,
+  type StateConsentFlags,
 } from "./options.ts";
 import { createOutput } from "./output.ts";
 
 export type RecoverFlags = DataDirectoryFlags &
   KeyringFlags &
   SecretFlags &
+  StateConsentFlags &
   OutputFlags &
   WorkFlags;
 
 const TEXTS: Readonly<Record<RecoveryOutcome, string>> = {
   "nothing-to-do": "nothing to recover: no run was interrupted here",
   "encryption-finished": "the interrupted encryption is finished: the directory is encrypted",
+  "encryption-undone":
+    "the interrupted encryption had been undone: the directory is as it was before",
   "decryption-finished":
     "the interrupted decryption is finished: the directory is as it was before encryption",
+  "decryption-ended":
+    "the interrupted decryption had come to its end: every file was decrypted and checked then, and what was kept for it is removed",
   "rotation-finished": "the interrupted rotation is finished: the directory is encrypted",
   "sync-finished": "the interrupted sync is finished: the encrypted copy is as its source was then",
   "sync-undone": "the interrupted sync had not begun to write: the encrypted copy is as it was",
   "output-finished": "the new directory was whole already: it is ready",
   "output-emptied": "the new directory was not whole: it is empty again",
+  "output-ended": "the run that made the new directory had come to its end: its journal is removed",
 };
 
 export async function recover(
@@ -44,7 +51,7 @@ export async function recover(
   const engine = await engineContext(command, flags, output);
   const opened = await openKeyringFromOptions(flags, command, output, engine.fs);
   const outcome = await namingRelations(engine, opened.dataKeys, root, () =>
-    recoverDatadir(engine, keyContext(opened, engine, output), root),
+    recoverDatadir(engine, keyContext(opened, engine, output, flags), root),
   );
   if (flags.format === "json") output.json({ outcome });
   else output.result(TEXTS[outcome]);

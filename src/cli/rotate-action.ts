@@ -21,6 +21,7 @@ import {
   scopeFrom,
   type SecretFlags,
   type WorkFlags,
+  type StateConsentFlags,
 } from "./options.ts";
 import { createOutput, type Output } from "./output.ts";
 import { formatBytes } from "./progress.ts";
@@ -31,6 +32,7 @@ export interface RotateFlags
     ScopeFlags,
     KeyringFlags,
     SecretFlags,
+    StateConsentFlags,
     OutputFlags,
     WorkFlags,
     KeyLimitFlags {
@@ -57,7 +59,7 @@ export async function rotate(positional: BytePath | undefined, flags: RotateFlag
     dryRun: flags.dryRun === true,
   };
   const report = await namingRelations(engine, opened.dataKeys, root, () =>
-    rotateDatadir(engine, keyContext(opened, engine, output), options),
+    rotateDatadir(engine, keyContext(opened, engine, output, flags), options),
   );
   if (flags.format === "json") output.json(toJson(report));
   else output.result(toText(report));

@@ -13,6 +13,7 @@ import type {
   OutputDirectoryFlags,
   OutputFlags,
   SecretFlags,
+  StateConsentFlags,
   WorkFlags,
 } from "./options.ts";
 import { createOutput } from "./output.ts";
@@ -24,6 +25,7 @@ export interface SyncFlags
     Pick<OutputDirectoryFlags, "tablespaceMapping">,
     KeyringFlags,
     SecretFlags,
+    StateConsentFlags,
     OutputFlags,
     WorkFlags,
     KeyLimitFlags {
@@ -46,7 +48,7 @@ export async function sync(source: BytePath, root: BytePath, flags: SyncFlags): 
     dryRun: flags.dryRun === true,
   };
   const report = await namingRelations(engine, opened.dataKeys, root, () =>
-    syncDatadir(engine, keyContext(opened, engine, output), options),
+    syncDatadir(engine, keyContext(opened, engine, output, flags), options),
   );
   if (flags.format === "json") output.json(toJson(report));
   else output.result(toText(report));

@@ -1,11 +1,9 @@
 /**
- * The only user of node:crypto. Everything here pins what can be pinned: AES-256-GCM with 12-byte nonces and
- * 16-byte tags on both sides (Node 20 would accept a 4-byte tag otherwise), SHA-256 everywhere, and comparison
+ * Everything that the program takes from cryptography. What can be pinned is pinned: AES-256-GCM with 12-byte nonces and
+ * 16-byte tags, by the implementation that this thread has (choose-message-cipher.ts), SHA-256 everywhere, and comparison
  * of MACs in constant time in the library.
  */
 import {
-  createCipheriv,
-  createDecipheriv,
   createHash,
   createHmac,
   createSecretKey,
@@ -16,7 +14,11 @@ import {
   scrypt,
   timingSafeEqual,
 } from "node:crypto";
+import { messageCipher } from "./choose-message-cipher.ts";
+import { KEY_BYTES, TAG_BYTES } from "./message-cipher.ts";
 
+export { describeMessageCipher } from "./choose-message-cipher.ts";
+export { KEY_BYTES, NONCE_BYTES, TAG_BYTES } from "./message-cipher.ts";
 export type { KeyObject } from "node:crypto";
 export { randomBytes } from "node:crypto";
 
@@ -24,13 +26,6 @@ export { randomBytes } from "node:crypto";
 export function fillRandom(buffer: Uint8Array): void {
   randomFillSync(buffer);
 }
-
-export const KEY_BYTES = 32;
-export const NONCE_BYTES = 12;
-export const TAG_BYTES = 16;
-
-const GCM = "aes-256-gcm";
-const GCM_OPTIONS = { authTagLength: TAG_BYTES } as const;
 
 /** Makes a key object of 32 bytes; the caller may wipe its copy afterwards. */
 export function secretKey(bytes: Uint8Array): KeyObject {
@@ -107,46 +102,52 @@ export function gcmEncrypt(
   aad: Uint8Array,
   plaintext: Uint8Array,
 ): Sealed {
-  const cipher = createCipheriv(GCM, key, nonce, GCM_OPTIONS);
-  cipher.setAAD(aad);
-  const ciphertext = cipher.update(plaintext);
-  cipher.final();
-  return { ciphertext, tag: cipher.getAuthTag() };
+  const tag = Buffer.alloc(TAG_BYTES);
+  const ciphertext = messageCipher().encrypt(key, nonce, aad, plaintext, tag);
+  return { ciphertext, tag };
 }
 
-/** The plaintext of one message, or undefined when its tag does not hold. */
+/** The same where the plaintext is. @param tag - 16 bytes, which are written. */
+export function gcmEncryptInPlace(
+  key: KeyObject,
+  nonce: Uint8Array,
+  aad: Uint8Array,
+  text: Buffer,
+  tag: Uint8Array,
+): void {
+  messageCipher().encrypt(key, nonce, aad, text, tag, text);
+}
+
+/**
+ * The tag that a message gives, where nobody needs its ciphertext.
+ * @param scratch - as long as the plaintext and apart from it; its content is worth nothing afterwards.
+ */
+export function gcmTag(
+  key: KeyObject,
+  nonce: Uint8Array,
+  aad: Uint8Array,
+  plaintext: Uint8Array,
+  scratch: Buffer,
+): Buffer {
+  const tag = Buffer.alloc(TAG_BYTES);
+  messageCipher().encrypt(key, nonce, aad, plaintext, tag, scratch);
+  return tag;
+}
+
+/**
+ * The plaintext of one message, or undefined when its tag does not hold.
+ * @param output - where the plaintext is put, as long as the ciphertext and apart from it: zeros when the tag does not
+ *   hold. Without it the plaintext has memory of its own.
+ */
 export function gcmDecrypt(
   key: KeyObject,
   nonce: Uint8Array,
   aad: Uint8Array,
   ciphertext: Uint8Array,
   tag: Uint8Array,
+  output?: Buffer,
 ): Buffer | undefined {
-  const decipher = createDecipheriv(GCM, key, nonce, GCM_OPTIONS);
-  decipher.setAAD(aad);
-  decipher.setAuthTag(tag);
-  const plaintext = decipher.update(ciphertext);
-  try {
-    decipher.final();
-  } catch {
-    plaintext.fill(0);
-    return undefined;
-  }
-  return plaintext;
-}
-
-/** ES2024, which the types of the oldest supported Node do not know. */
-const transfer = Reflect.get(ArrayBuffer.prototype, "transfer") as
-  ((this: ArrayBufferLike, byteLength: number) => ArrayBuffer) | undefined;
-
-/**
- * Gives back the memory of a text that `gcmEncrypt` or `gcmDecrypt` returned, as soon as nobody needs it: the collector
- * would come when megabytes of such texts lie about, and the processor's cache has forgotten all of them.
- * @param text - empty afterwards, and so is everything else that looks at its bytes.
- */
-export function release(text: Buffer): void {
-  const { buffer } = text;
-  if (text.length > 0 && text.length === buffer.byteLength) transfer?.call(buffer, 0);
+  return messageCipher().decrypt(key, nonce, aad, ciphertext, tag, output);
 }
 
 export function hmacSha256(key: KeyObject, ...parts: readonly Uint8Array[]): Buffer {

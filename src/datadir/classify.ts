@@ -21,7 +21,8 @@ export interface ClassifyContext extends RelationContext {
   readonly unlogged?: ReadonlySet<number> | undefined;
 }
 
-export type OwnFile = "manifest" | "journal" | "lock" | "auto-conf" | "backup-manifest";
+export type OwnFile =
+  "manifest" | "journal" | "lock" | "auto-conf" | "backup-manifest" | "kept-tags";
 
 export interface WalSegmentName {
   readonly timeline: number;
@@ -68,6 +69,8 @@ export const OWN_FILES: Readonly<Record<OwnFile, BytePath>> = {
   lock: "tde.lock" as BytePath,
   "auto-conf": "tde.postgresql.auto.conf" as BytePath,
   "backup-manifest": "tde.backup_manifest" as BytePath,
+  /** While a decryption is unfinished: engine/run/kept-tags.ts. */
+  "kept-tags": "tde.tags" as BytePath,
 };
 export const AUTO_CONF: BytePath = "postgresql.auto.conf" as BytePath;
 export const BACKUP_MANIFEST: BytePath = "backup_manifest" as BytePath;

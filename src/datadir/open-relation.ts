@@ -37,6 +37,8 @@ export interface OpenResult {
   readonly wrongChecksums: number;
   /** SHA-256 over the sidecar pages that were checked, where none of the range was missing. */
   readonly sidecarDigest: Buffer | undefined;
+  /** Of the file's first sidecar page, where there is one. */
+  readonly fileSalt?: Buffer | undefined;
 }
 
 /** How far a check of pages goes. */
@@ -63,43 +65,24 @@ export function openRange(
   onBytes: (bytes: number) => void,
   take?: TakeChunk,
 ): OpenResult {
-  const { blockSizeBytes } = facts;
   const path = displayPath(files.path);
-  const sidecarProblem = (message: string): void => report({ kind: "sidecar", path, message });
-  const fileSlots = slotCountOf(files.sizeBytes, blockSizeBytes);
-  const hash = runningSha256();
-  const end = range.firstSlot + range.slotCount;
   let opener: ChunkOpener | undefined;
+  let fileSalt: Buffer | undefined;
   let clean = true;
-  for (let firstSlot = range.firstSlot; firstSlot < end; firstSlot += chunk.slotCapacity) {
-    const lastSlot = Math.min(firstSlot + chunk.slotCapacity, end);
-    const position = firstSlot * blockSizeBytes;
-    const dataBytes = Math.min(lastSlot * blockSizeBytes, files.sizeBytes) - position;
-    const sidecarBytes = Math.ceil((lastSlot - firstSlot) / chunk.slotsPerPage) * blockSizeBytes;
-    const sidecarPosition = (firstSlot / chunk.slotsPerPage) * blockSizeBytes;
-    const found = readUpTo(source.sidecar, chunk.sidecar, 0, sidecarBytes, sidecarPosition);
-    if (found < sidecarBytes) {
-      sidecarProblem(
-        `the sidecar ends at ${sidecarPosition + found}, in the slots of block ${firstSlot} and after`,
-      );
-      return resultOf(opener, undefined);
-    }
-    hash.update(chunk.sidecar.subarray(0, sidecarBytes));
-    if (opener === undefined) {
-      const head = headOf(chunk, source.sidecar, firstSlot);
-      if (typeof head === "string") {
-        sidecarProblem(`sidecar page 0: ${head}`);
-        return resultOf(undefined, undefined);
-      }
-      if (!sameIdentity(head.identity, files.identity)) {
-        report({ kind: "identity", path, message: identityMessage(head, files) });
-      }
+  const digest = readSlots(
+    chunk,
+    files,
+    source.sidecar,
+    range,
+    report,
+    ({ head, firstSlot, dataBytes, position }) => {
       const withoutKeys = facts.keys === undefined || check === "form";
-      opener = new ChunkOpener(chunk, {
+      fileSalt ??= head.fileSalt;
+      opener ??= new ChunkOpener(chunk, {
         head,
         keys: withoutKeys ? undefined : new DerivedFileKeys(facts.keys, head, path),
         pageTags: check === "tags",
-        slotCount: fileSlots,
+        slotCount: slotCountOf(files.sizeBytes, facts.blockSizeBytes),
         maxEpoch: facts.epoch,
         sinceEpoch,
         path,
@@ -108,13 +91,78 @@ export function openRange(
           report(problem);
         },
       });
+      readPages(chunk, source.sealed, dataBytes, position, sinceEpoch);
+      opener.open(firstSlot, dataBytes, take !== undefined);
+      if (clean) take?.(firstSlot, dataBytes);
+      onBytes(dataBytes);
+    },
+  );
+  return { ...resultOf(opener, digest), fileSalt };
+}
+
+/** A part of a file whose sidecar pages are in the chunk's buffer. */
+export interface SlotsRead {
+  /** What the file's first sidecar page says. */
+  readonly head: SidecarHead;
+  /** Number, within the file, of the first slot. */
+  readonly firstSlot: number;
+  /** How many bytes of the file belong to it, and where they begin. */
+  readonly dataBytes: number;
+  readonly position: number;
+}
+
+/**
+ * Reads the sidecar pages of a range, a chunk at a time, and hands each on. Nothing of what they say is checked but that
+ * they are there, and whose the first one is.
+ * @returns SHA-256 over all of them; undefined where some were missing.
+ */
+export function readSlots(
+  chunk: Chunk,
+  files: RelationFiles,
+  sidecar: OpenFile,
+  range: SlotRange,
+  report: (problem: Problem) => void,
+  take: (slots: SlotsRead) => void,
+): Buffer | undefined {
+  const { blockSizeBytes } = chunk;
+  const path = displayPath(files.path);
+  const sidecarProblem = (message: string): void => report({ kind: "sidecar", path, message });
+  const hash = runningSha256();
+  const end = range.firstSlot + range.slotCount;
+  let head: SidecarHead | undefined;
+  for (let firstSlot = range.firstSlot; firstSlot < end; firstSlot += chunk.slotCapacity) {
+    const lastSlot = Math.min(firstSlot + chunk.slotCapacity, end);
+    const position = firstSlot * blockSizeBytes;
+    const dataBytes = Math.min(lastSlot * blockSizeBytes, files.sizeBytes) - position;
+    const sidecarBytes = Math.ceil((lastSlot - firstSlot) / chunk.slotsPerPage) * blockSizeBytes;
+    const sidecarPosition = (firstSlot / chunk.slotsPerPage) * blockSizeBytes;
+    const found = readUpTo(sidecar, chunk.sidecar, 0, sidecarBytes, sidecarPosition);
+    if (found < sidecarBytes) {
+      sidecarProblem(
+        `the sidecar ends at ${sidecarPosition + found}, in the slots of block ${firstSlot} and after`,
+      );
+      return undefined;
     }
-    readPages(chunk, source.sealed, dataBytes, position, sinceEpoch);
-    opener.open(firstSlot, dataBytes, take !== undefined);
-    if (clean) take?.(firstSlot, dataBytes);
-    onBytes(dataBytes);
+    hash.update(chunk.sidecar.subarray(0, sidecarBytes));
+    if (head === undefined) {
+      const first = headOf(chunk, sidecar, firstSlot);
+      if (typeof first === "string") {
+        sidecarProblem(`sidecar page 0: ${first}`);
+        return undefined;
+      }
+      if (!sameIdentity(first.identity, files.identity)) {
+        report({ kind: "identity", path, message: identityMessage(first, files) });
+      }
+      head = first;
+    }
+    take({ head, firstSlot, dataBytes, position });
   }
-  return resultOf(opener, hash.digest());
+  return hash.digest();
+}
+
+/** Whether the slot of a page, by its place in a chunk whose sidecar pages have been read, is of that epoch or later. */
+export function isOfEpoch(chunk: Chunk, index: number, epoch: bigint): boolean {
+  return readSlotFields(chunk.sidecar, chunk.slotAt(index)).epoch >= epoch;
 }
 
 /** Reads a chunk's pages, or, of a chunk whose sidecar pages have been read, those that were sealed since an epoch. */
@@ -127,8 +175,7 @@ function readPages(
 ): void {
   if (sinceEpoch === undefined) return readExactly(sealed, chunk.data, 0, dataBytes, position);
   const { blockSizeBytes } = chunk;
-  const isWanted = (index: number): boolean =>
-    readSlotFields(chunk.sidecar, chunk.slotAt(index)).epoch >= sinceEpoch;
+  const isWanted = (index: number): boolean => isOfEpoch(chunk, index, sinceEpoch);
   for (const { start, end } of runsOf(Math.ceil(dataBytes / blockSizeBytes), isWanted)) {
     const at = start * blockSizeBytes;
     const length = Math.min(end * blockSizeBytes, dataBytes) - at;
@@ -136,7 +183,11 @@ function readPages(
   }
 }
 
-function resultOf(opener: ChunkOpener | undefined, sidecarDigest: Buffer | undefined): OpenResult {
+/** @param opener - that has counted. */
+export function resultOf(
+  opener: Omit<OpenResult, "sidecarDigest"> | undefined,
+  sidecarDigest: Buffer | undefined,
+): OpenResult {
   return {
     pagesByKey: opener?.pagesByKey ?? new Map(),
     macKeyIds: opener?.macKeyIds ?? new Set(),

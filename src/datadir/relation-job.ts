@@ -3,6 +3,7 @@
  * them to work on. Plain data that crosses to a worker thread.
  */
 import type { BytePath } from "../bytes/byte-path.ts";
+import type { KeyObject } from "../crypto/primitives.ts";
 import type { FileIdentity } from "../format/identity.ts";
 import { slotsPerPage } from "../format/sidecar-page.ts";
 import type { DataKeys } from "../keyring/data-keys.ts";
@@ -17,6 +18,8 @@ export interface RunFacts {
   readonly keyringId: string;
   /** When sealing: the epoch of this run. When opening: no slot can be later than this one. */
   readonly epoch: bigint;
+  /** When sealing: makes salts that name this run. Undefined where no run is to be gone on with. */
+  readonly saltKey?: KeyObject | undefined;
 }
 
 /** A run of slots of a file: a whole number of sidecar pages, but for the end of the file. */

@@ -33,6 +33,8 @@ export interface SealFileOptions {
   /** `fileContext` or `linkContext` of the original's path in the data directory. */
   readonly context: string;
   readonly chunkSizeBytes?: number | undefined;
+  /** 16 bytes; a new random one where it is left out. */
+  readonly fileSalt?: Buffer | undefined;
 }
 
 export interface SealedFile {
@@ -186,6 +188,57 @@ export function compareSealedFile(
     });
     return { ...unsealed, same: same && other.stat().sizeBytes === unsealed.sizeBytes };
   });
+}
+
+/**
+ * Checks every tag of a container, and holds its content against that of another one, which is opened with the same keys.
+ * @returns whether both hold the same.
+ * @throws as unsealFile, for either.
+ */
+export function compareSealedFiles(
+  fs: FileSystem,
+  path: BytePath,
+  other: BytePath,
+  options: UnsealFileOptions,
+): boolean {
+  const others = partsAlone(fs, other, options);
+  let left: Buffer = Buffer.alloc(0);
+  let same = true;
+  const take = (part: Buffer): void => {
+    for (let at = 0; same && at < part.length;) {
+      if (left.length === 0) {
+        const next = others.next();
+        if (next.done === true) same = false;
+        else left = next.value;
+        continue;
+      }
+      const length = Math.min(left.length, part.length - at);
+      same = part.compare(left, 0, length, at, at + length) === 0;
+      left = left.subarray(length);
+      at += length;
+    }
+  };
+  try {
+    unsealParts(fs, path, options, take);
+    if (!same) return false;
+    while (left.length === 0) {
+      const next = others.next();
+      if (next.done === true) return true;
+      left = next.value;
+    }
+    return false;
+  } finally {
+    // Lets the generator close its file.
+    others.return();
+  }
+}
+
+function* partsAlone(
+  fs: FileSystem,
+  path: BytePath,
+  options: UnsealFileOptions,
+): Generator<Buffer, void> {
+  yield* unsealedParts(fs, path, options);
 }
 
 /**

@@ -4,19 +4,19 @@
  */
 import assert from "node:assert/strict";
 import { type BytePath, displayPath } from "../bytes/byte-path.ts";
-import { randomBytes, sha256 } from "../crypto/primitives.ts";
+import { sha256 } from "../crypto/primitives.ts";
 import { FormatError, KeyError } from "../errors.ts";
 import { derivePageKey, deriveSidecarMacKey } from "../format/file-keys.ts";
+import { newFileSalt } from "../format/file-salt.ts";
 import { type FileIdentity, NO_BACKEND, sameIdentity } from "../format/identity.ts";
 import type { Problem } from "../format/problem.ts";
 import {
-  FILE_SALT_BYTES,
   parseSidecarPage,
   type SidecarHead,
   type SidecarPageHead,
 } from "../format/sidecar-page.ts";
 import {
-  isOriginal,
+  isOriginal as holdsOriginal,
   type OpenedSegment,
   openSegment,
   type WalDepth,
@@ -59,7 +59,7 @@ export interface WalSurroundings {
 }
 
 /** Facts of a run that a segment needs. */
-export interface WalFacts extends Pick<RunFacts, "keys" | "keyringId" | "epoch"> {
+export interface WalFacts extends Pick<RunFacts, "keys" | "keyringId" | "epoch" | "saltKey"> {
   /** What segments are read into; without it each has memory of its own. */
   readonly memory?: SegmentMemory;
 }
@@ -125,6 +125,11 @@ export function sealWalSegment(
   return sealMapped(mapPlainSegment(segment, files.place, { at }, facts.memory?.map), facts, files);
 }
 
+export interface ResealedWalSegment extends SealedWalSegment {
+  /** SHA-256 of the plain segment. */
+  readonly plainDigest: Buffer;
+}
+
 /**
  * A stored segment with another salt, other nonces and the current key, taken apart as it was before.
  * @param before - the stored segment before it, where there is one.
@@ -136,8 +141,9 @@ export function resealWalSegment(
   files: WalSegmentFiles,
   before: BytePath | undefined,
   report: (problem: Problem) => never,
-): SealedWalSegment {
-  const { map } = openWalSegment(fs, facts, files, "decrypt", report);
+): ResealedWalSegment {
+  const { map, segment } = openWalSegment(fs, facts, files, "decrypt", report);
+  const plainDigest = sha256(segment);
   assert(map !== undefined, "what was opened without a problem has a map");
   completeLeading(map, (bytes) => {
     if (before === undefined) {
@@ -150,17 +156,17 @@ export function resealWalSegment(
       return end;
     });
   });
-  return sealMapped(map, facts, files);
+  return { ...sealMapped(map, facts, files), plainDigest };
 }
 
 /** @param map - of a plain segment, whose bytes are replaced. */
 function sealMapped(
   map: SegmentMap,
-  { keys, keyringId, epoch }: WalFacts,
+  { keys, keyringId, epoch, saltKey }: WalFacts,
   files: WalSegmentFiles,
 ): SealedWalSegment {
   if (keys === undefined) throw new KeyError("sealing needs an opened keyring");
-  const fileSalt = randomBytes(FILE_SALT_BYTES);
+  const fileSalt = newFileSalt(saltKey, files.path);
   const keyId = keys.currentKeyId;
   const dek = dekFor(keys, keyringId, keyId, displayPath(files.path));
   const { identity } = files;
@@ -186,6 +192,8 @@ export interface OpenedWalSegment extends OpenedSegment {
   /** As stored or, where it was decrypted without a problem, the original. */
   readonly segment: Buffer;
   readonly sidecarDigest: Buffer;
+  /** Undefined where the sidecar says none. */
+  readonly fileSalt?: Buffer | undefined;
 }
 
 /**
@@ -219,12 +227,13 @@ export function openWalBytes(
   report: (problem: Problem) => void,
 ): OpenedWalSegment {
   const sidecarDigest = sha256(sidecar);
-  const context = openContext(sidecar, facts, files, report);
+  const context = openContext({ segment, sidecar }, facts, files, report);
   if (context === undefined) {
     const nothing = { blocksByKey: new Map(), newestBlocks: 0, macKeyIds: new Set<number>() };
     return { ...nothing, segment, sidecarDigest, map: undefined };
   }
-  return { ...openSegment(segment, sidecar, context, depth), segment, sidecarDigest };
+  const { fileSalt } = context.head;
+  return { ...openSegment(segment, sidecar, context, depth), segment, sidecarDigest, fileSalt };
 }
 
 /** Whether a plain segment is, bit for bit, what its sidecar was made for. Anything else is reported, too. */
@@ -234,13 +243,26 @@ export function isOriginalWalSegment(
   files: WalSegmentFiles,
   report: (problem: Problem) => void,
 ): boolean {
+  return holdPlainWalSegment(fs, facts, files, report).isOriginal;
+}
+
+/** As isOriginalWalSegment. @returns also SHA-256 of the sidecar that it was held against. */
+export function holdPlainWalSegment(
+  fs: FileSystem,
+  facts: WalFacts,
+  files: WalSegmentFiles,
+  report: (problem: Problem) => void,
+): { readonly isOriginal: boolean; readonly sidecarDigest: Buffer } {
   const sidecar = readSidecar(fs, files);
-  const context = openContext(sidecar, facts, files, report);
-  return context !== undefined && isOriginal(readSegment(fs, files), sidecar, context);
+  const sidecarDigest = sha256(sidecar);
+  const segment = readSegment(fs, files, facts.memory);
+  const context = openContext({ segment, sidecar }, facts, files, report);
+  const isOriginal = context !== undefined && holdsOriginal(segment, sidecar, context);
+  return { isOriginal, sidecarDigest };
 }
 
 function openContext(
-  sidecar: Buffer,
+  { segment, sidecar }: WalSegmentBytes,
   { keys, epoch, memory }: Pick<WalFacts, "keys" | "epoch" | "memory">,
   files: Pick<WalSegmentFiles, "path" | "identity">,
   report: (problem: Problem) => void,
@@ -253,6 +275,12 @@ function openContext(
   }
   if (!sameIdentity(head.identity, files.identity)) {
     report({ kind: "identity", path, message: identityMessage(head, files) });
+    return undefined;
+  }
+  const { relationSegment: segmentBytes } = files.identity;
+  if (segment.length !== segmentBytes) {
+    const message = `the segment has ${segment.length} bytes where ${segmentBytes} are right`;
+    report({ kind: "size", path, message });
     return undefined;
   }
   // Yours, and not the one that the directory names: where its manifest cannot be read, it names none.

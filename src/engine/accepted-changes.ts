@@ -7,7 +7,7 @@
 import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { isConfiguration } from "../datadir/classify.ts";
 import type { WalkEntry } from "../datadir/walk.ts";
-import { UsageError } from "../errors.ts";
+import { IntegrityError, UsageError } from "../errors.ts";
 import type { ManifestEntry } from "../format/manifest-entry.ts";
 import type { Manifest } from "../format/manifest.ts";
 import type { FileSystem } from "../storage/file-system.ts";
@@ -30,6 +30,30 @@ export interface AcceptedFile {
 
 export function acceptedFiles(changes: readonly AcceptedChange[]): AcceptedFile[] {
   return changes.map(({ path, change }) => ({ path: displayPath(path), change }));
+}
+
+/**
+ * What a run that goes on finds accepted must be what it was begun with.
+ * @throws {IntegrityError} for a file that was changed once more.
+ */
+export function assertSameAccepted(
+  found: readonly AcceptedChange[],
+  begun: readonly AcceptedChange[],
+): void {
+  const facts = ({ change, sizeBytes, digest }: AcceptedChange): string =>
+    `${change} ${sizeBytes} ${digest}`;
+  const before = new Map(begun.map((one) => [one.path, facts(one)]));
+  const after = new Map(found.map((one) => [one.path, facts(one)]));
+  for (const path of [...before.keys(), ...after.keys()]) {
+    if (before.get(path) === after.get(path)) continue;
+    throw new IntegrityError(
+      `${displayPath(path)}: it was changed once more while the run was unfinished`,
+      {
+        file: displayPath(path),
+        hint: "Nothing was changed. Put the file back to what it was when the run was begun, and run the same command again.",
+      },
+    );
+  }
 }
 
 /** The option that takes a change of this file as it is; undefined where nothing does. */

@@ -10,10 +10,16 @@
  * it, a run that goes on rewrites it once more.
  */
 import { type BytePath, joinPath } from "../bytes/byte-path.ts";
+import type { KeyObject } from "../crypto/primitives.ts";
 import { BACKUP_MANIFEST, classify, OWN_FILES } from "../datadir/classify.ts";
 import type { Datadir } from "../datadir/datadir.ts";
 import { nameWithoutSidecarSuffix, sidecarName } from "../datadir/relation-path.ts";
-import { containerHeaderOf, sealFile, unsealedParts } from "../datadir/sealed-file.ts";
+import {
+  compareSealedFile,
+  containerHeaderOf,
+  sealFile,
+  unsealedParts,
+} from "../datadir/sealed-file.ts";
 import { walkDatadir } from "../datadir/walk.ts";
 import { IntegrityError } from "../errors.ts";
 import {
@@ -22,10 +28,11 @@ import {
   openBackupManifest,
 } from "../format/backup-manifest.ts";
 import { fileContext } from "../format/container.ts";
+import { newFileSalt } from "../format/file-salt.ts";
 import type { DataKeys } from "../keyring/data-keys.ts";
 import { fileParts } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
-import { writeDurably } from "./guard.ts";
+import { writeDurably } from "./new-file.ts";
 import type { FileToSum } from "./stored-facts.ts";
 
 const SEALED = OWN_FILES["backup-manifest"];
@@ -68,6 +75,7 @@ export function sealBackupManifest(
   source: Datadir,
   target: BytePath,
   keys: DataKeys,
+  saltKey: KeyObject,
 ): void {
   const path = joinPath(source.root, BACKUP_MANIFEST);
   const attributes = fs.stat(path);
@@ -75,8 +83,13 @@ export function sealBackupManifest(
   assertOriginal(fs, source);
   const { systemIdentifier } = source.control;
   const context = fileContext(BACKUP_MANIFEST);
-  writeDurably(fs, target, SEALED, attributes, (file) => {
-    sealFile(fs, path, file, { keys, systemIdentifier, context });
+  const options = { keys, systemIdentifier, context };
+  const fileSalt = newFileSalt(saltKey, SEALED);
+  writeDurably(fs, target, {
+    name: SEALED,
+    attributes,
+    write: (file) => void sealFile(fs, path, file, { ...options, fileSalt }),
+    isRight: (sealed) => compareSealedFile(fs, sealed, path, options).same,
   });
 }
 

@@ -6,14 +6,15 @@ import { displayPath } from "../bytes/byte-path.ts";
 import { splitRange, wholeRange } from "../datadir/relation-job.ts";
 import { slotsPerChunk } from "../format/chunk.ts";
 import type { Problem } from "../format/problem.ts";
-import { runInOrder, type TaskLimits, type TaskRunner } from "../workers/runner.ts";
+import { runInOrder, runWriting, type TaskLimits, type TaskRunner } from "../workers/runner.ts";
 import {
   type Item,
   type ItemResult,
   MAX_PROBLEMS_PER_FILE,
   type RelationItem,
   sizeOf,
-  type Task,
+  type CheckTask,
+  type WritingTask,
 } from "../workers/tasks.ts";
 
 const DEFAULT_LIMITS: TaskLimits = {
@@ -34,9 +35,9 @@ export interface Done<E> {
   readonly result: ItemResult | undefined;
 }
 
-export interface BatchOptions {
+export interface BatchOptions<T extends CheckTask | WritingTask = CheckTask> {
   readonly blockSizeBytes: number;
-  readonly task: (items: readonly Item[]) => Task;
+  readonly task: (items: readonly Item[]) => T;
   /** Whether large files are spread over the workers; a digest without a check reads too little for that. */
   readonly splitLarge: boolean;
   /** Called before the ranges of a large file; returns the item that they share. */
@@ -52,7 +53,7 @@ interface Member<E> {
 }
 
 /**
- * Runs all planned files.
+ * Looks at all planned files.
  * @param take - gets the files of each batch that are complete, in order. What it does is done before the next
  *   batch's files come.
  */
@@ -62,42 +63,64 @@ export async function runBatches<E>(
   options: BatchOptions,
   take: (done: readonly Done<E>[]) => void,
 ): Promise<void> {
-  let unfinished: ItemResult | undefined;
-  await runInOrder(
-    runner,
-    cut(planned, options, runner.limits ?? DEFAULT_LIMITS),
-    (results, members) => {
-      const done: Done<E>[] = [];
-      let next = 0;
-      for (const { extra, hasItem, partial } of members) {
-        if (!hasItem) {
-          done.push({ extra, result: undefined });
-          continue;
-        }
-        const result = results[next++];
-        const joined =
-          unfinished === undefined || result === undefined ? result : join(unfinished, result);
-        unfinished = partial ? joined : undefined;
-        if (!partial) done.push({ extra, result: joined && whole(joined) });
-      }
-      take(done);
-    },
-  );
+  const tasks = cut(planned, options, runner.limits ?? DEFAULT_LIMITS);
+  await runInOrder(runner, tasks, joining(take));
 }
 
-function* cut<E>(
+/** As runBatches, for new files: what `take` gets has been read back, and is what it should be. */
+export async function writeBatches<E>(
+  runner: TaskRunner,
   planned: Iterable<Planned<E>>,
-  options: BatchOptions,
+  options: BatchOptions<WritingTask>,
+  take: (done: readonly Done<E>[]) => void,
+): Promise<void> {
+  const tasks = cut(planned, options, runner.limits ?? DEFAULT_LIMITS);
+  await runWriting(runner, tasks, { take: joining(take) });
+}
+
+/** Puts the results of ranges together before a file is taken. */
+function joining<E>(
+  take: (done: readonly Done<E>[]) => void,
+): (results: readonly ItemResult[], members: readonly Member<E>[]) => void {
+  let unfinished: ItemResult | undefined;
+  return (results, members) => {
+    const done: Done<E>[] = [];
+    let next = 0;
+    for (const { extra, hasItem, partial } of members) {
+      if (!hasItem) {
+        done.push({ extra, result: undefined });
+        continue;
+      }
+      const result = results[next++];
+      const joined =
+        unfinished === undefined || result === undefined ? result : join(unfinished, result);
+      unfinished = partial ? joined : undefined;
+      if (!partial) done.push({ extra, result: joined && whole(joined) });
+    }
+    take(done);
+  };
+}
+
+interface Batch<E, T> {
+  readonly task: T;
+  readonly context: readonly Member<E>[];
+  /** The next batch is of the same file. */
+  readonly goesOn: boolean;
+}
+
+function* cut<E, T extends CheckTask | WritingTask>(
+  planned: Iterable<Planned<E>>,
+  options: BatchOptions<T>,
   limits: TaskLimits,
-): Generator<{ task: Task; context: Member<E>[] }> {
+): Generator<Batch<E, T>> {
   const { blockSizeBytes, signal } = options;
   // Ranges are whole chunks.
   const wholeChunk = slotsPerChunk(blockSizeBytes);
   let items: Item[] = [];
   let members: Member<E>[] = [];
   let bytes = 0;
-  const batch = (): { task: Task; context: Member<E>[] } => {
-    const made = { task: options.task(items), context: members };
+  const batch = (goesOn = false): Batch<E, T> => {
+    const made = { task: options.task(items), context: members, goesOn };
     [items, members, bytes] = [[], [], 0];
     return made;
   };
@@ -115,8 +138,9 @@ function* cut<E>(
       for (const [i, range] of ranges.entries()) {
         signal?.throwIfAborted();
         items.push({ ...shared, range });
-        members.push({ extra, hasItem: true, partial: i < ranges.length - 1 });
-        yield batch();
+        const partial = i < ranges.length - 1;
+        members.push({ extra, hasItem: true, partial });
+        yield batch(partial);
       }
       continue;
     }
@@ -142,6 +166,7 @@ function join(a: ItemResult, b: ItemResult): ItemResult {
     path: a.path,
     keys,
     digest: a.digest ?? b.digest,
+    fileSalt: a.fileSalt ?? b.fileSalt,
     rangeDigests: [...(a.rangeDigests ?? []), ...(b.rangeDigests ?? [])],
     digestedRanges: a.digestedRanges ?? b.digestedRanges,
     sizeBytes: a.sizeBytes ?? b.sizeBytes,

@@ -1,11 +1,10 @@
 /**
  * Decrypts a data directory in place: everything that can be checked without writing is checked first, then batch
- * by batch plain files take the place of sealed ones, each page only after its tag held. The guard and the manifest
- * stay until every file is done. After a crash the same call goes on: what still has a sidecar or a container's
- * header is to do, the rest is done.
+ * by batch plain files take the place of sealed ones, each page only after its tag held. Guard, manifest, sidecars and
+ * containers' tags stay until every file is done. After a crash the same call goes on: a file that is plain already must
+ * give the tags that are kept of it, everything else is opened.
  */
 import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
-import { randomBytes } from "../crypto/primitives.ts";
 import { OWN_FILES } from "../datadir/classify.ts";
 import { type Datadir, openDatadir } from "../datadir/datadir.ts";
 import { assertNotInUse } from "../datadir/in-use.ts";
@@ -13,7 +12,6 @@ import { plainAccess, plainAttributes } from "../datadir/plain-access.ts";
 import { IntegrityError, StateError } from "../errors.ts";
 import type { Manifest } from "../format/manifest.ts";
 import { CONTROL_FILE_BYTES, sameButForChecksums } from "../postgres/control-file.ts";
-import { writeAll } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { type JournalHeader, removeUnbornJournal } from "../storage/journal.ts";
 import type { RunContext } from "../workers/perform.ts";
@@ -25,19 +23,20 @@ import {
   acceptedFiles,
 } from "./accepted-changes.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
-import { hasLock, lockDatadir, unfinishedRun } from "./datadir-lock.ts";
+import { hasLock, lockDatadir, unfinishedRun } from "./run/datadir-lock.ts";
 import { directoryLoad } from "./directory-load.ts";
-import { DirectoryRun } from "./directory-run.ts";
+import { DirectoryRun } from "./run/directory-run.ts";
 import { retiredKeyNotices } from "./retired-keys.ts";
 import {
+  digestOfGuard,
   openOriginalAutoConf,
   readAutoConf,
   removeGuard,
   SEALED_AUTO_CONF,
   settingsAddedToGuard,
   withAddedLines,
-  writeDurably,
 } from "./guard.ts";
+import { fileOf, writeDurably } from "./new-file.ts";
 import { countToOpen, openAll, type Opening } from "./open-all.ts";
 import {
   type AcceptedMove,
@@ -46,10 +45,18 @@ import {
   HINT_OF_RESUMING,
 } from "./moved-links.ts";
 import { narrowFolders } from "./narrow-folders.ts";
-import { manifestIsMissing, openJudgedManifest, openManifestOfRun } from "./open-manifest.ts";
+import { KeptTags } from "./run/kept-tags.ts";
+import { removeKeptSidecars, settleDecryption, type SettledFiles } from "./settle-decryption.ts";
+import {
+  assertManifestOfRun,
+  hasManifest,
+  manifestIsMissing,
+  openJudgedManifest,
+  openManifestOfRun,
+} from "./open-manifest.ts";
 import { assertIntact } from "./structure-check.ts";
 import { assertEncrypted } from "./verify-datadir.ts";
-import { removeWorkingFiles } from "./working-files.ts";
+import { removeWorkingFiles } from "./run/working-files.ts";
 
 export interface DecryptOptions {
   readonly root: BytePath;
@@ -66,9 +73,12 @@ export interface DecryptOptions {
 }
 
 export interface DecryptReport {
-  readonly outcome: "decrypted" | "dry-run";
+  /** ended-before: an interrupted run had decrypted and checked every file; of some nothing is left to check them again. */
+  readonly outcome: "decrypted" | "dry-run" | "ended-before";
   readonly files: number;
   readonly bytes: number;
+  /** Files that an interrupted run had opened, and that gave their tags once more. */
+  readonly checkedAgain: number;
   readonly controlRestored: boolean;
   /** Settings and signal files that were left out, or kept. */
   readonly recoverySettings: readonly string[];
@@ -85,6 +95,8 @@ interface DecryptPlan {
   readonly accepted: readonly AcceptedChange[];
   /** Where links led elsewhere than at encryption, and may: to these places and no others. */
   readonly moved?: readonly AcceptedMove[] | undefined;
+  /** SHA-256 of the guard with what stands beside it, 64 hex digits. */
+  readonly guardDigest: string;
 }
 
 /**
@@ -103,17 +115,17 @@ export async function decryptDatadir(
   const unlocked = openDatadir(fs, root);
   assertNotInUse(fs, unlocked, { assumeStopped: true });
   if (options.dryRun) {
-    unfinishedRun(fs, root, undefined);
+    unfinishedRun(fs, root, undefined, keyContext.memory);
     return begin(engine, keyContext, unlocked, options, acceptance);
   }
   // A directory that is none of ours gets no lock, but one that a dead process left is taken away.
-  if (unfinishedRun(fs, root, "decrypt") === undefined && !hasLock(fs, root))
+  if (unfinishedRun(fs, root, "decrypt", keyContext.memory) === undefined && !hasLock(fs, root))
     assertEncrypted(fs, unlocked);
   const lock = lockDatadir(fs, root, engine.command);
   try {
     const datadir = openDatadir(fs, root);
     assertNotInUse(fs, datadir, { assumeStopped: true });
-    const header = unfinishedRun(fs, root, "decrypt");
+    const header = unfinishedRun(fs, root, "decrypt", keyContext.memory);
     if (header !== undefined) return await resumeDecryption(engine, keyContext, datadir, header);
     return await begin(engine, keyContext, datadir, options, acceptance);
   } finally {
@@ -148,24 +160,14 @@ async function begin(
     });
     if (options.dryRun) return dryRunReport(fs, datadir, { manifest, accepted });
     const { keepRecoverySettings } = options;
-    const plan: DecryptPlan = { keepRecoverySettings, addedSignals, accepted, moved };
+    const guardDigest = digestOfGuard(fs, datadir.root);
+    const plan: DecryptPlan = { keepRecoverySettings, addedSignals, accepted, guardDigest, moved };
     narrowFolders(fs, datadir);
     const { directoryId, epoch } = manifest.header;
-    const run = DirectoryRun.begin(
-      fs,
-      datadir.root,
-      keys,
-      {
-        runId: randomBytes(16),
-        directoryId,
-        keyringId: keys.keyringId,
-        keyId: keys.currentKeyId,
-        operation: "decrypt",
-        epoch,
-      },
-      plan,
-    );
-    return await carryOn(engine, keyContext, datadir, manifest, runner, run, plan);
+    const order = { operation: "decrypt", directoryId, epoch, from: manifest } as const;
+    const run = DirectoryRun.begin(fs, datadir.root, keyContext, order, plan);
+    const work = { datadir, manifest, run, plan, settled: undefined };
+    return await carryOn(engine, keyContext, runner, work);
   } finally {
     engine.progress.end();
     await runner.close();
@@ -181,19 +183,38 @@ export async function resumeDecryption(
 ): Promise<DecryptReport> {
   const { fs } = engine;
   // The epoch was judged when the run began.
-  const manifest = openManifestOfRun(fs, datadir.root, keyContext.keys, unproved);
-  const { run, content } = DirectoryRun.resume(fs, datadir.root, keyContext.keys, unproved);
+  const { root } = datadir;
+  const { keys } = keyContext;
+  const { run, content, plan, standing } = DirectoryRun.resume<DecryptPlan>(
+    fs,
+    root,
+    keyContext,
+    unproved,
+    (found) => assertManifestOfRun(fs, root, keys, found),
+  );
   try {
-    const plan = JSON.parse(content.plan) as DecryptPlan;
+    if (standing === "ended") {
+      run.endAgain();
+      return endedReport(plan);
+    }
     removeWorkingFiles(fs, datadir);
-    if (content.committed)
-      return finish(engine, keyContext, datadir, run, plan, { files: 0, bytes: 0 }, false);
-    if (manifest === undefined) throw manifestIsMissing(datadir.root);
+    if (content.committed && !hasManifest(fs, root)) {
+      finish(engine, keyContext, { datadir, manifest: undefined, run, plan });
+      return endedReport(plan);
+    }
+    const manifest = openManifestOfRun(fs, root, keys, run.header);
+    if (manifest === undefined) throw manifestIsMissing(root);
     assertNotMoved(fs, datadir, manifest, plan.moved ?? [], HINT_OF_RESUMING);
     narrowFolders(fs, datadir);
     const runner = startRunner(engine, datadir, keyContext, manifest);
     try {
-      return await carryOn(engine, keyContext, datadir, manifest, runner, run, plan);
+      const { committed: isCommitted } = content;
+      const unsettled = { manifest, isCommitted, ...plan };
+      engine.progress.begin("checking", 0);
+      const settled = await settleDecryption(engine, runner, datadir, unsettled);
+      engine.progress.end();
+      const work = { datadir, manifest, run, plan, settled };
+      return await carryOn(engine, keyContext, runner, work, isCommitted);
     } finally {
       engine.progress.end();
       await runner.close();
@@ -203,25 +224,51 @@ export async function resumeDecryption(
   }
 }
 
+interface Decryption {
+  readonly datadir: Datadir;
+  readonly manifest: Manifest;
+  readonly run: DirectoryRun;
+  readonly plan: DecryptPlan;
+  /** What an interrupted run had opened; undefined where none was. */
+  readonly settled: SettledFiles | undefined;
+}
+
+/** @param isCommitted - every file was done when the run was interrupted. */
 async function carryOn(
   engine: EngineContext,
   keyContext: KeyContext,
-  datadir: Datadir,
-  manifest: Manifest,
   runner: TaskRunner,
-  run: DirectoryRun,
-  plan: DecryptPlan,
+  work: Decryption,
+  isCommitted = false,
 ): Promise<DecryptReport> {
   const { fs } = engine;
+  const { datadir, manifest, run, plan, settled } = work;
   try {
-    const opening = { manifest, accepted: plan.accepted };
-    const counted = countToOpen(fs, datadir, opening);
-    engine.progress.begin("decrypting", counted.bytes);
-    const places = { source: datadir.root, output: undefined };
-    await openAll(engine, runner, datadir, places, opening, (steps) => run.commit(steps));
-    const controlRestored = restoreControl(fs, datadir, manifest);
-    run.commitLast([]);
-    return finish(engine, keyContext, datadir, run, plan, counted, controlRestored);
+    let counted = { files: 0, bytes: 0 };
+    let controlRestored = false;
+    if (!isCommitted) {
+      const opening = { manifest, accepted: plan.accepted, settled };
+      counted = countToOpen(fs, datadir, opening);
+      engine.progress.begin("decrypting", counted.bytes);
+      const places = { source: datadir.root, output: undefined };
+      const tags = new KeptTags(fs, datadir.root);
+      await openAll(engine, runner, datadir, places, opening, (steps, containers) => {
+        tags.keep(containers);
+        run.commit(steps);
+      });
+      controlRestored = restoreControl(fs, datadir, manifest);
+      run.commitLast([]);
+    }
+    const recoverySettings = finish(engine, keyContext, work);
+    return {
+      outcome: isCommitted ? "ended-before" : "decrypted",
+      ...counted,
+      checkedAgain: settled?.count ?? 0,
+      controlRestored,
+      recoverySettings,
+      recoverySettingsKept: plan.keepRecoverySettings,
+      accepted: acceptedFiles(plan.accepted),
+    };
   } catch (error) {
     run.abandon(() => removeWorkingFiles(fs, datadir));
     throw error;
@@ -229,20 +276,27 @@ async function carryOn(
 }
 
 /**
- * All files are plain: what is left is to take manifest and guard away. Each step can be done again, and none is
+ * All files are plain: what is left is to take tags, manifest and guard away. Each step can be done again, and none is
  * done twice: a guard that is gone was replaced already, perhaps by settings of a server that ran since.
+ * @returns recovery settings and signal files that were left out, or kept.
  */
 function finish(
-  engine: EngineContext,
-  { keys, memory }: KeyContext,
-  datadir: Datadir,
-  run: DirectoryRun,
-  plan: DecryptPlan,
-  counted: { files: number; bytes: number },
-  controlRestored: boolean,
-): DecryptReport {
-  const { fs } = engine;
+  { fs }: EngineContext,
+  { keys }: KeyContext,
+  {
+    datadir,
+    manifest,
+    run,
+    plan,
+  }: Omit<Decryption, "manifest" | "settled"> & {
+    readonly manifest: Manifest | undefined;
+  },
+): string[] {
   const { root, control } = datadir;
+  if (manifest !== undefined) removeKeptSidecars(fs, datadir, manifest);
+  new KeptTags(fs, root).remove();
+  fs.remove(joinPath(root, OWN_FILES["backup-manifest"]));
+  fs.syncDirectory(root);
   fs.remove(joinPath(root, OWN_FILES.manifest));
   let recoverySettings: string[] = [];
   if (readAutoConf(fs, root) === "guard") {
@@ -259,14 +313,19 @@ function finish(
   }
   fs.remove(joinPath(root, SEALED_AUTO_CONF));
   fs.syncDirectory(root);
-  // Before the end: afterwards no recovery would tell the state that the keys protect nothing here any more.
-  memory.released(run.header.directoryId);
-  run.end();
+  run.end({ kind: "released", directoryId: run.header.directoryId });
+  return recoverySettings;
+}
+
+/** The run was interrupted when every file was plain and checked, and what is kept of their tags was going. */
+function endedReport(plan: DecryptPlan): DecryptReport {
   return {
-    outcome: "decrypted",
-    ...counted,
-    controlRestored,
-    recoverySettings,
+    outcome: "ended-before",
+    files: 0,
+    bytes: 0,
+    checkedAgain: 0,
+    controlRestored: false,
+    recoverySettings: [],
     recoverySettingsKept: plan.keepRecoverySettings,
     accepted: acceptedFiles(plan.accepted),
   };
@@ -331,7 +390,7 @@ function restoreControl(
   const content = Buffer.alloc(CONTROL_FILE_BYTES);
   original.copy(content);
   const attributes = plainAttributes(stat, plainAccess(fs, root));
-  writeDurably(fs, root, path, attributes, (file) => writeAll(file, content, 0, content.length, 0));
+  writeDurably(fs, root, fileOf(fs, path, content, attributes));
   return true;
 }
 
@@ -339,6 +398,7 @@ function dryRunReport(fs: FileSystem, datadir: Datadir, opening: Opening): Decry
   return {
     outcome: "dry-run",
     ...countToOpen(fs, datadir, opening),
+    checkedAgain: 0,
     controlRestored: false,
     recoverySettings: settingsAddedToGuard(fs, datadir.root),
     recoverySettingsKept: false,

@@ -3,24 +3,22 @@
  * directory until it is whole.
  */
 import { type BytePath, joinPath } from "../bytes/byte-path.ts";
-import { randomBytes } from "../crypto/primitives.ts";
 import { type Datadir, openDatadir } from "../datadir/datadir.ts";
 import { assertNotInUse } from "../datadir/in-use.ts";
 import { plainAccess, plainAttributes } from "../datadir/plain-access.ts";
 import { StateError } from "../errors.ts";
 import { CONTROL_FILE_BYTES } from "../postgres/control-file.ts";
-import { writeAll } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { Acceptance, acceptedFiles } from "./accepted-changes.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
-import { lockDatadir, unfinishedRun } from "./datadir-lock.ts";
+import { lockDatadir, unfinishedRun } from "./run/datadir-lock.ts";
 import {
   assertControl,
   type DecryptOptions,
   type DecryptReport,
   startRunner,
 } from "./decrypt-datadir.ts";
-import { DirectoryRun } from "./directory-run.ts";
+import { DirectoryRun } from "./run/directory-run.ts";
 import {
   AUTO_CONF,
   openOriginalAutoConf,
@@ -28,8 +26,8 @@ import {
   stageAutoConf,
   withAddedLines,
   writeGuard,
-  writeNewFile,
 } from "./guard.ts";
+import { fileOf, writeNewFile } from "./new-file.ts";
 import { countToOpen, openAll } from "./open-all.ts";
 import { openJudgedManifest } from "./open-manifest.ts";
 import {
@@ -37,10 +35,9 @@ import {
   makeFolders,
   makeOutputRoot,
   type OutputOptions,
-  outputPlanToJson,
   planOutput,
 } from "./output-directory.ts";
-import { undoUnfinishedOutput } from "./recover.ts";
+import { endOutputBefore, keptOutput } from "./run/output-run.ts";
 import { assertIntact } from "./structure-check.ts";
 import { assertEncrypted } from "./verify-datadir.ts";
 
@@ -55,7 +52,7 @@ export async function decryptIntoOutput(
   const { keys } = keyContext;
   const acceptance = new Acceptance(options.acceptChanged);
   const source = openDatadir(fs, options.root);
-  unfinishedRun(fs, source.root, undefined);
+  unfinishedRun(fs, source.root, undefined, keyContext.memory);
   assertNotInUse(fs, source, { assumeStopped: true });
   assertEncrypted(fs, source);
   const manifest = openJudgedManifest(fs, source.root, keyContext, options);
@@ -73,6 +70,7 @@ export async function decryptIntoOutput(
     const report: DecryptReport = {
       outcome: options.dryRun ? "dry-run" : "decrypted",
       ...counted,
+      checkedAgain: 0,
       controlRestored: !manifest.header.control.equals(source.controlBytes),
       recoverySettings: added,
       recoverySettingsKept: options.keepRecoverySettings,
@@ -81,10 +79,11 @@ export async function decryptIntoOutput(
     const { output } = outputOptions;
     const ended = options.dryRun
       ? undefined
-      : undoUnfinishedOutput(engine, keyContext, output, "decryptOutput");
+      : endOutputBefore(engine, keyContext, output, "decryptOutput");
     // What single relations were decrypted into has no PG_VERSION, and is not empty either.
     const isWhole = fs.stat(joinPath(output, "PG_VERSION")) !== undefined;
-    if (ended === "output-finished" && isWhole) return report;
+    if ((ended === "output-finished" || ended === "output-ended") && isWhole)
+      return { ...report, outcome: "ended-before", files: 0, bytes: 0 };
     const plan = planOutput(fs, source, outputOptions);
     if (options.dryRun) return report;
 
@@ -92,20 +91,8 @@ export async function decryptIntoOutput(
     const lock = lockDatadir(fs, plan.output, engine.command);
     try {
       const { directoryId, epoch } = manifest.header;
-      const run = DirectoryRun.begin(
-        fs,
-        plan.output,
-        keys,
-        {
-          runId: randomBytes(16),
-          directoryId,
-          keyringId: keys.keyringId,
-          keyId: keys.currentKeyId,
-          operation: "decryptOutput",
-          epoch,
-        },
-        outputPlanToJson(fs, plan),
-      );
+      const order = { operation: "decryptOutput", directoryId, epoch, from: manifest } as const;
+      const run = DirectoryRun.begin(fs, plan.output, keyContext, order, keptOutput(plan));
       try {
         const like = fs.stat(joinPath(source.root, AUTO_CONF));
         const found = like?.kind === "file" ? like : fs.stat(joinPath(source.root, "PG_VERSION"));
@@ -128,7 +115,7 @@ export async function decryptIntoOutput(
           attributes,
         );
         run.commitLast(steps);
-        run.end();
+        run.end({ kind: "nothing" });
         return report;
       } finally {
         run.leave();
@@ -144,20 +131,19 @@ export async function decryptIntoOutput(
 
 /** The original, all 8192 bytes of it. */
 function writeControl(fs: FileSystem, source: Datadir, output: BytePath, original: Buffer): void {
-  const path = "global/pg_control";
+  const path = "global/pg_control" as BytePath;
   const like = fs.stat(joinPath(source.root, path));
   if (like === undefined) throw new StateError(`${path} is gone`);
   const content = Buffer.alloc(CONTROL_FILE_BYTES);
   original.copy(content);
   const attributes = plainAttributes(like, plainAccess(fs, source.root));
-  writeNewFile(fs, joinPath(output, path), attributes, (file) =>
-    writeAll(file, content, 0, content.length, 0),
-  );
+  writeNewFile(fs, joinPath(output, path), fileOf(fs, path, content, attributes));
 }
 
 function copySignal(fs: FileSystem, source: Datadir, output: BytePath, name: string): void {
   const like = fs.stat(joinPath(source.root, name));
   if (like === undefined) return;
   const attributes = plainAttributes(like, plainAccess(fs, source.root));
-  writeNewFile(fs, joinPath(output, name), attributes, () => {});
+  const file = fileOf(fs, name as BytePath, Buffer.alloc(0), attributes);
+  writeNewFile(fs, joinPath(output, name), file);
 }

@@ -6,7 +6,6 @@
  * leaves before that counts for nothing, and the same call or tde recover empties it.
  */
 import { type BytePath, directoryOf, joinPath } from "../bytes/byte-path.ts";
-import { randomBytes } from "../crypto/primitives.ts";
 import { type Datadir, openDatadir } from "../datadir/datadir.ts";
 import { assertNotInUse } from "../datadir/in-use.ts";
 import { type PlainAccess, plainAccess, plainAttributes } from "../datadir/plain-access.ts";
@@ -18,20 +17,14 @@ import type { FileSystem } from "../storage/file-system.ts";
 import { Acceptance } from "./accepted-changes.ts";
 import { catalogNames } from "./catalog-names.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
-import { lockDatadir, unfinishedRun } from "./datadir-lock.ts";
+import { lockDatadir, unfinishedRun } from "./run/datadir-lock.ts";
 import { startRunner } from "./decrypt-datadir.ts";
-import { DirectoryRun } from "./directory-run.ts";
+import { DirectoryRun } from "./run/directory-run.ts";
 import { assertManifestFits } from "./encrypt-datadir.ts";
 import { countToOpen, openAll, type Opening } from "./open-all.ts";
 import { openJudgedManifest } from "./open-manifest.ts";
-import {
-  assertFreePlace,
-  makeOutputRoot,
-  outputPlanToJson,
-  parentOf,
-  placesOf,
-} from "./output-directory.ts";
-import { undoUnfinishedOutput } from "./recover.ts";
+import { assertFreePlace, makeOutputRoot, parentOf, placesOf } from "./output-directory.ts";
+import { endOutputBefore, keptOutput } from "./run/output-run.ts";
 import type { ScopeSelection } from "./scope-request.ts";
 import { relationsOfManifest, relationsOnDisk, selectScope } from "./select-scope.ts";
 import { assertIntact } from "./structure-check.ts";
@@ -68,7 +61,7 @@ export async function decryptRelationsInto(
   const { fs } = engine;
   const { output } = options;
   const source = openDatadir(fs, options.root);
-  unfinishedRun(fs, source.root, undefined);
+  unfinishedRun(fs, source.root, undefined, keyContext.memory);
   assertNotInUse(fs, source, { assumeStopped: true });
   assertEncrypted(fs, source);
   const manifest = openJudgedManifest(fs, source.root, keyContext, options);
@@ -90,23 +83,15 @@ export async function decryptRelationsInto(
       assertFreePlace(fs, output, placesOf(source));
       return { outcome: "dry-run", ...counted, selected };
     }
-    undoUnfinishedOutput(engine, keyContext, output, "decryptOutput");
+    endOutputBefore(engine, keyContext, output, "decryptOutput");
     assertFreePlace(fs, output, placesOf(source));
     const plan = { output, tablespaces: new Map() };
     makeOutputRoot(fs, plan);
     const lock = lockDatadir(fs, output, engine.command);
     try {
-      const { keys } = keyContext;
       const { directoryId, epoch } = manifest.header;
-      const header = {
-        runId: randomBytes(16),
-        directoryId,
-        keyringId: keys.keyringId,
-        keyId: keys.currentKeyId,
-        operation: "decryptOutput",
-        epoch,
-      } as const;
-      const run = DirectoryRun.begin(fs, output, keys, header, outputPlanToJson(fs, plan));
+      const order = { operation: "decryptOutput", directoryId, epoch, from: manifest } as const;
+      const run = DirectoryRun.begin(fs, output, keyContext, order, keptOutput(plan));
       try {
         const folders = makeFoldersOf(fs, output, manifest, only);
         engine.progress.begin("decrypting", counted.bytes);
@@ -119,7 +104,7 @@ export async function decryptRelationsInto(
         fs.syncDirectory(output);
         fs.syncDirectory(parentOf(output));
         run.commitLast([]);
-        run.end();
+        run.end({ kind: "nothing" });
         return { outcome: "decrypted", ...counted, selected };
       } finally {
         run.leave();

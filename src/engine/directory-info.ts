@@ -11,7 +11,7 @@ import { StateError, TdeError } from "../errors.ts";
 import { openManifestWithoutKey } from "../format/manifest.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { type JournalHeader, NEW_JOURNAL_NAME, readJournalHeader } from "../storage/journal.ts";
-import { hasLock } from "./datadir-lock.ts";
+import { hasLock } from "./run/datadir-lock.ts";
 import { readAutoConf } from "./guard.ts";
 import {
   Counter,

@@ -11,6 +11,7 @@ import { assertNotInUse } from "../datadir/in-use.ts";
 import type { WalkEntry } from "../datadir/walk.ts";
 import { IntegrityError, StateError, UsageError } from "../errors.ts";
 import type { WalMode } from "../format/manifest-header.ts";
+import type { ManifestEntry } from "../format/manifest-entry.ts";
 import type { Manifest } from "../format/manifest.ts";
 import {
   isSameScope,
@@ -25,24 +26,34 @@ import type { RunContext } from "../workers/perform.ts";
 import { inspectBackupManifest, sealBackupManifest } from "./backup-manifest.ts";
 import {
   type AcceptedChange,
-  type AcceptedFile,
   Acceptance,
   acceptedFiles,
+  assertSameAccepted,
 } from "./accepted-changes.ts";
 import { catalogNames } from "./catalog-names.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
-import { lockDatadir, unfinishedRun } from "./datadir-lock.ts";
-import { DirectoryRun } from "./directory-run.ts";
+import { lockDatadir, unfinishedRun } from "./run/datadir-lock.ts";
+import { DirectoryRun } from "./run/directory-run.ts";
 import type { EncryptOptions, EncryptReport } from "./encrypt-report.ts";
-import { AUTO_CONF, installGuard, readAutoConf, takeBackGuard } from "./guard.ts";
+import {
+  AUTO_CONF,
+  installGuard,
+  readAutoConf,
+  sameOriginal,
+  SEALED_AUTO_CONF,
+  takeBackGuard,
+  writeGuard,
+} from "./guard.ts";
 import { type InventoryOptions, takeInventory } from "./inventory.ts";
 import { movedLinks } from "./moved-links.ts";
 import {
+  assertManifestOfRun,
   hasManifest,
+  manifestOfEndedRun,
   nextEpoch,
   openJudgedManifest,
   openManifestOfRun,
-  rememberManifest,
+  seenAsManifest,
   settledManifest,
 } from "./open-manifest.ts";
 import { hasNames, type ScopeSelection } from "./scope-request.ts";
@@ -51,15 +62,16 @@ import { awaitLateServers, withoutServers } from "./server-watch.ts";
 import { assertIntact } from "./structure-check.ts";
 import { proveAndEnd } from "./prove-and-end.ts";
 import { sealAll } from "./seal-all.ts";
+import { assertOwnFiles, isSealedSince, sealedByRun } from "./run/own-files.ts";
 import { assertRoom, type Survey, survey } from "./survey.ts";
-import { removeWorkingFiles } from "./working-files.ts";
+import { removeWorkingFiles } from "./run/working-files.ts";
 
 /** What the journal keeps of the options, so that a resumed run does the same. */
 interface EncryptPlan {
   readonly scope: Scope;
   readonly wal: WalMode;
   readonly sealConfig: boolean;
-  readonly accepted: readonly AcceptedFile[];
+  readonly accepted: readonly AcceptedChange[];
 }
 
 /**
@@ -75,7 +87,7 @@ export async function encryptDatadir(
   const { root } = options;
   const acceptance = new Acceptance(options.acceptChanged);
   const unlocked = openDatadir(fs, root);
-  const unfinished = unfinishedRun(fs, root, "encrypt");
+  const unfinished = unfinishedRun(fs, root, "encrypt", keyContext.memory);
   const assumeStopped = options.assumeStopped || unfinished !== undefined;
   assertNotInUse(fs, unlocked, { assumeStopped });
   // A name is looked up in a whole directory: after a run that has to be finished first.
@@ -92,9 +104,9 @@ export async function encryptDatadir(
   try {
     const datadir = openDatadir(fs, root);
     assertNotInUse(fs, datadir, { assumeStopped });
-    const header = unfinishedRun(fs, root, "encrypt");
-    if (header !== undefined) {
-      const report = await resumeEncryption(engine, keyContext, datadir, header);
+    const header = unfinishedRun(fs, root, "encrypt", keyContext.memory);
+    const report = header && (await resumeEncryption(engine, keyContext, datadir, header));
+    if (report !== undefined) {
       const asked = scope ?? selectedScope(engine, keyContext, datadir, options.scope);
       if (!isSameScope(report.scope, asked)) {
         engine.notice(
@@ -131,45 +143,119 @@ export function selectedScope(
   });
 }
 
-/** Takes up an interrupted encryption of a locked directory and brings it to its end. */
+/**
+ * Takes up an interrupted encryption of a locked directory and brings it to its end.
+ * @returns undefined when it had been undone but for its journal: the directory is as it was before.
+ */
 export async function resumeEncryption(
   engine: EngineContext,
   keyContext: KeyContext,
   datadir: Datadir,
   unproved: JournalHeader,
-): Promise<EncryptReport> {
+): Promise<EncryptReport | undefined> {
   const { fs } = engine;
-  openManifestOfRun(fs, datadir.root, keyContext.keys, unproved);
-  const { run, content } = DirectoryRun.resume(fs, datadir.root, keyContext.keys, unproved);
+  const { root } = datadir;
+  const { keys } = keyContext;
+  const { run, content, plan, standing } = DirectoryRun.resume<EncryptPlan>(
+    fs,
+    root,
+    keyContext,
+    unproved,
+    (found) => assertManifestOfRun(fs, root, keys, found),
+  );
   try {
-    const plan = JSON.parse(content.plan) as EncryptPlan;
+    const manifest = openManifestOfRun(fs, root, keys, run.header);
+    if (standing === "ended") {
+      const made = manifestOfEndedRun(datadir, manifest, run.header, keyContext);
+      run.endAgain();
+      return made && endedReport(fs, keyContext, datadir, plan, made);
+    }
     removeWorkingFiles(fs, datadir);
     // The manifest came last: where it is this run's own, every file is sealed, and none may be sealed any more.
-    const manifest = openManifestOfRun(fs, datadir.root, keyContext.keys, run.header);
     if (manifest?.header.epoch === run.header.epoch) {
-      return finishEncryption(engine, keyContext, datadir, run, plan, manifest);
+      run.end({ kind: "seen", seen: seenAsManifest(datadir, manifest) });
+      return endedReport(fs, keyContext, datadir, plan, manifest);
     }
+    await assertResumable(engine, keyContext, datadir, run, plan, manifest);
+    putBackGuard(fs, datadir, content.entered);
     return await carryOn(engine, keyContext, datadir, run, plan);
   } finally {
     run.leave();
   }
 }
 
-/** All files and the manifest are in their places: what is left is to end the run. */
-function finishEncryption(
-  { fs }: EngineContext,
+/** Of a run all files and the manifest of which were in their places already. */
+function endedReport(
+  fs: FileSystem,
   keyContext: KeyContext,
   datadir: Datadir,
-  run: DirectoryRun,
   plan: EncryptPlan,
   manifest: Manifest,
 ): EncryptReport {
   const { directoryId, epoch, keyId } = manifest.header;
   const done = survey(fs, datadir, inventoryOptions(plan, keyContext), "work");
-  rememberManifest(keyContext, datadir, manifest);
-  run.end();
   const { scope } = plan;
   return { outcome: "already-encrypted", survey: done, scope, directoryId, epoch, keyId };
+}
+
+/**
+ * Nothing is sealed, and nothing counts as done, that is not held against something that authenticates it now: files that
+ * this run sealed prove it by their salts and tags, and all that the manifest of before names is as that says. Only
+ * plaintext of a first encryption is taken as it is.
+ * @throws {IntegrityError} {KeyError}; nothing was changed.
+ */
+async function assertResumable(
+  engine: EngineContext,
+  keyContext: KeyContext,
+  datadir: Datadir,
+  run: DirectoryRun,
+  plan: EncryptPlan,
+  manifest: Manifest | undefined,
+): Promise<void> {
+  const { fs } = engine;
+  const context = runContextOf(datadir, keyContext, run);
+  const runner = engine.startRunner(context, () => {});
+  try {
+    const inventory = takeInventory(fs, datadir, inventoryOptions(plan, keyContext), "resumed");
+    const sealed = sealedByRun(fs, datadir, inventory, manifest);
+    await assertOwnFiles(engine, runner, datadir, run, sealed);
+    if (manifest === undefined) {
+      engine.notice(
+        "what is still plain is taken as it is now: before the first encryption ends, nothing vouches for it",
+      );
+      return;
+    }
+    assertManifestFits(datadir, manifest, undefined);
+    const acceptance = new Acceptance(plan.accepted.map(({ path }) => path));
+    const options = {
+      acceptance,
+      allowAdded: allowedToAdd(plan.scope),
+      isResumed: true,
+      only: (entry: ManifestEntry) => !isSealedSince(fs, datadir, keyContext.keys, entry),
+    };
+    const { accepted } = await assertIntact(engine, runner, datadir, manifest, options);
+    assertSameAccepted(accepted, plan.accepted);
+  } finally {
+    await runner.close();
+  }
+}
+
+/**
+ * The guard of a run that goes on. Before the first entry of the journal it may be missing; later it is there, or nothing
+ * in its place and the original is kept sealed.
+ * @throws {IntegrityError} when something else stands in its place.
+ */
+function putBackGuard(fs: FileSystem, { root }: Datadir, entered: boolean): void {
+  const found = readAutoConf(fs, root);
+  if (!entered || found === "guard") return;
+  const sealed = fs.stat(joinPath(root, SEALED_AUTO_CONF));
+  if (found.kind === "absent" && sealed?.kind === "file") return writeGuard(fs, root, sealed);
+  throw new IntegrityError(
+    `the guard in "${displayPath(joinPath(root, AUTO_CONF))}" was taken away while the run was unfinished`,
+    {
+      hint: `Move that file away and run the same command again; the original is kept, sealed, as "${SEALED_AUTO_CONF}".`,
+    },
+  );
 }
 
 async function begin(
@@ -181,12 +267,16 @@ async function begin(
   acceptance: Acceptance,
 ): Promise<EncryptReport> {
   const { fs } = engine;
-  const { keys, memory } = keyContext;
+  const { memory } = keyContext;
   const manifest = hasManifest(fs, datadir.root)
     ? openJudgedManifest(fs, datadir.root, keyContext, options)
     : undefined;
-  if (manifest === undefined) assertNothingToAccept(options);
-  else for (const { message } of movedLinks(fs, datadir, manifest)) engine.notice(message);
+  if (manifest === undefined) {
+    assertNothingToAccept(options);
+    assertNoGuardLeft(fs, datadir);
+  } else {
+    for (const { message } of movedLinks(fs, datadir, manifest)) engine.notice(message);
+  }
   removeUnbornJournal(fs, datadir.root);
   const { wal, sealConfig } = options;
   const todo = survey(fs, datadir, inventoryOptions({ ...options, scope }, keyContext), "first");
@@ -209,21 +299,11 @@ async function begin(
           scope,
         });
   if (isDone && accepted.length === 0) return { outcome: "already-encrypted", survey: todo, scope };
-  const plan: EncryptPlan = { scope, wal, sealConfig, accepted: acceptedFiles(accepted) };
-  const run = DirectoryRun.begin(
-    fs,
-    datadir.root,
-    keys,
-    {
-      runId: randomBytes(16),
-      directoryId: manifest?.header.directoryId ?? randomBytes(16).toString("hex"),
-      keyringId: keys.keyringId,
-      keyId: keys.currentKeyId,
-      operation: "encrypt",
-      epoch: nextEpoch(manifest, memory),
-    },
-    plan,
-  );
+  const plan: EncryptPlan = { scope, wal, sealConfig, accepted };
+  const directoryId = manifest?.header.directoryId ?? randomBytes(16).toString("hex");
+  const epoch = nextEpoch(manifest, memory);
+  const order = { operation: "encrypt", directoryId, epoch, from: manifest } as const;
+  const run = DirectoryRun.begin(fs, datadir.root, keyContext, order, plan);
   return carryOn(engine, keyContext, datadir, run, plan, { options, todo });
 }
 
@@ -243,7 +323,7 @@ async function carryOn(
   const { keys } = keyContext;
   const { root } = datadir;
   try {
-    const isNewGuard = guard(fs, datadir, keyContext);
+    const isNewGuard = guard(fs, datadir, keyContext, run);
     const inUse = begun?.options ?? { assumeStopped: true };
     if (isNewGuard) {
       try {
@@ -257,7 +337,7 @@ async function carryOn(
     }
     const options = inventoryOptions(plan, keyContext);
     const todo = begun?.todo ?? survey(fs, datadir, options, "resumed");
-    const context = runContextOf(datadir, keyContext, run.header.epoch);
+    const context = runContextOf(datadir, keyContext, run);
     engine.progress.begin("encrypting", todo.bytes);
     const runner = engine.startRunner(context, (bytes) => engine.progress.advance(bytes));
     try {
@@ -268,7 +348,7 @@ async function carryOn(
       const places = { source: root, output: undefined };
       const inventory = takeInventory(fs, datadir, options, "work");
       await sealAll(engine, runner, context, datadir, places, inventory, commit);
-      sealBackupManifest(fs, datadir, root, keys);
+      sealBackupManifest(fs, datadir, root, keys, run.saltKey);
       const report = await proveAndEnd(engine, keyContext, runner, {
         datadir,
         run,
@@ -277,7 +357,7 @@ async function carryOn(
         todo,
         commit,
       });
-      return { ...report, accepted: plan.accepted };
+      return { ...report, accepted: acceptedFiles(plan.accepted) };
     } finally {
       engine.progress.end();
       await runner.close();
@@ -292,9 +372,14 @@ async function carryOn(
  * Puts the guard up, unless it stands already. What stands in its place is sealed anew: it may have changed since.
  * @returns whether it is new.
  */
-function guard(fs: FileSystem, datadir: Datadir, keyContext: KeyContext): boolean {
+function guard(
+  fs: FileSystem,
+  datadir: Datadir,
+  keyContext: KeyContext,
+  run: DirectoryRun,
+): boolean {
   if (readAutoConf(fs, datadir.root) === "guard") return false;
-  installGuardFrom(fs, datadir, datadir.root, keyContext);
+  installGuardFrom(fs, datadir, datadir.root, keyContext, run);
   return true;
 }
 
@@ -307,7 +392,7 @@ function undoBeginning(
 ): void {
   const { systemIdentifier } = datadir.control;
   takeBackGuard(fs, datadir.root, { keys, systemIdentifier });
-  run.end();
+  run.end({ kind: "nothing" });
 }
 
 /** Seals the source's postgresql.auto.conf into `target`, and puts the guard there. */
@@ -316,24 +401,34 @@ export function installGuardFrom(
   source: Datadir,
   target: BytePath,
   { keys }: KeyContext,
+  { saltKey }: DirectoryRun,
 ): void {
   const original = readAutoConf(fs, source.root);
   if (original === "guard")
     throw new StateError(`"${displayPath(source.root)}" has a guard already`);
+  // What is sealed is held against this: one bad read must not decide what is kept.
+  const again = readAutoConf(fs, source.root);
+  if (again === "guard" || !sameOriginal(original, again)) throw isChanging(source);
   const like = original.kind === "file" ? AUTO_CONF : "PG_VERSION";
   const attributes = fs.stat(joinPath(source.root, like));
-  if (attributes === undefined) {
-    throw new StateError(`"${displayPath(source.root)}" is changing while tde works on it`);
-  }
+  if (attributes === undefined) throw isChanging(source);
   const { systemIdentifier } = source.control;
-  installGuard(fs, target, original, { keys, systemIdentifier }, attributes);
+  installGuard(fs, target, original, { keys, systemIdentifier, saltKey }, attributes);
+}
+
+function isChanging({ root }: Datadir): StateError {
+  return new StateError(`"${displayPath(root)}" is changing while tde works on it`);
 }
 
 export function runContextOf(
   { control }: Datadir,
   { keys }: KeyContext,
-  epoch: bigint,
+  of: { readonly epoch: bigint } | DirectoryRun,
 ): RunContext {
+  const { epoch, saltKey } =
+    of instanceof DirectoryRun
+      ? { epoch: of.header.epoch, saltKey: of.saltKey }
+      : { ...of, saltKey: undefined };
   return {
     blockSizeBytes: control.blockSizeBytes,
     dataChecksums: control.dataChecksumVersion !== 0,
@@ -341,6 +436,7 @@ export function runContextOf(
     keys,
     keyringId: keys.keyringId,
     epoch,
+    saltKey,
   };
 }
 
@@ -377,6 +473,23 @@ export function assertManifestFits(
   }
 }
 
+/**
+ * A guard without a manifest or an unfinished run is of an encryption whose manifest was taken away: the original behind
+ * it could be anybody's.
+ * @throws {IntegrityError}
+ */
+export function assertNoGuardLeft(fs: FileSystem, { root }: Datadir): void {
+  const left =
+    readAutoConf(fs, root) === "guard"
+      ? AUTO_CONF
+      : [SEALED_AUTO_CONF].find((name) => fs.stat(joinPath(root, name)) !== undefined);
+  if (left === undefined) return;
+  throw new IntegrityError(
+    `"${left}" in "${displayPath(root)}" is of an encryption, but there is neither its manifest nor an unfinished run`,
+    { hint: `Restore "${OWN_FILES.manifest}" from a backup of the encrypted directory.` },
+  );
+}
+
 /** @throws {UsageError} where there is no manifest that a file could differ from. */
 export function assertNothingToAccept({ acceptChanged }: EncryptOptions): void {
   if (acceptChanged.length === 0) return;
@@ -397,18 +510,21 @@ async function assertNothingElseChanged(
   manifest: Manifest,
   { acceptance, scope }: { readonly acceptance: Acceptance; readonly scope: Scope },
 ): Promise<readonly AcceptedChange[]> {
-  const context = runContextOf(datadir, keyContext, manifest.header.epoch);
+  const context = runContextOf(datadir, keyContext, manifest.header);
   const runner = engine.startRunner(context, () => {});
   try {
-    const isInScope = scopeFilter(scope);
-    // What is added and stays readable would be vouched for: that takes the user's word for each file.
-    const allowAdded = ({ classification }: WalkEntry): boolean =>
-      classification.class === "relation"
-        ? isInScope(classification.file)
-        : classification.class !== "readable";
-    const options = { acceptance, allowAdded };
+    const options = { acceptance, allowAdded: allowedToAdd(scope) };
     return (await assertIntact(engine, runner, datadir, manifest, options)).accepted;
   } finally {
     await runner.close();
   }
+}
+
+/** What is added and stays readable would be vouched for: that takes the user's word for each file. */
+function allowedToAdd(scope: Scope): (found: WalkEntry) => boolean {
+  const isInScope = scopeFilter(scope);
+  return ({ classification }) =>
+    classification.class === "relation"
+      ? isInScope(classification.file)
+      : classification.class !== "readable";
 }

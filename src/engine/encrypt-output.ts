@@ -10,10 +10,11 @@ import type { DueStep } from "../storage/journal.ts";
 import type { Lock } from "../storage/lock.ts";
 import { inspectBackupManifest, sealBackupManifest } from "./backup-manifest.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
-import { lockDatadir, unfinishedRun } from "./datadir-lock.ts";
-import { DirectoryRun } from "./directory-run.ts";
+import { lockDatadir, unfinishedRun } from "./run/datadir-lock.ts";
+import { DirectoryRun } from "./run/directory-run.ts";
 import {
   assertManifestFits,
+  assertNoGuardLeft,
   assertNothingToAccept,
   installGuardFrom,
   inventoryOptions,
@@ -22,17 +23,16 @@ import {
 } from "./encrypt-datadir.ts";
 import type { EncryptOptions, EncryptReport } from "./encrypt-report.ts";
 import { takeInventory } from "./inventory.ts";
-import { hasManifest, openAuthenticManifest } from "./open-manifest.ts";
+import { hasManifest, manifestOfEndedRun, openAuthenticManifest } from "./open-manifest.ts";
 import {
   finishFolders,
   makeFolders,
   makeOutputRoot,
   type OutputOptions,
-  outputPlanToJson,
   planOutput,
 } from "./output-directory.ts";
 import { proveAndEnd } from "./prove-and-end.ts";
-import { undoUnfinishedOutput } from "./recover.ts";
+import { endOutputBefore, keptOutput } from "./run/output-run.ts";
 import { sealAll } from "./seal-all.ts";
 import { assertNoServerSince, withoutServers } from "./server-watch.ts";
 import { survey } from "./survey.ts";
@@ -46,7 +46,7 @@ export async function encryptIntoOutput(
 ): Promise<EncryptReport> {
   const { fs } = engine;
   const source = openDatadir(fs, options.root);
-  unfinishedRun(fs, source.root, undefined);
+  unfinishedRun(fs, source.root, undefined, undefined);
   assertNotInUse(fs, source, options);
   return await withoutServers(fs, source, options, () =>
     encryptFrom(source, engine, keyContext, options, outputOptions),
@@ -68,6 +68,7 @@ async function encryptFrom(
     });
   }
   assertNothingToAccept(options);
+  assertNoGuardLeft(fs, source);
   const scope = selectedScope(engine, keyContext, source, options.scope);
   const inventory = inventoryOptions({ ...options, scope }, keyContext);
   const todo = survey(fs, source, inventory, "first");
@@ -78,9 +79,12 @@ async function encryptFrom(
     planOutput(fs, source, outputOptions);
     return { outcome: "dry-run", survey: todo, scope };
   }
-  if (undoUnfinishedOutput(engine, keyContext, output, "encryptOutput") === "output-finished") {
+  const ended = endOutputBefore(engine, keyContext, output, "encryptOutput");
+  if (ended === "output-finished" || (ended === "output-ended" && hasManifest(fs, output))) {
     // It was made with the options of its own run.
-    const done = openAuthenticManifest(fs, output, keys).header.scope;
+    const manifest = openAuthenticManifest(fs, output, keys);
+    manifestOfEndedRun(openDatadir(fs, output), manifest, manifest.header, keyContext);
+    const done = manifest.header.scope;
     const found = survey(fs, source, { ...inventory, scope: done }, "first");
     const sealedAlready = found.relations + found.contents;
     return {
@@ -96,24 +100,12 @@ async function encryptFrom(
   try {
     const directoryId = randomBytes(16).toString("hex");
     const epoch = 1n;
-    const run = DirectoryRun.begin(
-      fs,
-      plan.output,
-      keys,
-      {
-        runId: randomBytes(16),
-        directoryId,
-        keyringId: keys.keyringId,
-        keyId: keys.currentKeyId,
-        operation: "encryptOutput",
-        epoch,
-      },
-      outputPlanToJson(fs, plan),
-    );
-    const context = runContextOf(source, keyContext, epoch);
+    const order = { operation: "encryptOutput", directoryId, epoch, from: undefined } as const;
+    const run = DirectoryRun.begin(fs, plan.output, keyContext, order, keptOutput(plan));
+    const context = runContextOf(source, keyContext, run);
     const runner = engine.startRunner(context, (bytes) => engine.progress.advance(bytes));
     try {
-      installGuardFrom(fs, source, plan.output, keyContext);
+      installGuardFrom(fs, source, plan.output, keyContext, run);
       makeFolders(fs, source, plan);
       engine.progress.begin("encrypting", todo.bytes);
       const places = { source: source.root, output: plan.output };
@@ -126,7 +118,7 @@ async function encryptFrom(
         takeInventory(fs, source, inventory, "work"),
         () => {},
       );
-      sealBackupManifest(fs, source, plan.output, keys);
+      sealBackupManifest(fs, source, plan.output, keys, run.saltKey);
       finishFolders(fs, source, plan);
       const datadir = openDatadir(fs, plan.output);
       const commit = (steps: readonly DueStep[]): void => {

@@ -2,21 +2,23 @@
  * The guard: a postgresql.auto.conf with a setting that no server knows, so that every way to start PostgreSQL stops
  * before it writes. The original lies sealed beside it, and comes back when the directory is decrypted.
  *
- * Order: the sealed original is durable before the guard replaces the file; on the way back the guard goes last.
+ * Order: the sealed original is durable, and has been opened, before the guard replaces the file; on the way back the guard goes last.
  */
-import { type BytePath, directoryOf, joinPath } from "../bytes/byte-path.ts";
+import { type BytePath, joinPath } from "../bytes/byte-path.ts";
+import { type KeyObject, sha256 } from "../crypto/primitives.ts";
 import { readSealedFile, sealBytes } from "../datadir/sealed-file.ts";
 import { containerHeaderOf } from "../datadir/sealed-file.ts";
 import { type PlainAccess, plainAttributes } from "../datadir/plain-access.ts";
 import { workingName } from "../datadir/relation-path.ts";
 import { IntegrityError } from "../errors.ts";
 import { fileContext, linkContext } from "../format/container.ts";
+import { newFileSalt } from "../format/file-salt.ts";
 import { guardFileContent, isGuardFile, settingsBesideGuard } from "../format/postgres-conf.ts";
 import type { DataKeys } from "../keyring/data-keys.ts";
-import { readWholeFile, writeAll } from "../storage/file-io.ts";
-import type { FileAttributes, FileSystem, OpenFile } from "../storage/file-system.ts";
-
+import { readWholeFile } from "../storage/file-io.ts";
+import type { FileAttributes, FileSystem } from "../storage/file-system.ts";
 import { carryOut, type DueStep } from "../storage/journal.ts";
+import { fileOf, type NewFile, writeDurably, writeNewFile } from "./new-file.ts";
 
 export const AUTO_CONF = "postgresql.auto.conf" as BytePath;
 export const SEALED_AUTO_CONF = "tde.postgresql.auto.conf" as BytePath;
@@ -29,6 +31,8 @@ export const ABSENT_CONTEXT: string = `datadir-absent:${AUTO_CONF}`;
 export interface GuardKeys {
   readonly keys: DataKeys;
   readonly systemIdentifier: bigint;
+  /** When sealing: of the run. */
+  readonly saltKey?: KeyObject | undefined;
 }
 
 /** What stood where the guard stands now. */
@@ -55,13 +59,10 @@ export function installGuard(
   fs: FileSystem,
   root: BytePath,
   original: OriginalAutoConf,
-  { keys, systemIdentifier }: GuardKeys,
+  keys: GuardKeys,
   attributes: FileAttributes,
 ): void {
-  const [content, context] = sealedForm(original);
-  writeDurably(fs, root, SEALED_AUTO_CONF, attributes, (file) => {
-    sealBytes(content, file, { keys, systemIdentifier, context });
-  });
+  writeDurably(fs, root, sealedOriginal(fs, original, keys, attributes));
   writeGuard(fs, root, attributes);
 }
 
@@ -73,30 +74,43 @@ export function stageGuard(
   fs: FileSystem,
   root: BytePath,
   original: OriginalAutoConf,
-  { keys, systemIdentifier }: GuardKeys,
+  keys: GuardKeys,
   attributes: FileAttributes,
 ): DueStep[] {
-  const [content, context] = sealedForm(original);
-  const guard = guardFileContent();
-  const stage = (name: BytePath, write: (file: OpenFile) => void): DueStep => {
-    fs.remove(joinPath(root, workingName(name)));
-    writeNewFile(fs, joinPath(root, workingName(name)), attributes, write);
-    return { action: "rename", from: workingName(name), to: name };
+  const stage = (file: NewFile): DueStep => {
+    const working = workingName(file.name);
+    fs.remove(joinPath(root, working));
+    writeNewFile(fs, joinPath(root, working), file);
+    return { action: "rename", from: working, to: file.name };
   };
   return [
-    stage(SEALED_AUTO_CONF, (file) => {
-      sealBytes(content, file, { keys, systemIdentifier, context });
-    }),
-    stage(AUTO_CONF, (file) => writeAll(file, guard, 0, guard.length, 0)),
+    stage(sealedOriginal(fs, original, keys, attributes)),
+    stage(fileOf(fs, AUTO_CONF, guardFileContent(), attributes)),
   ];
+}
+
+/** The original as it lies beside the guard. It is opened before the guard takes its place. */
+function sealedOriginal(
+  fs: FileSystem,
+  original: OriginalAutoConf,
+  { keys, systemIdentifier, saltKey }: GuardKeys,
+  attributes: FileAttributes,
+): NewFile {
+  const [content, context] = sealedForm(original);
+  const options = { keys, systemIdentifier, context };
+  return {
+    name: SEALED_AUTO_CONF,
+    attributes,
+    write: (file) => {
+      sealBytes(content, file, { ...options, fileSalt: newFileSalt(saltKey, SEALED_AUTO_CONF) });
+    },
+    isRight: (path) => readSealedFile(fs, path, AUTO_CONF_LIMIT_BYTES, options).equals(content),
+  };
 }
 
 /** The guard alone, where the original is kept elsewhere. */
 export function writeGuard(fs: FileSystem, root: BytePath, attributes: FileAttributes): void {
-  const guard = guardFileContent();
-  writeDurably(fs, root, AUTO_CONF, attributes, (file) =>
-    writeAll(file, guard, 0, guard.length, 0),
-  );
+  writeDurably(fs, root, fileOf(fs, AUTO_CONF, guardFileContent(), attributes));
 }
 
 /** The original behind the guard. @throws {IntegrityError} {KeyError} {FormatError} when it cannot be opened. */
@@ -160,10 +174,8 @@ export function stageAutoConf(
   if (original.kind === "link") {
     fs.makeLink(original.target, joinPath(root, working));
   } else {
-    const { content } = original;
-    writeNewFile(fs, joinPath(root, working), attributes, (file) =>
-      writeAll(file, content, 0, content.length, 0),
-    );
+    const file = fileOf(fs, AUTO_CONF, original.content, attributes);
+    writeNewFile(fs, joinPath(root, working), file);
   }
   fs.syncDirectory(root);
   return [{ action: "rename", from: working, to: AUTO_CONF }];
@@ -189,6 +201,14 @@ export function settingsAddedToGuard(fs: FileSystem, root: BytePath): string[] {
   if (stat?.kind !== "file" || stat.sizeBytes > AUTO_CONF_LIMIT_BYTES) return [];
   const content = readWholeFile(fs, path, AUTO_CONF_LIMIT_BYTES);
   return isGuardFile(content) ? settingsBesideGuard(content).map(({ name }) => name) : [];
+}
+
+/** SHA-256 of what stands in the place of postgresql.auto.conf, 64 hex digits; of nothing where nothing does. */
+export function digestOfGuard(fs: FileSystem, root: BytePath): string {
+  const path = joinPath(root, AUTO_CONF);
+  const isFile = fs.stat(path)?.kind === "file";
+  const content = isFile ? readWholeFile(fs, path, AUTO_CONF_LIMIT_BYTES) : Buffer.alloc(0);
+  return sha256(content).toString("hex");
 }
 
 /** The lines of those settings, to be carried over. */
@@ -217,37 +237,5 @@ function sealedForm(original: OriginalAutoConf): [content: Buffer, context: stri
       return [Buffer.from(original.target, "latin1"), linkContext(AUTO_CONF)];
     case "absent":
       return [Buffer.alloc(0), ABSENT_CONTEXT];
-  }
-}
-
-/** Writes a file beside the one that it replaces, syncs it, renames it, syncs the directory. */
-export function writeDurably(
-  fs: FileSystem,
-  root: BytePath,
-  name: BytePath,
-  attributes: FileAttributes,
-  write: (file: OpenFile) => void,
-): void {
-  const working = joinPath(root, workingName(name));
-  fs.remove(working);
-  writeNewFile(fs, working, attributes, write);
-  fs.rename(working, joinPath(root, name));
-  fs.syncDirectory(directoryOf(joinPath(root, name)));
-}
-
-/** Creates a file and syncs its content; its name is durable once its directory is. */
-export function writeNewFile(
-  fs: FileSystem,
-  path: BytePath,
-  attributes: FileAttributes,
-  write: (file: OpenFile) => void,
-): void {
-  const file = fs.create(path, 0o600);
-  try {
-    write(file);
-    file.setAttributes(attributes);
-    file.sync();
-  } finally {
-    file.close();
   }
 }

@@ -5,11 +5,10 @@ import { type BytePath, displayPath } from "../bytes/byte-path.ts";
 import { openDatadir } from "../datadir/datadir.ts";
 import { StateError, TdeError } from "../errors.ts";
 import { type Manifest, readManifestHeader } from "../format/manifest.ts";
-import type { DataKeys } from "../keyring/data-keys.ts";
 import type { KeyLoads } from "../keyring/key-load.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import type { KeyContext } from "./context.ts";
-import { unfinishedRun } from "./datadir-lock.ts";
+import { unfinishedRun } from "./run/datadir-lock.ts";
 import { directoryLoad } from "./directory-load.ts";
 import {
   hasManifest,
@@ -42,7 +41,7 @@ export function directoryKeyUse(
   { keys, memory }: KeyContext,
 ): DirectoryKeyUse {
   const datadir = openDatadir(fs, root);
-  const manifest = finishedManifest(fs, root, keys);
+  const manifest = finishedManifest(fs, root, { keys, memory });
   const { directoryId, epoch, keyId } = manifest.header;
   return {
     directoryId,
@@ -61,10 +60,10 @@ export function directoryKeyUse(
 export function assertKeyUnused(
   fs: FileSystem,
   root: BytePath,
-  keys: DataKeys,
+  keyContext: KeyContext,
   keyId: number,
 ): void {
-  const manifest = finishedManifest(fs, root, keys);
+  const manifest = finishedManifest(fs, root, keyContext);
   let files = manifest.header.keyId === keyId ? 1 : 0;
   for (const entry of manifest.entries()) {
     if (entry.keys.some((use) => use.keyId === keyId)) files++;
@@ -86,8 +85,8 @@ export function directoryIdAt(fs: FileSystem, root: BytePath): string | undefine
   }
 }
 
-function finishedManifest(fs: FileSystem, root: BytePath, keys: DataKeys): Manifest {
-  unfinishedRun(fs, root, undefined);
+function finishedManifest(fs: FileSystem, root: BytePath, { keys, memory }: KeyContext): Manifest {
+  unfinishedRun(fs, root, undefined, memory);
   if (hasManifest(fs, root)) return openAuthenticManifest(fs, root, keys);
   throw new StateError(`"${displayPath(root)}" is not encrypted: it has no manifest`, {
     hint: "Name encrypted directories with -D, or none.",

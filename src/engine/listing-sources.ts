@@ -9,7 +9,7 @@ import { TdeError } from "../errors.ts";
 import type { ManifestHeader } from "../format/manifest-header.ts";
 import { type Manifest, openManifestWithoutKey } from "../format/manifest.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
-import { hasJournal } from "./directory-run.ts";
+import { hasJournal } from "./run/directory-run.ts";
 import {
   hasManifest,
   manifestSource,

@@ -1,14 +1,15 @@
 /**
- * Writes a tde.manifest under a working name, durably; the caller lets it take its place.
+ * Writes a tde.manifest under a working name, durably, and reads it back; the caller lets it take its place.
  */
 import { type BytePath, joinPath } from "../bytes/byte-path.ts";
 import { OWN_FILES } from "../datadir/classify.ts";
 import { StateError } from "../errors.ts";
 import type { ManifestHeader } from "../format/manifest-header.ts";
-import { ManifestWriter } from "../format/manifest.ts";
+import { type ManifestSummary, ManifestWriter, openManifest } from "../format/manifest.ts";
 import { type DataKeys, dekFor } from "../keyring/data-keys.ts";
-import { writeAll } from "../storage/file-io.ts";
+import { fileParts, writeAll } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
+import { notAsWritten, readingBack } from "../storage/read-back.ts";
 
 /**
  * @param fill - adds every entry, by rising path.
@@ -26,6 +27,7 @@ export async function writeManifestFile(
   if (like === undefined) throw new StateError('"PG_VERSION" is gone');
   fs.remove(path);
   const file = fs.create(path, 0o600);
+  let summary: ManifestSummary;
   try {
     let position = 0;
     const dek = dekFor(keys, header.keyringId, header.keyId, OWN_FILES.manifest);
@@ -34,13 +36,24 @@ export async function writeManifestFile(
       position += text.length;
     });
     await fill(writer);
-    const summary = writer.finish();
+    summary = writer.finish();
     // Readable by whoever may read PG_VERSION; its time tells when this state of the directory was made.
     const { accessTime, modifyTime } = file.stat();
     file.setAttributes({ ...like, accessTime, modifyTime });
     file.sync();
-    return summary.root.toString("hex");
   } finally {
     file.close();
   }
+  const written = summary.root;
+  const isRight = readingBack(OWN_FILES.manifest, () => isManifest(fs, path, keys, written));
+  if (!isRight) throw notAsWritten(OWN_FILES.manifest);
+  return written.toString("hex");
+}
+
+/**
+ * Whether a file is the manifest of that root: every line of it is read anew, and its MAC holds.
+ * @throws {IntegrityError} {FormatError} where it is none.
+ */
+export function isManifest(fs: FileSystem, path: BytePath, keys: DataKeys, root: Buffer): boolean {
+  return openManifest(fileParts(fs, path), keys, OWN_FILES.manifest).root.equals(root);
 }

@@ -4,7 +4,6 @@
 import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { AUTO_CONF, BACKUP_MANIFEST, OWN_FILES } from "../datadir/classify.ts";
 import type { Datadir } from "../datadir/datadir.ts";
-import { assertNoGuard } from "../datadir/pg-wal.ts";
 import { plainAccess } from "../datadir/plain-access.ts";
 import { identityOf } from "../datadir/relation-identity.ts";
 import { parseRelationPath, sidecarName } from "../datadir/relation-path.ts";
@@ -18,9 +17,8 @@ import type { DueStep } from "../storage/journal.ts";
 import type { TaskRunner } from "../workers/runner.ts";
 import { type RelationItem, sizeOf } from "../workers/tasks.ts";
 import type { AcceptedChange } from "./accepted-changes.ts";
-import { type Planned, runBatches } from "./batches.ts";
+import { type Planned, writeBatches } from "./batches.ts";
 import type { EngineContext } from "./context.ts";
-import { assertNotSealed } from "./inventory.ts";
 import {
   contentItem,
   newPath,
@@ -31,31 +29,41 @@ import {
   walItem,
   walTarget,
 } from "./plan-items.ts";
+import type { SettledFiles } from "./settle-decryption.ts";
 
 const CONTROL_PATH = "global/pg_control";
 
-type PlannedOpening = Planned<readonly DueStep[]>;
+/** What lets a plain file take its place, and which container goes with it. */
+interface Opened {
+  readonly steps: readonly DueStep[];
+  /** In place: its header and tags are to be kept before. */
+  readonly container?: BytePath | undefined;
+}
+
+type PlannedOpening = Planned<Opened>;
 
 /** What is to be opened: all that the manifest names, but for what the user took as it is now. */
 export interface Opening {
   readonly manifest: Manifest;
   readonly accepted: readonly AcceptedChange[];
+  /** What an interrupted run has opened already: it is left alone. In place only. */
+  readonly settled?: SettledFiles | undefined;
   /** These lines alone; all of them where it is left out. */
   readonly only?: ((entry: ManifestEntry) => boolean) | undefined;
 }
 
-/** @param commit - lets a batch's plain files take their places; called in order, never twice at once. */
+/** @param commit - lets a batch's plain files take the places of others, containers among them; never twice at once. */
 export async function openAll(
   engine: EngineContext,
   runner: TaskRunner,
   datadir: Datadir,
   places: Places,
   opening: Opening,
-  commit: (steps: readonly DueStep[]) => void,
+  commit: (steps: readonly DueStep[], containers: readonly BytePath[]) => void,
 ): Promise<void> {
   const { blockSizeBytes } = datadir.control;
   const access = plainAccess(engine.fs, datadir.root);
-  await runBatches(
+  await writeBatches<Opened>(
     runner,
     plannedOpenings(engine.fs, datadir, places, opening),
     {
@@ -65,7 +73,11 @@ export async function openAll(
       prepareLarge: (item) => createPlainFile(engine.fs, item),
       signal: engine.signal,
     },
-    (done) => commit(done.flatMap(({ extra }) => extra)),
+    (done) =>
+      commit(
+        done.flatMap(({ extra }) => extra.steps),
+        done.flatMap(({ extra }) => extra.container ?? []),
+      ),
   );
 }
 
@@ -90,11 +102,13 @@ function* plannedOpenings(
   fs: FileSystem,
   datadir: Datadir,
   places: Places,
-  { manifest, accepted, only }: Opening,
+  { manifest, accepted, only, settled }: Opening,
 ): Generator<PlannedOpening> {
   const changes = new Map(accepted.map((change) => [change.path, change]));
+  let index = -1;
   for (const entry of manifest.entries()) {
-    if (only?.(entry) === false) continue;
+    index++;
+    if (only?.(entry) === false || settled?.has(index) === true) continue;
     const planned =
       entry.class === "P"
         ? openRelation(fs, datadir, places, entry)
@@ -119,7 +133,8 @@ function openRelation(
 ): PlannedOpening | undefined {
   const sidecar = sidecarName(path);
   if (fs.stat(joinPath(datadir.root, path)) === undefined) {
-    if (expendable) return removeLeftSidecar(fs, datadir, places, sidecar);
+    // In place a sidecar that a tool left goes at the end, with all others.
+    if (expendable) return undefined;
     throw isMissing(path);
   }
   const file = parseRelationPath(path, datadir);
@@ -127,17 +142,11 @@ function openRelation(
     throw new IntegrityError("the manifest names a relation file that cannot be one");
   }
   if (sizeBytes === 0) return copyPlain(places, path, sizeBytes);
-  if (fs.stat(joinPath(datadir.root, sidecar)) === undefined) {
-    // A run that goes on has opened it before; but ciphertext that lost its sidecar must not pass for that.
-    assertNotSealed(fs, datadir, path, file);
-    return undefined;
-  }
-  // The sidecar last: ciphertext without one must never exist.
-  const steps = stepsFor(places, path);
-  if (places.output === undefined) steps.push({ action: "remove", path: sidecar });
+  if (fs.stat(joinPath(datadir.root, sidecar)) === undefined) throw hasLostSidecar(path);
+  // The sidecar stays until the end: with it a run that goes on tells what it has opened.
   return {
     item: openRelationItem(places, path, identityOf(datadir, file), sizeBytes),
-    extra: steps,
+    extra: { steps: stepsFor(places, path) },
   };
 }
 
@@ -149,18 +158,20 @@ function openWal(
 ): PlannedOpening | undefined {
   const sidecar = sidecarName(path);
   if (fs.stat(joinPath(datadir.root, path)) === undefined) throw isMissing(path);
-  if (fs.stat(joinPath(datadir.root, sidecar)) === undefined) {
-    // As of a relation file.
-    assertNoGuard(fs, datadir, path);
-    return undefined;
-  }
+  if (fs.stat(joinPath(datadir.root, sidecar)) === undefined) throw hasLostSidecar(path);
   const item = walItem(places, datadir, path);
   if (item === undefined) {
     throw new IntegrityError("the manifest names a WAL segment that cannot be one");
   }
-  const steps = stepsFor(places, path);
-  if (places.output === undefined) steps.push({ action: "remove", path: sidecar });
-  return { item: { ...item, target: walTarget(places, path) }, extra: steps };
+  const extra = { steps: stepsFor(places, path) };
+  return { item: { ...item, target: walTarget(places, path) }, extra };
+}
+
+function hasLostSidecar(path: BytePath): IntegrityError {
+  return new IntegrityError(`the sidecar of "${displayPath(path)}" is missing`, {
+    file: displayPath(path),
+    hint: "Restore it from a backup of the encrypted directory, then run the same command again.",
+  });
 }
 
 function isMissing(path: BytePath): IntegrityError {
@@ -168,18 +179,6 @@ function isMissing(path: BytePath): IntegrityError {
     file: displayPath(path),
     hint: "Restore it with its sidecar from a backup, then run the same command again.",
   });
-}
-
-/** A tool that leaves out what is expendable kept the sidecar, whose name it does not know. */
-function removeLeftSidecar(
-  fs: FileSystem,
-  datadir: Datadir,
-  places: Places,
-  sidecar: BytePath,
-): PlannedOpening | undefined {
-  if (places.output !== undefined || fs.stat(joinPath(datadir.root, sidecar)) === undefined)
-    return undefined;
-  return { item: undefined, extra: [{ action: "remove", path: sidecar }] };
 }
 
 function openContent(
@@ -206,13 +205,16 @@ function openContent(
   if (path === OWN_FILES["backup-manifest"])
     return openBackupManifest(fs, datadir, places, sizeBytes);
   if (!isSealed(fs, datadir, path, fileContext(path))) {
-    // In place a run that goes on has opened it before, and expendable files may be missing.
-    if (places.output === undefined || entry.expendable) return undefined;
+    if (entry.expendable && fs.stat(joinPath(datadir.root, path)) === undefined) return undefined;
     throw new IntegrityError(`"${displayPath(path)}" is no longer the sealed file that it was`, {
       hint: "Something else is changing the directory, or the disk is failing. Nothing was changed.",
     });
   }
-  return { item: contentItem("open", places, path, sizeBytes), extra: stepsFor(places, path) };
+  const container = places.output === undefined ? path : undefined;
+  return {
+    item: contentItem("open", places, path, sizeBytes),
+    extra: { steps: stepsFor(places, path), container },
+  };
 }
 
 /** What is plain already goes into a new directory as it is. */
@@ -223,10 +225,10 @@ function copyPlain(
   digest?: string,
 ): PlannedOpening | undefined {
   if (places.output === undefined) return undefined;
-  return { item: { ...readableItem(places, path, sizeBytes), digest }, extra: [] };
+  return { item: { ...readableItem(places, path, sizeBytes), digest }, extra: { steps: [] } };
 }
 
-/** The original backup_manifest takes the place of the rewritten one. */
+/** The original backup_manifest takes the place of the rewritten one; in place the sealed one goes at the end. */
 function openBackupManifest(
   fs: FileSystem,
   datadir: Datadir,
@@ -236,8 +238,7 @@ function openBackupManifest(
   const sealed = OWN_FILES["backup-manifest"];
   const context = fileContext(BACKUP_MANIFEST);
   if (!isSealed(fs, datadir, sealed, context)) return undefined;
-  const steps = stepsFor(places, BACKUP_MANIFEST);
-  if (places.output === undefined) steps.push({ action: "remove", path: sealed });
+  const extra = { steps: stepsFor(places, BACKUP_MANIFEST) };
   const item = {
     kind: "content",
     path: sealed,
@@ -246,7 +247,7 @@ function openBackupManifest(
     context,
     sizeBytes,
   } as const;
-  return { item, extra: steps };
+  return { item, extra };
 }
 
 function isSealed(fs: FileSystem, datadir: Datadir, path: BytePath, context: string): boolean {

@@ -12,9 +12,9 @@ import type { DataKeys } from "../keyring/data-keys.ts";
 import { withFile } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import type { JournalHeader } from "../storage/journal.ts";
-import type { DirectoryMemory, KeyContext } from "./context.ts";
+import type { DirectoryMemory, KeyContext, SeenDirectory } from "./context.ts";
 import { directoryLoad } from "./directory-load.ts";
-import { hasJournal } from "./directory-run.ts";
+import { type FoundRun, hasJournal } from "./run/directory-run.ts";
 
 const READ_BYTES = 2 ** 18;
 
@@ -147,27 +147,76 @@ export function openManifestOfRun(
   );
 }
 
-/** The epoch of a run: above the manifest's and above all that is remembered. */
+/**
+ * Before any step of an interrupted run is done: what lies there must be the manifest that it was begun with, or, where it
+ * writes one, its own.
+ * @throws {IntegrityError} when it is another state of the directory, or gone. @throws {KeyError} {FormatError}.
+ */
+export function assertManifestOfRun(
+  fs: FileSystem,
+  root: BytePath,
+  keys: DataKeys,
+  { content, from, standing }: FoundRun,
+): void {
+  const { header, committed } = content;
+  const manifest = openManifestOfRun(fs, root, keys, header);
+  const isDecryption = header.operation === "decrypt";
+  // What a run that has ended left is held against what is remembered of it.
+  if (standing === "ended" || manifest?.root.toString("hex") === from) return;
+  if (manifest === undefined && isDecryption && committed) return;
+  if (manifest === undefined) throw manifestIsMissing(root);
+  if (!isDecryption && manifest.header.epoch === header.epoch) return;
+  throw new IntegrityError(
+    `"${OWN_FILES.manifest}" in "${displayPath(root)}" is not the one that the unfinished run was begun with`,
+    { hint: "Nothing was changed. Restore the directory as a whole from a backup." },
+  );
+}
+
+/**
+ * The epoch of a run: above the manifest's, above all that is remembered, and above those of runs that are open on other
+ * copies of the directory. So no epoch comes twice.
+ */
 export function nextEpoch(manifest: Manifest | undefined, memory: DirectoryMemory): bigint {
   if (manifest === undefined) return 1n;
   const { directoryId, epoch } = manifest.header;
   const { lastEpoch } = memory.judge(directoryId, epoch, manifest.root.toString("hex"));
-  return (epoch > lastEpoch ? epoch : lastEpoch) + 1n;
+  const openEpoch = memory.highestOpenEpoch(directoryId);
+  return [epoch, lastEpoch, openEpoch].reduce((a, b) => (a > b ? a : b)) + 1n;
 }
 
-/** Remembers a directory as its manifest says it is, where nobody counted what was written. */
-export function rememberManifest(
-  { memory }: KeyContext,
-  { control, realRoot }: Datadir,
-  manifest: Manifest,
-): void {
+/** A directory as its manifest says it is, where nobody counted what was written. */
+export function seenAsManifest({ control, realRoot }: Datadir, manifest: Manifest): SeenDirectory {
   const { directoryId, epoch } = manifest.header;
-  memory.remember({
+  return {
     directoryId,
     epoch,
     root: manifest.root.toString("hex"),
     path: realRoot,
     load: directoryLoad(manifest, control.blockSizeBytes),
     written: undefined,
-  });
+  };
+}
+
+/**
+ * What lies where a run has ended must be what it ended with: then only its journal is left to be removed.
+ * @param epoch - of the run.
+ * @returns undefined when the run came to nothing: the directory is as it was before.
+ * @throws {IntegrityError} when it is another state of the directory.
+ */
+export function manifestOfEndedRun(
+  datadir: Datadir,
+  manifest: Manifest | undefined,
+  { directoryId, epoch }: { readonly directoryId: string; readonly epoch: bigint },
+  { memory }: KeyContext,
+): Manifest | undefined {
+  const root = manifest?.root.toString("hex") ?? "";
+  const { verdict, lastEpoch } = memory.judge(directoryId, manifest?.header.epoch ?? epoch, root);
+  if (lastEpoch < epoch) return undefined;
+  if (manifest !== undefined && verdict === "same") return manifest;
+  throw new IntegrityError(
+    `"${OWN_FILES.journal}" in "${displayPath(datadir.root)}" is of a run that had come to its end, with another manifest than this`,
+    {
+      hint: 'Nothing was changed. Move the journal away: what "tde verify" says then is what the directory is.',
+    },
+  );
 }

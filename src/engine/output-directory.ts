@@ -15,8 +15,8 @@ import { type PlainAccess, plainAttributes } from "../datadir/plain-access.ts";
 import { walkDatadir } from "../datadir/walk.ts";
 import { StateError, UsageError } from "../errors.ts";
 import type { FileAttributes, FileStat, FileSystem } from "../storage/file-system.ts";
-import { isLockName } from "./datadir-lock.ts";
-import { JOURNAL_NAME, NEW_JOURNAL_NAME, removeJournal } from "../storage/journal.ts";
+import { isLockName } from "./run/datadir-lock.ts";
+import { JOURNAL_NAME, NEW_JOURNAL_NAME } from "../storage/journal.ts";
 
 export interface OutputOptions {
   readonly output: BytePath;
@@ -165,10 +165,10 @@ export function folderAttributes(stat: FileStat, access: PlainAccess | undefined
 }
 
 /**
- * Empties an output whose run did not come to its end. The journal goes last: until then the undoing itself can be
- * taken up again.
+ * Empties an output whose run did not come to its end, but for its journal and lock. Until the journal goes, emptying can
+ * be taken up again.
  */
-export function undoOutput(
+export function emptyOutput(
   fs: FileSystem,
   output: BytePath,
   tablespaces: readonly BytePath[],
@@ -189,26 +189,6 @@ export function undoOutput(
   // The guard goes when there is nothing left that a server could start on.
   fs.remove(joinPath(output, AUTO_CONF));
   fs.syncDirectory(output);
-  removeJournal(fs, output);
-}
-
-/** What the journal keeps of an output that exists: its path and its tablespaces', as bytes in hex. */
-export function outputPlanToJson(
-  fs: FileSystem,
-  plan: OutputPlan,
-): { output: string; tablespaces: string[] } {
-  return {
-    output: pathToHex(fs.realPath(plan.output)),
-    tablespaces: [...plan.tablespaces.values()].map(pathToHex),
-  };
-}
-
-export function pathToHex(path: BytePath): string {
-  return Buffer.from(path, "latin1").toString("hex");
-}
-
-export function tablespacesFromJson(hex: readonly string[]): BytePath[] {
-  return hex.map((path) => Buffer.from(path, "hex").toString("latin1") as BytePath);
 }
 
 function emptyDirectory(fs: FileSystem, directory: BytePath, keep: readonly BytePath[]): void {

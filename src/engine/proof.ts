@@ -65,6 +65,8 @@ export interface ProofOptions {
   readonly keys: DataKeys;
   /** Only pages sealed since are read: all others were checked by the same run before it wrote anything. */
   readonly sinceEpoch?: bigint | undefined;
+  /** Files that it wrote in place, which are read whole: a write to a wrong place would be anywhere in them. */
+  readonly patched?: ReadonlySet<BytePath> | undefined;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -199,7 +201,8 @@ export class Proof implements ManifestProof<ProofReport> {
         }
         if (sizeBytes === 0) return fact("P");
         const identity = identityOf(this.datadir, classification.file);
-        return fact("P", openRelationItem(this.places, path, identity, sizeBytes));
+        const item = openRelationItem(this.places, path, identity, sizeBytes);
+        return fact("P", { ...item, patched: this.options.patched?.has(path) });
       }
       case "wal": {
         if (this.hasSidecar(path)) {

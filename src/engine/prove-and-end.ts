@@ -12,7 +12,7 @@ import type { DueStep } from "../storage/journal.ts";
 import type { TaskRunner } from "../workers/runner.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
 import { directoryLoad } from "./directory-load.ts";
-import type { DirectoryRun } from "./directory-run.ts";
+import type { DirectoryRun } from "./run/directory-run.ts";
 import type { EncryptReport } from "./encrypt-report.ts";
 import { REWRITTEN_LIST } from "./manifest-facts.ts";
 import { hasManifest, openAuthenticManifest } from "./open-manifest.ts";
@@ -35,7 +35,7 @@ export interface Sealed {
 /** @throws {IntegrityError} when something is not sealed as it should be; the run is then unfinished. */
 export async function proveAndEnd(
   engine: EngineContext,
-  { keys, memory }: KeyContext,
+  { keys }: KeyContext,
   runner: TaskRunner,
   { datadir, run, scope, wal, todo, commit }: Sealed,
 ): Promise<EncryptReport> {
@@ -64,9 +64,8 @@ export async function proveAndEnd(
   commit(steps);
   const { load } = proof;
   const written = loadGained(load, before);
-  // Before the journal goes: afterwards no recovery would tell the state what was written.
-  memory.remember({ directoryId, epoch, root, path: datadir.realRoot, load, written });
-  run.end();
+  const seen = { directoryId, epoch, root, path: datadir.realRoot, load, written };
+  run.end({ kind: "seen", seen });
   return {
     outcome: "encrypted",
     scope,

@@ -2,7 +2,7 @@
  * Seals anew every file of a rotation that still is as the manifest of before names it; what a run that was
  * interrupted has done is left alone.
  */
-import { randomBytes } from "../crypto/primitives.ts";
+import type { KeyObject } from "../crypto/primitives.ts";
 import type { Datadir } from "../datadir/datadir.ts";
 import { digestSidecar } from "../datadir/open-relation.ts";
 import { sidecarSizeBytes } from "../datadir/relation-job.ts";
@@ -10,13 +10,13 @@ import { sidecarName } from "../datadir/relation-path.ts";
 import { WAL_SIDECAR_LIMIT_BYTES, type WalFacts } from "../datadir/wal-segment.ts";
 import { inspectSealedFile } from "../datadir/sealed-file.ts";
 import type { ManifestEntry } from "../format/manifest-entry.ts";
-import { FILE_SALT_BYTES } from "../format/sidecar-page.ts";
+import { newFileSalt } from "../format/file-salt.ts";
 import { withFile } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import type { DueStep } from "../storage/journal.ts";
 import type { TaskRunner } from "../workers/runner.ts";
 import type { ContentItem, Item, RelationItem, WalItem } from "../workers/tasks.ts";
-import { type Planned, runBatches } from "./batches.ts";
+import { type Planned, writeBatches } from "./batches.ts";
 import type { EngineContext } from "./context.ts";
 import { newPath, stepsFor } from "./plan-items.ts";
 import type { RotationFile } from "./rotation-files.ts";
@@ -38,14 +38,14 @@ export async function resealAll(
 ): Promise<void> {
   const { fs, signal } = engine;
   const wal = new WalToSeal(datadir, { source: datadir.root, output: undefined });
-  await runBatches<readonly DueStep[]>(
+  await writeBatches<readonly DueStep[]>(
     runner,
     planned(fs, datadir, files, isResumed, wal),
     {
       blockSizeBytes: datadir.control.blockSizeBytes,
       splitLarge: true,
       task: (items) => ({ kind: "reseal", items }),
-      prepareLarge: (item) => createTarget(fs, item),
+      prepareLarge: (item) => createTarget(fs, facts.saltKey, item),
       signal,
     },
     (done) => commit(done.flatMap(({ extra }) => extra)),
@@ -95,7 +95,7 @@ function relationTarget(
 }
 
 /** Whether a file is the one that the manifest of before names: its digest is of all that makes it that one. */
-function isAsBefore(
+export function isAsBefore(
   fs: FileSystem,
   { control }: Datadir,
   { digest }: ManifestEntry,
@@ -117,8 +117,12 @@ function isAsBefore(
 
 const READ_BYTES = 2 ** 18;
 
-function createTarget(fs: FileSystem, item: RelationItem): RelationItem {
+function createTarget(
+  fs: FileSystem,
+  saltKey: KeyObject | undefined,
+  item: RelationItem,
+): RelationItem {
   const { target, files } = item;
   if (target !== undefined) createSealedFiles(fs, target, files.sizeBytes);
-  return { ...item, fileSalt: randomBytes(FILE_SALT_BYTES) };
+  return { ...item, fileSalt: newFileSalt(saltKey, item.files.path) };
 }

@@ -8,7 +8,6 @@
  * so, the rest is as it was. So one damaged page does not lock a whole directory.
  */
 import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
-import { randomBytes } from "../crypto/primitives.ts";
 import { AUTO_CONF, BACKUP_MANIFEST } from "../datadir/classify.ts";
 import { type Datadir, openDatadir } from "../datadir/datadir.ts";
 import { assertNotInUse } from "../datadir/in-use.ts";
@@ -20,23 +19,27 @@ import type { KeyLoads } from "../keyring/key-load.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { type DueStep, type JournalHeader, removeUnbornJournal } from "../storage/journal.ts";
 import type { TaskRunner } from "../workers/runner.ts";
+import type { Item } from "../workers/tasks.ts";
 import { Acceptance } from "./accepted-changes.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
-import { hasLock, lockDatadir, unfinishedRun } from "./datadir-lock.ts";
+import { hasLock, lockDatadir, unfinishedRun } from "./run/datadir-lock.ts";
 import { directoryLoad } from "./directory-load.ts";
-import { DirectoryRun } from "./directory-run.ts";
+import { DirectoryRun } from "./run/directory-run.ts";
 import { assertManifestFits, runContextOf } from "./encrypt-datadir.ts";
 import { readAutoConf } from "./guard.ts";
 import { movedLinks } from "./moved-links.ts";
 import {
+  assertManifestOfRun,
   manifestIsMissing,
+  manifestOfEndedRun,
   nextEpoch,
   openAuthenticManifest,
   openJudgedManifest,
   openManifestOfRun,
-  rememberManifest,
+  seenAsManifest,
 } from "./open-manifest.ts";
-import { resealAll } from "./reseal-all.ts";
+import { isAsBefore, resealAll } from "./reseal-all.ts";
+import { assertOwnFiles } from "./run/own-files.ts";
 import { rotationFiles } from "./rotation-files.ts";
 import { RotationProof, type RotationProofReport } from "./rotation-proof.ts";
 import {
@@ -49,7 +52,7 @@ import {
 } from "./rotation-selection.ts";
 import { assertIntact } from "./structure-check.ts";
 import { assertEncrypted } from "./verify-datadir.ts";
-import { removeWorkingFiles } from "./working-files.ts";
+import { removeWorkingFiles } from "./run/working-files.ts";
 import { writeManifests } from "./write-manifests.ts";
 
 export interface RotateOptions {
@@ -95,17 +98,17 @@ export async function rotateDatadir(
   assertNotInUse(fs, unlocked, { assumeStopped: true });
   assertSelectable(keyContext, options.request);
   if (options.dryRun) {
-    unfinishedRun(fs, root, undefined);
+    unfinishedRun(fs, root, undefined, keyContext.memory);
     return begin(engine, keyContext, unlocked, options);
   }
   // A directory that is none of ours gets no lock, but one that a dead process left is taken away.
-  if (unfinishedRun(fs, root, "rotate") === undefined && !hasLock(fs, root))
+  if (unfinishedRun(fs, root, "rotate", keyContext.memory) === undefined && !hasLock(fs, root))
     assertEncrypted(fs, unlocked);
   const lock = lockDatadir(fs, root, engine.command);
   try {
     const datadir = openDatadir(fs, root);
     assertNotInUse(fs, datadir, { assumeStopped: true });
-    const header = unfinishedRun(fs, root, "rotate");
+    const header = unfinishedRun(fs, root, "rotate", keyContext.memory);
     if (header !== undefined) {
       const resumed = await resumeRotation(engine, keyContext, datadir, header);
       const now = openAuthenticManifest(fs, root, keyContext.keys);
@@ -134,17 +137,28 @@ export async function resumeRotation(
 ): Promise<ResumedRotation> {
   const { fs } = engine;
   const { keys } = keyContext;
-  openManifestOfRun(fs, datadir.root, keys, unproved);
-  const { run, content } = DirectoryRun.resume(fs, datadir.root, keys, unproved);
+  const { root } = datadir;
+  const { run, plan, standing } = DirectoryRun.resume<RotatePlan>(
+    fs,
+    root,
+    keyContext,
+    unproved,
+    (found) => assertManifestOfRun(fs, root, keys, found),
+  );
   try {
-    const { selection } = JSON.parse(content.plan) as RotatePlan;
+    const { selection } = plan;
+    const manifest = openManifestOfRun(fs, root, keys, run.header);
+    if (manifest === undefined) throw manifestIsMissing(root);
+    if (standing === "ended") {
+      manifestOfEndedRun(datadir, manifest, run.header, keyContext);
+      run.endAgain();
+      const report = unchanged("nothing-to-do", datadir, manifest, keys.currentKeyId);
+      return { selection, report };
+    }
     removeWorkingFiles(fs, datadir);
-    const manifest = openManifestOfRun(fs, datadir.root, keys, run.header);
-    if (manifest === undefined) throw manifestIsMissing(datadir.root);
     // The manifest came last: where it is this run's own, everything is done.
     if (manifest.header.epoch === run.header.epoch) {
-      rememberManifest(keyContext, datadir, manifest);
-      run.end();
+      run.end({ kind: "seen", seen: seenAsManifest(datadir, manifest) });
       return {
         selection,
         report: unchanged("nothing-to-do", datadir, manifest, keys.currentKeyId),
@@ -189,20 +203,11 @@ async function begin(
     const { files, bytes } = todo;
     return { ...unchanged("dry-run", datadir, manifest, keys.currentKeyId), files, bytes };
   }
-  const run = DirectoryRun.begin(
-    fs,
-    datadir.root,
-    keys,
-    {
-      runId: randomBytes(16),
-      directoryId: manifest.header.directoryId,
-      keyringId: keys.keyringId,
-      keyId: keys.currentKeyId,
-      operation: "rotate",
-      epoch: nextEpoch(manifest, memory),
-    },
-    { selection } satisfies RotatePlan,
-  );
+  const { directoryId } = manifest.header;
+  const epoch = nextEpoch(manifest, memory);
+  const order = { operation: "rotate", directoryId, epoch, from: manifest } as const;
+  const plan: RotatePlan = { selection };
+  const run = DirectoryRun.begin(fs, datadir.root, keyContext, order, plan);
   return carryOn(engine, keyContext, { datadir, run, manifest, selection, isResumed: false });
 }
 
@@ -223,9 +228,10 @@ async function carryOn(
 ): Promise<RotateReport> {
   const { fs } = engine;
   const { datadir, run, manifest, selection, isResumed } = rotation;
-  const context = runContextOf(datadir, keyContext, run.header.epoch);
+  const context = runContextOf(datadir, keyContext, run);
   const runner = engine.startRunner(context, (bytes) => engine.progress.advance(bytes));
   try {
+    if (isResumed) await assertOwnFiles(engine, runner, datadir, run, resealedByRun(fs, rotation));
     engine.progress.begin("rotating", countSelected(fs, datadir, manifest, selection).bytes);
     let hasChanged = isResumed;
     const commit = (steps: readonly DueStep[]): void => {
@@ -239,7 +245,7 @@ async function carryOn(
       if (!isOfOneFile(error)) throw error;
       removeWorkingFiles(fs, datadir);
       if (hasChanged) await proveAndEnd(engine, keyContext, rotation, runner, true);
-      else run.end();
+      else run.end({ kind: "nothing" });
       throw error;
     }
     return await proveAndEnd(engine, keyContext, rotation, runner, false);
@@ -252,6 +258,16 @@ async function carryOn(
   }
 }
 
+/** The files of a rotation that goes on which are no longer as the manifest of before names them. */
+function* resealedByRun(
+  fs: FileSystem,
+  { datadir, manifest, selection }: Rotation,
+): Generator<Item> {
+  for (const file of rotationFiles(fs, datadir, manifest, selection)) {
+    if (file.do === "reseal" && !isAsBefore(fs, datadir, file.entry, file.item)) yield file.item;
+  }
+}
+
 /** Whether an error says that a file cannot be opened, and not that the system or the user stops the run. */
 function isOfOneFile(error: unknown): boolean {
   return error instanceof TdeError && !(error instanceof StorageError);
@@ -259,8 +275,8 @@ function isOfOneFile(error: unknown): boolean {
 
 async function proveAndEnd(
   engine: EngineContext,
-  { keys, memory }: KeyContext,
-  { datadir, run, manifest: before, selection }: Rotation,
+  { keys }: KeyContext,
+  { datadir, run, manifest: before, selection, isResumed }: Rotation,
   runner: TaskRunner,
   isCutShort: boolean,
 ): Promise<RotateReport> {
@@ -271,7 +287,7 @@ async function proveAndEnd(
   const runKeys = new Set([run.header.keyId, keyId]);
   engine.progress.end();
   engine.progress.begin("proving", countSelected(fs, datadir, before, selection).bytes);
-  const options = { header, keys, before, selection, runKeys, isCutShort, signal };
+  const options = { header, keys, before, selection, runKeys, isCutShort, isResumed, signal };
   const proof = new RotationProof(fs, datadir, options);
   const written = await writeManifests<RotationProofReport>(
     engine,
@@ -283,9 +299,8 @@ async function proveAndEnd(
   run.commitLast(written.steps);
   const { root } = written;
   const { files, bytes, load, written: sealed } = written.proof;
-  // Before the journal goes: afterwards no recovery would tell the state what was written.
-  memory.remember({ directoryId, epoch, root, path: datadir.realRoot, load, written: sealed });
-  run.end();
+  const seen = { directoryId, epoch, root, path: datadir.realRoot, load, written: sealed };
+  run.end({ kind: "seen", seen });
   return { outcome: "rotated", files, bytes, keyId, directoryId, epoch, root, load };
 }
 
@@ -379,7 +394,7 @@ async function assertSelectedIntact(
   manifest: Manifest,
   selection: RotationSelection,
 ): Promise<void> {
-  const context = runContextOf(datadir, keyContext, manifest.header.epoch);
+  const context = runContextOf(datadir, keyContext, manifest.header);
   const runner = engine.startRunner(context, () => {});
   const isSelected = selector(selection, datadir, manifest);
   const only = (entry: ManifestEntry): boolean =>

@@ -2,9 +2,9 @@
  * Seals every file of an inventory that is not sealed yet, in place or into a new directory.
  */
 import type { BytePath } from "../bytes/byte-path.ts";
-import { randomBytes } from "../crypto/primitives.ts";
+import type { KeyObject } from "../crypto/primitives.ts";
 import type { Datadir } from "../datadir/datadir.ts";
-import { FILE_SALT_BYTES } from "../format/sidecar-page.ts";
+import { newFileSalt } from "../format/file-salt.ts";
 import type { WalFacts } from "../datadir/wal-segment.ts";
 import { identityOf } from "../datadir/relation-identity.ts";
 import { sidecarName } from "../datadir/relation-path.ts";
@@ -12,7 +12,7 @@ import type { FileSystem } from "../storage/file-system.ts";
 import type { DueStep } from "../storage/journal.ts";
 import type { TaskRunner } from "../workers/runner.ts";
 import type { RelationItem } from "../workers/tasks.ts";
-import { type Planned, runBatches } from "./batches.ts";
+import { type Planned, writeBatches } from "./batches.ts";
 import type { EngineContext } from "./context.ts";
 import type { InventoryEntry } from "./inventory.ts";
 import {
@@ -39,14 +39,14 @@ export async function sealAll(
 ): Promise<void> {
   const { blockSizeBytes } = datadir.control;
   const wal = new WalToSeal(datadir, places);
-  await runBatches<readonly DueStep[]>(
+  await writeBatches<readonly DueStep[]>(
     runner,
     planned(datadir, places, inventory, wal),
     {
       blockSizeBytes,
       splitLarge: true,
       task: (items) => ({ kind: "seal", items }),
-      prepareLarge: (item) => prepareLarge(engine.fs, item),
+      prepareLarge: (item) => prepareLarge(engine.fs, facts.saltKey, item),
       signal: engine.signal,
     },
     (done) => commit(done.flatMap(({ extra }) => extra)),
@@ -99,7 +99,11 @@ export function createSealedFiles(
 }
 
 /** Makes the new files of a relation file that several workers write; they share a salt. */
-export function prepareLarge(fs: FileSystem, item: RelationItem): RelationItem {
+export function prepareLarge(
+  fs: FileSystem,
+  saltKey: KeyObject | undefined,
+  item: RelationItem,
+): RelationItem {
   createSealedFiles(fs, item.files, item.files.sizeBytes);
-  return { ...item, fileSalt: randomBytes(FILE_SALT_BYTES) };
+  return { ...item, fileSalt: newFileSalt(saltKey, item.files.path) };
 }

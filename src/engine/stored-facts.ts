@@ -4,6 +4,7 @@
  * no meaning after its run: a crash leaves it as a working file, which is removed.
  */
 import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
+import { runningSha256 } from "../crypto/primitives.ts";
 import type { Datadir } from "../datadir/datadir.ts";
 import { workingName } from "../datadir/relation-path.ts";
 import { StateError } from "../errors.ts";
@@ -12,6 +13,7 @@ import { linesOf } from "../format/lines.ts";
 import { escapePath, unescapePath } from "../format/manifest-path.ts";
 import { fileParts, writeAll } from "../storage/file-io.ts";
 import type { FileStat, FileSystem } from "../storage/file-system.ts";
+import { notAsWritten } from "../storage/read-back.ts";
 import type { TaskRunner } from "../workers/runner.ts";
 import { type Planned, runBatches } from "./batches.ts";
 import { readableItem } from "./plan-items.ts";
@@ -32,6 +34,8 @@ const FLUSH_CHARACTERS = 65536;
 export class StoredFactsFile {
   private readonly fs: FileSystem;
   private readonly path: BytePath;
+  /** Of all that was written, to know it again. */
+  private written: Buffer | undefined;
 
   constructor(fs: FileSystem, root: BytePath) {
     this.fs = fs;
@@ -48,11 +52,13 @@ export class StoredFactsFile {
     const { blockSizeBytes } = datadir.control;
     this.fs.remove(this.path);
     const spool = this.fs.create(this.path, 0o600);
+    const hash = runningSha256();
     try {
       let text = "";
       let position = 0;
       const flush = (): void => {
         const bytes = Buffer.from(text, "latin1");
+        hash.update(bytes);
         writeAll(spool, bytes, 0, bytes.length, position);
         position += bytes.length;
         text = "";
@@ -74,16 +80,24 @@ export class StoredFactsFile {
         },
       );
       flush();
+      this.written = hash.digest();
     } finally {
       spool.close();
     }
   }
 
-  /** What `fill` found, in its order. */
+  /**
+   * What `fill` found, in its order.
+   * @throws {StorageError} at the end, when what was read is not what was written: nothing made of it may be used.
+   */
   *read(): Generator<StoredFacts> {
-    for (const { text } of linesOf(fileParts(this.fs, this.path)(), SPOOL, LINE_LIMIT_BYTES)) {
+    const hash = runningSha256();
+    const lines = linesOf(fileParts(this.fs, this.path)(), SPOOL, LINE_LIMIT_BYTES);
+    for (const { text, bytes } of lines) {
+      hash.update(bytes);
       yield parseFacts(text);
     }
+    if (this.written?.equals(hash.digest()) !== true) throw notAsWritten(SPOOL);
   }
 
   remove(): void {

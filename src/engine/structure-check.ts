@@ -20,6 +20,9 @@ import type { EngineContext } from "./context.ts";
 import { changedFile, digestProblem, expectationOf } from "./expected-entry.ts";
 import { settingsAddedToGuard } from "./guard.ts";
 
+const RESUMED_HINT =
+  "Nothing was changed. It is not as it was when the run was begun: put it back, and run the same command again.";
+
 /** Files that a restore tool adds to start recovery. */
 export const RECOVERY_SIGNALS: readonly string[] = ["recovery.signal", "standby.signal"];
 
@@ -38,6 +41,8 @@ export interface IntactOptions {
   readonly allowAdded?: ((found: WalkEntry) => boolean) | undefined;
   /** Looks at these lines alone. */
   readonly only?: ((entry: ManifestEntry) => boolean) | undefined;
+  /** Of a run that goes on: what it accepts was settled when it began. */
+  readonly isResumed?: boolean | undefined;
 }
 
 interface Checked {
@@ -61,7 +66,7 @@ export async function assertIntact(
   const { acceptance } = options;
   acceptance.assertAllExist(fs, datadir.root, manifest);
   const addedSignals: string[] = [];
-  const problems = new FirstProblem();
+  const problems = new FirstProblem(options.isResumed === true ? RESUMED_HINT : undefined);
   const { blockSizeBytes } = datadir.control;
   await runBatches<Checked>(
     runner,

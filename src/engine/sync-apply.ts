@@ -1,6 +1,6 @@
 /**
  * Writes what a comparison found into the encrypted copy. Order: what is gone, folders and links, whole files (new
- * ones beside the old, due by the journal), changed pages (redo in the journal, then in place), the original
+ * ones beside the old, due by the journal), changed pages (redo in the journal, then in place, then read back), the original
  * postgresql.auto.conf, and pg_control last of all. A crash leaves a copy between two states, which its journal says;
  * the same run compares again and does the rest.
  */
@@ -22,13 +22,14 @@ import type { DataKeys } from "../keyring/data-keys.ts";
 import { withFile } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import type { DueStep } from "../storage/journal.ts";
+import { notAsPatched } from "../storage/read-back.ts";
 import type { TaskRunner } from "../workers/runner.ts";
 import type { Item, PatchItem, ReadableItem } from "../workers/tasks.ts";
-import { type Planned, runBatches } from "./batches.ts";
+import { type Planned, writeBatches } from "./batches.ts";
 import type { EngineContext } from "./context.ts";
-import type { DirectoryRun } from "./directory-run.ts";
+import type { DirectoryRun } from "./run/directory-run.ts";
 import { AUTO_CONF, readAutoConf, SEALED_AUTO_CONF, stageGuard } from "./guard.ts";
-import { emptyRelation } from "./plan-items.ts";
+import { emptyRelation, walItem } from "./plan-items.ts";
 import { prepareLarge } from "./seal-all.ts";
 import { WalToSeal } from "./seal-wal.ts";
 import type { PatchedFile, SyncChanges, WholeFile } from "./sync-changes.ts";
@@ -154,14 +155,14 @@ export class SyncWriter {
 
   private async writeWhole(planned: Iterable<Planned<WholeSteps>>): Promise<void> {
     const { blockSizeBytes } = this.places.copy.control;
-    await runBatches(
+    await writeBatches(
       this.runner,
       planned,
       {
         blockSizeBytes,
         splitLarge: true,
         task: (items) => ({ kind: "seal", items }),
-        prepareLarge: (item) => prepareLarge(this.fs, item),
+        prepareLarge: (item) => prepareLarge(this.fs, this.run.saltKey, item),
         signal: this.engine.signal,
       },
       (done) => {
@@ -226,8 +227,19 @@ export class SyncWriter {
       this.run.commit(steps);
       this.count({ steps });
     });
-    for (const patch of wal.crossingCrcs(this.engine, facts, crossingSegments))
+    for (const patch of wal.crossingCrcs(this.engine, facts, crossingSegments)) {
       await this.run.redo([patch]);
+      await this.requireStored(patch.path);
+    }
+  }
+
+  /** A CRC was written into a segment: that, and nothing else of it. @throws {StorageError} when its tags do not hold. */
+  private async requireStored(path: BytePath): Promise<void> {
+    const { copy } = this.places;
+    const item = walItem({ source: copy.root, output: undefined }, copy, path);
+    assert(item !== undefined, `"${path}" is no WAL segment`);
+    const [result] = await this.runner.run({ kind: "check", depth: "tags", items: [item] });
+    if (result?.problemCount !== 0) throw notAsPatched(path);
   }
 
   private async patch({ patched }: SyncChanges): Promise<void> {
@@ -308,6 +320,8 @@ export class SyncWriter {
     }
     const patches = results.flatMap((result) => result.patches ?? []);
     await this.run.redo(patches);
+    // While the journal still keeps what belongs there.
+    await this.runner.run({ kind: "read-back-patches", items });
     for (const { parts } of patches) {
       for (const { bytes } of parts) this.bytesWritten += 2 * bytes.length;
     }

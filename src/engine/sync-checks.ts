@@ -8,7 +8,7 @@ import { StateError } from "../errors.ts";
 import type { ControlFile } from "../postgres/control-file.ts";
 import { formatLsn } from "../postgres/lsn.ts";
 import type { FileSystem } from "../storage/file-system.ts";
-import { hasJournal } from "./directory-run.ts";
+import { hasJournal } from "./run/directory-run.ts";
 import { readAutoConf } from "./guard.ts";
 import { inspectBackupManifest } from "./backup-manifest.ts";
 import { type InventoryEntry, type InventoryOptions, takeInventory } from "./inventory.ts";

@@ -1,7 +1,8 @@
 /**
  * Compares an encrypted copy with its plain source, page by page: every tag of the copy is checked, every page is
  * decrypted and held against the source's. Nothing is written. What does not authenticate, or is not what the manifest
- * names, ends it: a copy that fails verification is not brought up to date.
+ * names, ends it: a copy that fails verification is not brought up to date. In a run that goes on such a file is one that
+ * the interrupted run wrote wrongly, or that was damaged meanwhile: it is written anew from the source.
  */
 import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { AUTO_CONF, BACKUP_MANIFEST, OWN_FILES } from "../datadir/classify.ts";
@@ -237,7 +238,8 @@ class TreeComparison {
   private take(compared: Compared, result: ItemResult | undefined): void {
     const { path, entry, found, wanted } = compared;
     const { figures } = this.changes;
-    for (const problem of result?.problems ?? []) this.problems.add(problem);
+    const isMended = this.isMended(compared, result);
+    if (!isMended) for (const problem of result?.problems ?? []) this.problems.add(problem);
     if (result !== undefined) {
       figures.comparedFiles++;
       figures.comparedPages += result.pages ?? 0;
@@ -250,7 +252,20 @@ class TreeComparison {
     if (OWN_PATHS.includes(path)) return;
     if (wanted === undefined) this.takeGone(compared);
     else if (wanted.entry.kind !== "file") this.takeFolder(path, found, wanted);
-    else this.takeFile(path, found, wanted, result);
+    else this.takeFile(path, found, wanted, isMended ? undefined : result, isMended);
+  }
+
+  /** Whether a file of the copy, in which something is wrong, is written anew from the source. */
+  private isMended({ path, found, wanted }: Compared, result: ItemResult | undefined): boolean {
+    const [problem] = result?.problems ?? [];
+    const isFile = found?.kind === "file" && wanted?.entry.kind === "file";
+    if (problem === undefined || !this.pair.resumed || !isFile || OWN_PATHS.includes(path))
+      return false;
+    if (result?.problems?.some(({ kind }) => kind === "key") === true) return false;
+    this.engine.notice(
+      `${displayPath(path)} of the copy is damaged, and written anew from the source: ${problem.message}`,
+    );
+    return true;
   }
 
   private takeGone({ path, entry, found }: Compared): void {
@@ -288,10 +303,11 @@ class TreeComparison {
     found: WalkEntry | undefined,
     wanted: InventoryEntry,
     result: ItemResult | undefined,
+    isMended: boolean,
   ): void {
     const { changes } = this;
     if (wanted.action.do === "seal-wal") changes.segments.push(path);
-    if (found === undefined || this.howToReplace(found, wanted) === "anew") {
+    if (found === undefined || isMended || this.howToReplace(found, wanted) === "anew") {
       if (isFolder(found)) changes.removedFolders.push(path);
       else if (found?.kind === "link") changes.removed.push(path);
       if (found === undefined) changes.figures.newFiles++;

@@ -4,7 +4,6 @@
  * anew are under the current key; all others keep key and nonce.
  */
 import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
-import { randomBytes } from "../crypto/primitives.ts";
 import { classify, OWN_FILES } from "../datadir/classify.ts";
 import { type Datadir, openDatadir } from "../datadir/datadir.ts";
 import { assertNotInUse } from "../datadir/in-use.ts";
@@ -12,25 +11,22 @@ import { IntegrityError, StateError, StorageError } from "../errors.ts";
 import type { Manifest } from "../format/manifest.ts";
 import { parseControlFile } from "../postgres/control-file.ts";
 import type { FileSystem } from "../storage/file-system.ts";
-import {
-  type JournalContent,
-  type JournalHeader,
-  removeUnbornJournal,
-} from "../storage/journal.ts";
+import { type JournalHeader, removeUnbornJournal } from "../storage/journal.ts";
 import type { TaskRunner } from "../workers/runner.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
-import { lockDatadir, unfinishedRun } from "./datadir-lock.ts";
-import { DirectoryRun } from "./directory-run.ts";
+import { lockDatadir, unfinishedRun } from "./run/datadir-lock.ts";
+import { DirectoryRun, type FoundRun, type TakenUp } from "./run/directory-run.ts";
 import { runContextOf } from "./encrypt-datadir.ts";
 import { openOriginalAutoConf, readAutoConf, sameOriginal, settingsAddedToGuard } from "./guard.ts";
 import { movedLinks } from "./moved-links.ts";
 import {
-  type JudgeOptions,
+  assertManifestOfRun,
   manifestIsMissing,
+  manifestOfEndedRun,
   nextEpoch,
   openJudgedManifest,
   openManifestOfRun,
-  rememberManifest,
+  seenAsManifest,
 } from "./open-manifest.ts";
 import { assertFreePlace, placesOfTablespaces } from "./output-directory.ts";
 import { Proof, type ProofReport } from "./proof.ts";
@@ -46,7 +42,7 @@ import {
   assertStillSame,
 } from "./sync-checks.ts";
 import { compareTrees, isNewBackupManifest, type SyncPair } from "./sync-compare.ts";
-import { removeWorkingFiles } from "./working-files.ts";
+import { removeWorkingFiles } from "./run/working-files.ts";
 import { writeManifests } from "./write-manifests.ts";
 
 export interface SyncOptions {
@@ -87,13 +83,14 @@ export async function syncDatadir(
   options: SyncOptions,
 ): Promise<SyncReport> {
   const { fs } = engine;
-  const header = unfinishedRun(fs, options.root, options.dryRun ? undefined : "sync");
+  const operation = options.dryRun ? undefined : "sync";
+  const header = unfinishedRun(fs, options.root, operation, keyContext.memory);
   const { source, copy } = openBoth(fs, options);
   if (header === undefined) assertEncryptedCopy(fs, copy);
   if (options.dryRun) return await begin(engine, keyContext, options, source, copy);
   const lock = lockDatadir(fs, options.root, engine.command);
   try {
-    const unfinished = unfinishedRun(fs, options.root, "sync");
+    const unfinished = unfinishedRun(fs, options.root, "sync", keyContext.memory);
     if (unfinished !== undefined) {
       const report = await goOn(engine, keyContext, options, unfinished);
       if (report !== undefined) return report;
@@ -109,7 +106,7 @@ function openBoth(fs: FileSystem, options: SyncOptions): { source: Datadir; copy
   const source = openDatadir(fs, options.source);
   const copy = openDatadir(fs, options.root);
   assertApart(fs, source, copy);
-  unfinishedRun(fs, source.root, undefined);
+  unfinishedRun(fs, source.root, undefined, undefined);
   assertPlainSource(fs, source);
   assertNotInUse(fs, source, options);
   assertNotInUse(fs, copy, { assumeStopped: true });
@@ -125,7 +122,7 @@ async function begin(
   copy: Datadir,
 ): Promise<SyncReport> {
   const { fs } = engine;
-  const { keys, memory } = keyContext;
+  const { memory } = keyContext;
   const manifest = openJudgedManifest(fs, copy.root, keyContext, options);
   const recorded = parseControlFile(manifest.header.control, OWN_FILES.manifest);
   assertNotOlder(source.control, recorded);
@@ -148,20 +145,10 @@ async function begin(
       return { outcome: "up-to-date", figures, bytesWritten: 0 };
     }
     assertRoom(fs, copy, changes);
-    const run = DirectoryRun.begin(
-      fs,
-      copy.root,
-      keys,
-      {
-        runId: randomBytes(16),
-        directoryId: manifest.header.directoryId,
-        keyringId: keys.keyringId,
-        keyId: keys.currentKeyId,
-        operation: "sync",
-        epoch,
-      },
-      { control: source.controlBytes.toString("base64") } satisfies SyncPlan,
-    );
+    const { directoryId } = manifest.header;
+    const plan: SyncPlan = { control: source.controlBytes.toString("base64") };
+    const order = { operation: "sync", directoryId, epoch, from: manifest } as const;
+    const run = DirectoryRun.begin(fs, copy.root, keyContext, order, plan);
     return await session.write(run, changes, tablespaces, options);
   } finally {
     await session.close();
@@ -181,14 +168,10 @@ async function goOn(
 ): Promise<SyncReport | undefined> {
   const { fs } = engine;
   const before = openBoth(fs, options);
-  const { run, content, manifest } = resumeSync(fs, keyContext, before.copy, unproved, options);
+  const takenUp = resumeSync(fs, keyContext, before.copy, unproved);
+  const { run, plan, manifest } = takenUp;
   try {
-    removeWorkingFiles(fs, before.copy);
-    if (content.committed) {
-      endSync(fs, keyContext, before.copy, run);
-      return undefined;
-    }
-    const plan = JSON.parse(content.plan) as SyncPlan;
+    if (endSyncIfDone(fs, keyContext, before.copy, takenUp)) return undefined;
     const { source, copy } = openBoth(fs, options);
     assertNotOlder(source.control, parseControlFile(manifest.header.control, OWN_FILES.manifest));
     assertNotOlder(source.control, parseControlFile(Buffer.from(plan.control, "base64")));
@@ -207,48 +190,52 @@ async function goOn(
   }
 }
 
+/** An interrupted sync whose newest entry is done, and the manifest that stands there now. */
+export type ResumedSync = TakenUp<SyncPlan> & { readonly manifest: Manifest };
+
 /**
  * Proves the journal of an interrupted run, and does what its newest entry says.
  * @throws {IntegrityError} when the journal is not of this state of the directory: an older one, brought back.
  */
 export function resumeSync(
   fs: FileSystem,
-  { keys, memory }: KeyContext,
+  keyContext: KeyContext,
   copy: Datadir,
   unproved: JournalHeader,
-  { acceptOlder }: JudgeOptions,
-): { run: DirectoryRun; content: JournalContent; manifest: Manifest } {
-  const manifest = openManifestOfRun(fs, copy.root, keys, unproved);
+): ResumedSync {
+  const manifest = openManifestOfRun(fs, copy.root, keyContext.keys, unproved);
   if (manifest === undefined) throw manifestIsMissing(copy.root);
-  const { directoryId, epoch } = unproved;
-  const isOver = manifest.header.epoch === epoch;
-  const { lastEpoch } = memory.judge(directoryId, epoch, manifest.root.toString("hex"));
-  const judge = ({ committed }: JournalContent): void => {
-    // The manifest takes its place by the last entry, and the memory is raised after it.
-    const isOlder = lastEpoch >= epoch && !acceptOlder;
-    if (committed || (!isOver && !isOlder)) return;
+  const isOver = manifest.header.epoch === unproved.epoch;
+  // The manifest takes its place by the last entry.
+  const judge = (found: FoundRun): void => {
+    assertManifestOfRun(fs, copy.root, keyContext.keys, found);
+    if (found.content.committed || found.standing === "ended" || !isOver) return;
     throw new IntegrityError(
-      `"${OWN_FILES.journal}" in "${displayPath(copy.root)}" is of a run that had come to its end`,
-      {
-        hint: "Nothing was changed. If you restored the unfinished state on purpose, give --accept-older.",
-      },
+      `"${OWN_FILES.journal}" in "${displayPath(copy.root)}" is an older one of the run that made "${OWN_FILES.manifest}"`,
+      { hint: "Nothing was changed. Restore the directory as a whole from a backup." },
     );
   };
-  return { ...DirectoryRun.resume(fs, copy.root, keys, unproved, judge), manifest };
+  return { ...DirectoryRun.resume<SyncPlan>(fs, copy.root, keyContext, unproved, judge), manifest };
 }
 
-/** All is in its place, the manifest, too: what is left is to end the run. */
-export function endSync(
+/** @returns whether all was in its place, the manifest, too: then the run is ended now. */
+export function endSyncIfDone(
   fs: FileSystem,
   keyContext: KeyContext,
   copy: Datadir,
-  run: DirectoryRun,
-): void {
-  const manifest = openManifestOfRun(fs, copy.root, keyContext.keys, run.header);
-  if (manifest === undefined) throw manifestIsMissing(copy.root);
-  // Before the journal goes: afterwards no recovery would tell the state what was written.
-  rememberManifest(keyContext, copy, manifest);
-  run.end();
+  { run, content, manifest, standing }: ResumedSync,
+): boolean {
+  if (standing === "ended") {
+    manifestOfEndedRun(copy, manifest, run.header, keyContext);
+    run.endAgain();
+    return true;
+  }
+  removeWorkingFiles(fs, copy);
+  if (!content.committed) return false;
+  const made = openManifestOfRun(fs, copy.root, keyContext.keys, run.header);
+  if (made?.header.epoch !== run.header.epoch) throw manifestIsMissing(copy.root);
+  run.end({ kind: "seen", seen: seenAsManifest(copy, made) });
+  return true;
 }
 
 /** One comparison, and what is written after it: they share their workers. */
@@ -283,7 +270,7 @@ class Session {
       sealConfig ||= kind === "S" && classify(path, "file", pair.copy).class === "readable";
     }
     engine.progress.begin("comparing", bytes);
-    const context = runContextOf(pair.source, keyContext, pair.epoch);
+    const context = runContextOf(pair.source, keyContext, { ...pair, saltKey: undefined });
     const runner = engine.startRunner(context, (done) => engine.progress.advance(done));
     return new Session(engine, keyContext, { ...pair, sealConfig, resumed }, runner);
   }
@@ -313,12 +300,12 @@ class Session {
     const { engine, pair, keyContext } = this;
     const { fs } = engine;
     const { source } = pair;
-    const { keys, memory } = keyContext;
+    const { keys } = keyContext;
     try {
       const { copy } = pair;
       engine.progress.begin("writing", changes.figures.bytesToWrite);
       const writer = new SyncWriter(engine, this.runner, run, { source, copy, tablespaces });
-      await writer.write(changes, runContextOf(copy, keyContext, run.header.epoch), keys);
+      await writer.write(changes, runContextOf(copy, keyContext, run), keys);
       await copyAttributes(fs, source, copy);
       const after = openBoth(fs, options);
       assertStillSame(source, after.source);
@@ -334,21 +321,21 @@ class Session {
         control: after.copy.controlBytes,
       };
       const { signal } = engine;
+      const patched = new Set(changes.patched.map(({ path }) => path));
       const { proof, root, steps } = await writeManifests(
         engine,
         this.runner,
         after.copy,
         { header, keys },
-        new Proof(fs, after.copy, { header, keys, sinceEpoch: epoch, signal }),
+        new Proof(fs, after.copy, { header, keys, sinceEpoch: epoch, patched, signal }),
       );
       run.commitLast(steps);
       const { load, newestPages } = proof;
       const pages = newestPages + writer.containers.pages;
       const bytes = newestPages * copy.control.blockSizeBytes + writer.containers.bytes;
       const written = new Map([[keys.currentKeyId, { pages, bytes }]]);
-      // Before the journal goes: afterwards no recovery would tell the state what was written.
-      memory.remember({ directoryId, epoch, root, path: copy.realRoot, load, written });
-      run.end();
+      const seen = { directoryId, epoch, root, path: copy.realRoot, load, written };
+      run.end({ kind: "seen", seen });
       const manifestBytes = fs.stat(joinPath(copy.root, OWN_FILES.manifest))?.sizeBytes ?? 0;
       return {
         outcome: "synced",

@@ -24,12 +24,12 @@ import { Acceptance, acceptedFiles, acceptOption } from "./accepted-changes.ts";
 import { catalogNames } from "./catalog-names.ts";
 import { AccessNotes } from "./access-notes.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
-import { unfinishedRun } from "./datadir-lock.ts";
+import { unfinishedRun } from "./run/datadir-lock.ts";
 import { directoryLoad } from "./directory-load.ts";
 import { retiredKeyNotices } from "./retired-keys.ts";
 import { changedFile, digestProblem, type Expectation, expectationOf } from "./expected-entry.ts";
 import { settingsAddedToGuard } from "./guard.ts";
-import { hasManifest, rememberManifest, whyNotCurrent } from "./open-manifest.ts";
+import { hasManifest, seenAsManifest, whyNotCurrent } from "./open-manifest.ts";
 import { movedLinks } from "./moved-links.ts";
 import { openManifestFor, type OpenedToVerify, openToVerify } from "./open-to-verify.ts";
 import { namesOfFiles } from "./relation-names.ts";
@@ -63,7 +63,7 @@ export async function verifyDatadir(
 ): Promise<VerifyReport> {
   const { fs } = engine;
   const opened = openToVerify(fs, options.root, keyContext);
-  unfinishedRun(fs, options.root, undefined);
+  unfinishedRun(fs, options.root, undefined, keyContext?.memory);
   assertEncrypted(fs, opened.datadir);
   return new Verification(engine, opened, keyContext, options).run();
 }
@@ -201,9 +201,24 @@ class Verification {
       const message = `the manifest is of cluster ${manifest.header.systemIdentifier}, global/pg_control of ${datadir.control.systemIdentifier}`;
       this.problem("manifest", OWN_FILES.manifest, message);
     }
-    if (keyContext === undefined || options.acceptOlder) return;
+    if (keyContext === undefined) return;
+    this.judgeMemory(keyContext);
+    if (options.acceptOlder) return;
     const problem = whyNotCurrent(manifest, keyContext.memory);
     if (problem !== undefined) this.problem("rollback", OWN_FILES.manifest, problem);
+  }
+
+  /** A state file that is there but cannot be believed hides an older copy: somebody may have made it so. */
+  private judgeMemory({ memory }: KeyContext): void {
+    const doubt = memory.doubt();
+    if (doubt === undefined) return;
+    if (doubt.kind !== "absent") {
+      this.findings.problem({ kind: "state", path: doubt.path, message: doubt.message });
+      return;
+    }
+    this.findings.notice(
+      `${doubt.message}: an older copy of this directory could not be told from the newest`,
+    );
   }
 
   private select(): void {
@@ -508,7 +523,7 @@ class Verification {
     const root = manifest.root.toString("hex");
     const { verdict } = keyContext.memory.judge(directoryId, epoch, root);
     if (verdict === "unknown" || verdict === "newer")
-      rememberManifest(keyContext, this.datadir, manifest);
+      keyContext.memory.remember(seenAsManifest(this.datadir, manifest));
   }
 
   private problem(kind: Problem["kind"], path: BytePath, message: string): void {

@@ -14,14 +14,20 @@ import { StateError } from "../errors.ts";
 import { type BackupManifest, mutualSizes } from "../format/backup-manifest.ts";
 import { type ManifestEntry, serializeEntry } from "../format/manifest-entry.ts";
 import type { ManifestHeader } from "../format/manifest-header.ts";
-import { type Manifest, ManifestWriter, openManifest } from "../format/manifest.ts";
+import {
+  type Manifest,
+  type ManifestSummary,
+  ManifestWriter,
+  openManifest,
+} from "../format/manifest.ts";
 import { type DataKeys, dekFor } from "../keyring/data-keys.ts";
 import { fileParts, writeAll } from "../storage/file-io.ts";
-import type { FileStat, FileSystem } from "../storage/file-system.ts";
+import type { FileStat, FileSystem, OpenFile } from "../storage/file-system.ts";
 import type { DueStep } from "../storage/journal.ts";
 import type { TaskRunner } from "../workers/runner.ts";
 import type { EngineContext } from "./context.ts";
-import { writeNewFile } from "./guard.ts";
+import { isManifest } from "./manifest-file.ts";
+import { writeNewFile } from "./new-file.ts";
 import { type FileToSum, type StoredFacts, StoredFactsFile } from "./stored-facts.ts";
 
 export interface ManifestOptions {
@@ -118,21 +124,34 @@ function writeBackupManifest(fs: FileSystem, datadir: Datadir, sources: Sources)
   for (const part of rewritten(sources, count)) withOneDigit += part.length;
   const sizes = mutualSizes(finalSize(sources.draft) - 1, withOneDigit - 1);
 
-  const hash = runningSha256();
   let sizeBytes = 0;
+  let digest = "";
   fs.remove(joinPath(root, REWRITTEN));
-  writeNewFile(fs, joinPath(root, REWRITTEN), like, (file) => {
-    for (const part of rewritten(sources, { ...count, sizeBytes: sizes.manifestBytes })) {
-      hash.update(part);
-      writeAll(file, part, 0, part.length, sizeBytes);
-      sizeBytes += part.length;
-    }
+  writeNewFile(fs, joinPath(root, REWRITTEN), {
+    name: BACKUP_MANIFEST,
+    attributes: like,
+    write: (file) => {
+      const hash = runningSha256();
+      for (const part of rewritten(sources, { ...count, sizeBytes: sizes.manifestBytes })) {
+        hash.update(part);
+        writeAll(file, part, 0, part.length, sizeBytes);
+        sizeBytes += part.length;
+      }
+      digest = hash.digest().toString("hex");
+    },
+    isRight: (path) => digestOf(fs, path) === digest,
   });
   assert(
     sizeBytes === sizes.backupManifestBytes,
     "backup_manifest has another size than worked out",
   );
-  return entryOf(sizeBytes, hash.digest().toString("hex"));
+  return entryOf(sizeBytes, digest);
+}
+
+function digestOf(fs: FileSystem, path: BytePath): string {
+  const hash = runningSha256();
+  for (const part of fileParts(fs, path)()) hash.update(part);
+  return hash.digest().toString("hex");
 }
 
 /** The new text of backup_manifest. */
@@ -178,9 +197,8 @@ function writeFinalManifest(
 ): string {
   const dek = dekFor(keys, header.keyringId, header.keyId, OWN_FILES.manifest);
   const like = attributesOf(fs, root, "PG_VERSION");
-  let rootDigest = "";
-  fs.remove(joinPath(root, MANIFEST));
-  writeNewFile(fs, joinPath(root, MANIFEST), like, (file) => {
+  let summary: ManifestSummary | undefined;
+  const write = (file: OpenFile): void => {
     let position = 0;
     const writer = new ManifestWriter(header, dek, (text) => {
       writeAll(file, text, 0, text.length, position);
@@ -195,14 +213,21 @@ function writeFinalManifest(
       writer.add(entry);
     }
     if (!isAdded) writer.add(added);
-    const summary = writer.finish();
+    summary = writer.finish();
     assert(
       summary.sizeBytes === finalSize(draft) - 1 + String(added.sizeBytes).length,
       "tde.manifest has another size than worked out",
     );
-    rootDigest = summary.root.toString("hex");
+  };
+  fs.remove(joinPath(root, MANIFEST));
+  writeNewFile(fs, joinPath(root, MANIFEST), {
+    name: OWN_FILES.manifest,
+    attributes: like,
+    write,
+    isRight: (path) => summary !== undefined && isManifest(fs, path, keys, summary.root),
   });
-  return rootDigest;
+  assert(summary !== undefined, "what was written has a root");
+  return summary.root.toString("hex");
 }
 
 /** The size of tde.manifest with an entry of backup_manifest whose size has one digit. */

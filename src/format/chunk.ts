@@ -42,6 +42,9 @@ export class Chunk {
    * as all the checks of its slot.
    */
   readonly views: readonly MessageViews[];
+  /** Where one message is decrypted before its tag is known to hold: as long as a block, or as a whole page's text. */
+  readonly plaintext: Buffer;
+  readonly pagePlaintext: Buffer;
   private readonly checksummer: PageChecksummer;
 
   constructor(blockSizeBytes: number) {
@@ -57,6 +60,8 @@ export class Chunk {
     this.checksums = new Uint16Array(this.slotCapacity);
     this.zero = new Uint8Array(this.slotCapacity);
     this.views = Array.from({ length: this.slotCapacity }, (_, index) => this.viewsOf(index));
+    this.plaintext = Buffer.alloc(blockSizeBytes);
+    this.pagePlaintext = this.plaintext.subarray(MESSAGE_START);
   }
 
   /**
@@ -89,6 +94,11 @@ export class Chunk {
     const found = start === 0 ? this.zero : this.zero.subarray(start);
     const { blockSizeBytes } = this;
     this.checksummer.findZeroPages(start * blockSizeBytes, pageCount, blockSizeBytes, found);
+  }
+
+  /** Sums over the first `dataBytes` of the data, which tell whether they are the same again. */
+  sumUpData(dataBytes: number): Buffer {
+    return this.checksummer.sumUp(dataBytes);
   }
 
   sidecarPage(index: number): Buffer {

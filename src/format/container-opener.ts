@@ -17,7 +17,6 @@ import { displayPath } from "../bytes/byte-path.ts";
 import { FormatError, IntegrityError, KeyError } from "../errors.ts";
 import { type DataKeys, dekFor } from "../keyring/data-keys.ts";
 import {
-  CHUNK_LIMIT,
   chunkNonce,
   CONTAINER_HEADER_LIMIT_BYTES,
   type ContainerHeader,
@@ -202,7 +201,7 @@ export class ContainerOpener {
       containerHeaderSizeBytes(header.context.length) + index * (header.chunkSizeBytes + TAG_BYTES);
     const length = stored.length - TAG_BYTES;
     // Of an empty chunk only the first may be the last.
-    if (length < 0 || (length === 0 && index > 0) || index >= CHUNK_LIMIT) {
+    if (length < 0 || (length === 0 && index > 0)) {
       throw new IntegrityError(
         `sealed file ${where} is cut short: chunk ${index} at offset ${offset} has ${stored.length} bytes`,
         { hint: "Restore the file from a backup." },
@@ -248,6 +247,21 @@ export function containerDigest(
   sizeBytes: number,
   where: string,
 ): Buffer {
+  const hash = runningSha256();
+  for (const part of containerTags(readAt, sizeBytes, where)) hash.update(part);
+  return hash.digest();
+}
+
+/**
+ * What a container's digest is made of, in parts: its header through the CRC, then each tag. With it and the content, a
+ * key tells whether the content is what was sealed.
+ * @throws as containerDigest.
+ */
+export function* containerTags(
+  readAt: (offset: number, length: number) => Buffer,
+  sizeBytes: number,
+  where: string,
+): Generator<Buffer> {
   const start = readAt(0, Math.min(sizeBytes, CONTAINER_HEADER_LIMIT_BYTES));
   const header = parseContainerHeader(start, where);
   const headerBytes = containerHeaderSizeBytes(header.context.length);
@@ -264,13 +278,12 @@ export function containerDigest(
       { hint: "Restore the file from a backup." },
     );
   }
-  const hash = runningSha256();
-  hash.update(start.subarray(0, headerBytes));
+  yield start.subarray(0, headerBytes);
   for (let end = headerBytes + storedChunk; ; end += storedChunk) {
     const tag = readAt(Math.min(end, sizeBytes) - TAG_BYTES, TAG_BYTES);
     if (tag.length !== TAG_BYTES) throw new FormatError(`${where} changed while it was read`);
-    hash.update(tag);
-    if (end >= sizeBytes) return hash.digest();
+    yield tag;
+    if (end >= sizeBytes) return;
   }
 }
 

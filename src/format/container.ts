@@ -35,7 +35,7 @@ export const DEFAULT_CHUNK_SIZE_BYTES = 65536;
 export const MIN_CHUNK_SIZE_BYTES = 4096;
 export const MAX_CHUNK_SIZE_BYTES: number = 2 ** 20;
 /** A file key takes at most this many messages. */
-export const CHUNK_LIMIT: number = 2 ** 31;
+const CHUNK_LIMIT: number = 2 ** 31;
 
 const FIXED_BYTES: number = CONTAINER_HEADER.context;
 const CRC_BYTES = 4;
@@ -228,8 +228,16 @@ export function deriveContainerKey(dek: KeyObject, header: ContainerHeader): Con
   return { key, commitment };
 }
 
-/** Nonce of chunk i: i as 11 bytes, high byte first, then 1 for the last chunk, else 0. */
+/**
+ * Nonce of chunk i: i as 11 bytes, high byte first, then 1 for the last chunk, else 0.
+ * @throws {FormatError} for a chunk that no container has: there is no nonce for it.
+ */
 export function chunkNonce(index: number, last: boolean): Buffer {
+  if (index >= CHUNK_LIMIT) {
+    throw new FormatError("content is too large for a sealed file: more than 2^31 chunks", {
+      hint: "Split it into smaller parts.",
+    });
+  }
   const nonce = Buffer.alloc(12);
   nonce.writeUIntBE(index, 5, 6);
   nonce.writeUInt8(last ? 1 : 0, 11);

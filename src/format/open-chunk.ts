@@ -5,7 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { runsOf } from "../bytes/runs.ts";
-import { equalInConstantTime, gcmDecrypt, type KeyObject, release } from "../crypto/primitives.ts";
+import { equalInConstantTime, gcmDecrypt, type KeyObject } from "../crypto/primitives.ts";
 import { formatLsn } from "../postgres/lsn.ts";
 import { PAGE_HEADER, PAGE_HEADER_BYTES, readPageLsn } from "../postgres/page.ts";
 import type { Chunk, MessageViews } from "./chunk.ts";
@@ -226,7 +226,6 @@ export class ChunkOpener {
     );
     if (plaintext === undefined) return false;
     if (decrypt) this.putBack(plaintext, index, fields.kind, fields.flags);
-    release(plaintext);
     return true;
   }
 
@@ -263,6 +262,7 @@ export class ChunkOpener {
    * @param index - the page's place in the chunk.
    * @param block - the block number that goes into the AAD.
    * @param slotIndex - the slot's place in the chunk; differs from `index` only when a swap is looked for.
+   * @returns the plaintext, which is there until the next call; undefined when the tag does not hold.
    */
   private decryptMessage(
     key: KeyObject,
@@ -272,7 +272,7 @@ export class ChunkOpener {
     kind: number,
     lengthBytes: number,
   ): Buffer | undefined {
-    const { data, sidecar, blockSizeBytes } = this.chunk;
+    const { data, sidecar, plaintext, blockSizeBytes } = this.chunk;
     const slotAt = this.chunk.slotAt(slotIndex);
     const pageAt = index * blockSizeBytes;
     const { nonce, tag } = this.viewOf(slotIndex);
@@ -281,13 +281,15 @@ export class ChunkOpener {
     }
     if (kind === SLOT_KIND.tail) {
       const ciphertext = data.subarray(pageAt, pageAt + lengthBytes);
-      return gcmDecrypt(key, nonce, this.aad.forTail(block, sidecar, slotAt), ciphertext, tag);
+      const aad = this.aad.forTail(block, sidecar, slotAt);
+      return gcmDecrypt(key, nonce, aad, ciphertext, tag, plaintext.subarray(0, lengthBytes));
     }
     const aad = this.aad.forPage(block, sidecar, slotAt, data, pageAt);
     data.writeUInt16LE(sidecar.readUInt16LE(slotAt + SLOT.sealedBytes), pageAt + MESSAGE_START);
-    const plaintext = gcmDecrypt(key, nonce, aad, this.viewOf(index).text, tag);
+    const { text } = this.viewOf(index);
+    const opened = gcmDecrypt(key, nonce, aad, text, tag, this.chunk.pagePlaintext);
     this.aad.restoreHeaderEnd(data, pageAt);
-    return plaintext;
+    return opened;
   }
 
   private viewOf(index: number): MessageViews {

@@ -17,6 +17,8 @@ export type ProblemKind =
   | "sidecar"
   /** The file is sealed for another place than the one where it was found. */
   | "identity"
+  /** What is remembered beside the keyring is damaged or was altered: nothing tells whether this is the newest state. */
+  | "state"
   /** The keyring lacks the key, or holds another key of that id. */
   | "key"
   /** The manifest names a file that is not there. */

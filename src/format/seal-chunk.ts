@@ -8,15 +8,13 @@ import { copyWords } from "../bytes/copy-words.ts";
 import { runsOf } from "../bytes/runs.ts";
 import {
   fillRandom,
-  gcmEncrypt,
-  release,
+  gcmEncryptInPlace,
   KEY_BYTES,
   type KeyObject,
   NONCE_BYTES,
-  TAG_BYTES,
 } from "../crypto/primitives.ts";
 import { StateError } from "../errors.ts";
-import { PAGE_HEADER, PAGE_HEADER_BYTES } from "../postgres/page.ts";
+import { PAGE_HEADER } from "../postgres/page.ts";
 import type { Chunk, MessageViews } from "./chunk.ts";
 import type { PageKey } from "./file-keys.ts";
 import {
@@ -173,12 +171,9 @@ export class ChunkSealer {
     const aad = this.aad.forPage(block, sidecar, slotAt, data, pageAt);
     data.writeUInt16LE(original, pageAt + MESSAGE_START);
     const { key } = this.context.pageKey;
-    const { ciphertext, tag } = gcmEncrypt(key, view.nonce, aad, view.text);
-    sidecar.writeUInt16LE(ciphertext.readUInt16LE(0), slotAt + SLOT.sealedBytes);
-    ciphertext.copy(data, pageAt + PAGE_HEADER_BYTES, 2);
-    release(ciphertext);
+    gcmEncryptInPlace(key, view.nonce, aad, view.text, view.tag);
+    sidecar.writeUInt16LE(data.readUInt16LE(pageAt + MESSAGE_START), slotAt + SLOT.sealedBytes);
     this.aad.restoreHeaderEnd(data, pageAt);
-    copyWords(tag, 0, sidecar, slotAt + SLOT.tag, TAG_BYTES);
   }
 
   /** A zero page stays zero on disk, where tools take it for a new one and files stay sparse. */
@@ -187,8 +182,7 @@ export class ChunkSealer {
     const slotAt = chunk.slotAt(index);
     const view = this.startSlot(index, SLOT_KIND.zeroPage, 0, chunk.blockSizeBytes);
     const aad = this.aad.forZeroPage(block, chunk.sidecar, slotAt);
-    const { tag } = gcmEncrypt(this.context.pageKey.key, view.nonce, aad, NOTHING);
-    copyWords(tag, 0, chunk.sidecar, slotAt + SLOT.tag, TAG_BYTES);
+    gcmEncryptInPlace(this.context.pageKey.key, view.nonce, aad, NOTHING, view.tag);
     this.counts.zeroPages++;
   }
 
@@ -198,11 +192,8 @@ export class ChunkSealer {
     const tailAt = index * chunk.blockSizeBytes;
     const view = this.startSlot(index, SLOT_KIND.tail, 0, tailBytes);
     const aad = this.aad.forTail(block, chunk.sidecar, slotAt);
-    const plaintext = chunk.data.subarray(tailAt, tailAt + tailBytes);
-    const { key } = this.context.pageKey;
-    const { ciphertext, tag } = gcmEncrypt(key, view.nonce, aad, plaintext);
-    ciphertext.copy(chunk.data, tailAt);
-    tag.copy(chunk.sidecar, slotAt + SLOT.tag);
+    const tail = chunk.data.subarray(tailAt, tailAt + tailBytes);
+    gcmEncryptInPlace(this.context.pageKey.key, view.nonce, aad, tail, view.tag);
   }
 
   /** Fills in a slot but for its tag. */

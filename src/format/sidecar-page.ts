@@ -35,7 +35,6 @@ export const SPECIAL = {
 export const SIDECAR_MAGIC: Buffer = Buffer.from("TDES", "ascii");
 export const SIDECAR_VERSION = 1;
 export const SIDECAR_FLAG_LAST = 1;
-export const FILE_SALT_BYTES = 16;
 export const SIDECAR_MAC_BYTES = 16;
 
 /** Block size / 128 − 1: what the header and the special space leave. */

@@ -1,5 +1,5 @@
 /**
- * Page checksums and the search for zero pages at memory speed, in WebAssembly. The pages lie in the module's own
+ * Page checksums, sums, and the search for zero pages at memory speed, in WebAssembly. The pages lie in the module's own
  * memory, which files are read straight into: nothing is copied, and one call does a whole chunk. Source of the
  * module: page-checksum.as.ts; the plain version that it must agree with: page-checksum.ts.
  */
@@ -10,7 +10,11 @@ import { MAX_BLOCK_SIZE_BYTES, MIN_BLOCK_SIZE_BYTES } from "./page.ts";
 interface Exports {
   checksums(pages: number, count: number, blockSize: number, firstBlock: number, out: number): void;
   zeroPages(pages: number, count: number, blockSize: number, out: number): void;
+  sums(start: number, bytes: number, out: number): void;
 }
+
+/** How much the sums of `sumUp` are of, in one row. */
+const ROW_BYTES = 128;
 
 /** The module reads up to one vector past the last page; results follow behind that. */
 const GAP_BYTES = 64;
@@ -28,7 +32,10 @@ export class PageChecksummer {
       capacityBytes > 0 && capacityBytes <= 2 ** 30 && capacityBytes % MIN_BLOCK_SIZE_BYTES === 0,
     );
     this.#resultsOffset = capacityBytes + GAP_BYTES;
-    const resultsBytes = (capacityBytes / MIN_BLOCK_SIZE_BYTES) * Uint16Array.BYTES_PER_ELEMENT;
+    const resultsBytes = Math.max(
+      ROW_BYTES,
+      (capacityBytes / MIN_BLOCK_SIZE_BYTES) * Uint16Array.BYTES_PER_ELEMENT,
+    );
     const { exports, memory } = instantiateWasm<Exports>(
       import.meta.url,
       "page-checksum",
@@ -72,6 +79,21 @@ export class PageChecksummer {
     this.#check(offsetBytes, pageCount, blockSizeBytes, into.length);
     this.#exports.zeroPages(offsetBytes, pageCount, blockSizeBytes, this.#resultsOffset);
     into.set(new Uint8Array(this.#memory, this.#resultsOffset, pageCount));
+  }
+
+  /**
+   * 128 bytes of sums over the first `bytes` bytes of `pages`: to find out whether they are the same again. Whatever
+   * changes at one place changes them, and of many changes none goes unnoticed but by a chance of 1 in 2^32. No
+   * protection against somebody who wants them to be the same.
+   * @param bytes - behind them zeros are written, up to a multiple of 128.
+   * @returns a copy.
+   */
+  sumUp(bytes: number): Buffer {
+    assert(Number.isInteger(bytes) && bytes >= 0 && bytes <= this.pages.length);
+    const rounded = Math.ceil(bytes / ROW_BYTES) * ROW_BYTES;
+    this.pages.fill(0, bytes, rounded);
+    this.#exports.sums(0, rounded, this.#resultsOffset);
+    return Buffer.from(Buffer.from(this.#memory, this.#resultsOffset, ROW_BYTES));
   }
 
   #check(offsetBytes: number, pageCount: number, blockSizeBytes: number, room: number): void {

@@ -1,5 +1,5 @@
 /**
- * PostgreSQL's page checksum in AssemblyScript, compiled to WebAssembly with SIMD by `npm run build`. The 32 sums of
+ * PostgreSQL's page checksum, and sums over any bytes, in AssemblyScript, compiled to WebAssembly with SIMD by `npm run build`. The 32 sums of
  * storage/checksum_impl.h are eight vectors of four, so a row of 128 bytes is eight multiplications. It has no
  * memory of its own: page-checksum-wasm.ts brings it and lays it out.
  */
@@ -27,6 +27,45 @@ export function zeroPages(pages: usize, count: u32, blockSize: u32, results: usi
     pages += blockSize;
     results++;
   }
+}
+
+/**
+ * 32 sums of 32 bits over `bytes` (a multiple of 128) from address `start` on, as 128 bytes from address `results` on: each
+ * is of every 32nd word. Every step is reversible, so that words which differ at one place never give the same sum.
+ */
+export function sums(start: usize, bytes: u32, results: usize): void {
+  let s0 = i32x4(1, 2, 3, 4);
+  let s1 = i32x4(5, 6, 7, 8);
+  let s2 = i32x4(9, 10, 11, 12);
+  let s3 = i32x4(13, 14, 15, 16);
+  let s4 = i32x4(17, 18, 19, 20);
+  let s5 = i32x4(21, 22, 23, 24);
+  let s6 = i32x4(25, 26, 27, 28);
+  let s7 = i32x4(29, 30, 31, 32);
+  for (const end = start + bytes; start < end; start += 128) {
+    s0 = step(s0, v128.load(start));
+    s1 = step(s1, v128.load(start, 16));
+    s2 = step(s2, v128.load(start, 32));
+    s3 = step(s3, v128.load(start, 48));
+    s4 = step(s4, v128.load(start, 64));
+    s5 = step(s5, v128.load(start, 80));
+    s6 = step(s6, v128.load(start, 96));
+    s7 = step(s7, v128.load(start, 112));
+  }
+  v128.store(results, s0);
+  v128.store(results, s1, 16);
+  v128.store(results, s2, 32);
+  v128.store(results, s3, 48);
+  v128.store(results, s4, 64);
+  v128.store(results, s5, 80);
+  v128.store(results, s6, 96);
+  v128.store(results, s7, 112);
+}
+
+/** A product with an odd number, then a shift that is added without a carry: both can be undone. */
+function step(sum: v128, value: v128): v128 {
+  const product = i32x4.mul(v128.xor(sum, value), i32x4.splat(16777619));
+  return v128.xor(product, i32x4.shr_u(product, 15));
 }
 
 function pageSum(page: usize, blockSize: u32): u32 {

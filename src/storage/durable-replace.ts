@@ -3,13 +3,14 @@
  * what a call has written survives a power cut once the call has returned.
  *
  * Order of a replacement: new file beside the old one (mode and owner set before the content), write, fsync, read
- * back, rename, fsync of the directory. A crash before the rename leaves the old file and a `.new` file, which the
+ * back under its own name, rename, fsync of the directory. A crash before the rename leaves the old file and a `.new` file, which the
  * next replacement removes; after it, the new one.
  */
 import { type BytePath, directoryOf, displayPath, joinPath, nameOf } from "../bytes/byte-path.ts";
-import { StateError, StorageError } from "../errors.ts";
-import { readUpTo, withFile, writeAll } from "./file-io.ts";
+import { StateError } from "../errors.ts";
+import { writeAll } from "./file-io.ts";
 import type { FileSystem, OpenFile } from "./file-system.ts";
+import { holds, notAsWritten } from "./read-back.ts";
 
 /** What a new version is called until it is complete. */
 export const NEW_SUFFIX = ".new";
@@ -41,7 +42,7 @@ export function replaceFileDurably(
     } finally {
       file.close();
     }
-    requireContent(fs, next, content);
+    if (!holds(fs, next, content)) throw notAsWritten(target);
     fs.rename(next, target);
   } catch (error) {
     removeQuietly(fs, next);
@@ -51,8 +52,9 @@ export function replaceFileDurably(
 }
 
 /**
- * Creates a file that must not exist yet. A crash before the return may leave it incomplete.
- * @throws {StateError} when the name is taken; what stands there is not touched.
+ * Creates a file that must not exist yet, and reads it back. A crash before the return may leave it incomplete.
+ * @throws {StateError} when the name is taken; what stands there is not touched. @throws {StorageError} also when it
+ *   does not read as it was written: it is removed then.
  */
 export function createFileDurably(
   fs: FileSystem,
@@ -72,6 +74,7 @@ export function createFileDurably(
     } finally {
       file.close();
     }
+    if (!holds(fs, path, content)) throw notAsWritten(path);
   } catch (error) {
     removeQuietly(fs, path);
     throw error;
@@ -91,18 +94,6 @@ export function resolveFile(fs: FileSystem, path: BytePath): BytePath {
 function writeAndSync(file: OpenFile, content: Uint8Array): void {
   writeAll(file, content, 0, content.length, 0);
   file.sync();
-}
-
-/** The old file goes only for a new one that says, from its own name on the disk, what it was made to say. */
-function requireContent(fs: FileSystem, path: BytePath, content: Uint8Array): void {
-  const read = Buffer.alloc(content.length + 1);
-  const count = withFile(fs, path, (file) => readUpTo(file, read, 0, read.length, 0));
-  const same = read.subarray(0, count).equals(content);
-  read.fill(0);
-  if (same) return;
-  throw new StorageError(`"${displayPath(path)}" does not read as it was written`, {
-    hint: "The file that it was to replace is as it was. Check the disk before anything else.",
-  });
 }
 
 /** Cleans up after an error, which matters more than whatever goes wrong here. */

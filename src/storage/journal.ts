@@ -2,7 +2,7 @@
  * The journal of a run: what a crash must not leave half done. Each entry lists steps that are due (renames and
  * removals, in order) or holds what is to be written in place; it is written and synced before the first of them, and
  * the next entry only after the last of them is durable. So after a crash only the newest entry can be unfinished, only the newest can be torn, and
- * doing its steps again is harmless.
+ * doing its steps again is harmless. What was written of it is read back before any step of it is done.
  * docs/FORMAT.md, "Journal".
  */
 import assert from "node:assert/strict";
@@ -11,6 +11,7 @@ import { equalInConstantTime, hmacSha256, type KeyObject } from "../crypto/primi
 import { FormatError, IntegrityError } from "../errors.ts";
 import { readUpTo, withFile, writeAll } from "./file-io.ts";
 import type { FileSystem, OpenFile } from "./file-system.ts";
+import { holds, notAsWritten } from "./read-back.ts";
 import {
   type DueStep,
   type FilePatch,
@@ -19,61 +20,38 @@ import {
   serializePatches,
   serializeSteps,
 } from "./journal-entry.ts";
+import {
+  JOURNAL_HEADER,
+  JOURNAL_HEADER_BYTES,
+  JOURNAL_MAC_BYTES as MAC_BYTES,
+  JOURNAL_NAME,
+  type JournalHeader,
+  journalHeaderMac,
+  parseJournalHeader,
+  serializeJournalHeader,
+} from "./journal-header.ts";
 
+export {
+  JOURNAL_HEADER,
+  JOURNAL_HEADER_BYTES,
+  JOURNAL_NAME,
+  JOURNAL_OPERATION,
+  type JournalHeader,
+  type JournalOperation,
+  readJournalHeader,
+} from "./journal-header.ts";
 export type { DueStep, FilePatch, PatchPart } from "./journal-entry.ts";
 
-export const JOURNAL_NAME = "tde.journal" as BytePath;
 /** The journal while its first entry is being written: without that name there is no run. */
 export const NEW_JOURNAL_NAME = "tde_tdenew.journal" as BytePath;
 
-export const JOURNAL_OPERATION = {
-  encrypt: 1,
-  decrypt: 2,
-  /** Into a new directory: a crash undoes it. */
-  encryptOutput: 3,
-  decryptOutput: 4,
-  rotate: 5,
-  /** Brings an encrypted directory up to date with a plain one. */
-  sync: 6,
-} as const;
-export type JournalOperation = keyof typeof JOURNAL_OPERATION;
-
 export const RECORD_TYPE = { plan: 1, due: 2, committed: 3, redo: 4 } as const;
 
-/** Offsets in the header. */
-export const JOURNAL_HEADER = {
-  magic: 0, //       4 bytes "TDEJ"
-  version: 4, //     u16
-  reserved: 6, //    u16, zero
-  runId: 8, //       16 bytes, random: the salt of the journal key
-  directoryId: 24, //16 bytes
-  keyringId: 40, //  8 bytes
-  keyId: 48, //      u32
-  operation: 52, //  u32
-  epoch: 56, //      u64
-  mac: 64, //        16 bytes
-} as const;
-export const JOURNAL_HEADER_BYTES = 80;
-const MAGIC = Buffer.from("TDEJ", "ascii");
-const VERSION = 1;
-const MAC_BYTES = 16;
 const MAX_RECORD_BYTES = 2 ** 24;
 /** Only the newest entry counts, so a journal that grew past this is begun anew. */
 const COMPACT_BYTES = 2 ** 22;
 const ENTRY_TYPES: readonly number[] = [RECORD_TYPE.due, RECORD_TYPE.committed, RECORD_TYPE.redo];
 const MAX_JOURNAL_BYTES = COMPACT_BYTES + 2 * MAX_RECORD_BYTES;
-
-export interface JournalHeader {
-  /** 16 bytes. */
-  readonly runId: Buffer;
-  /** 32 hex digits. */
-  readonly directoryId: string;
-  /** 16 hex digits. */
-  readonly keyringId: string;
-  readonly keyId: number;
-  readonly operation: JournalOperation;
-  readonly epoch: bigint;
-}
 
 export interface JournalContent {
   readonly header: JournalHeader;
@@ -99,6 +77,8 @@ export class Journal {
   private file: OpenFile | undefined;
   private position: number = 0;
   private lastMac: Buffer = Buffer.alloc(0);
+  /** Begins with all that was written, to hold what is read back against it. */
+  private written: Buffer = Buffer.alloc(0);
 
   private constructor(
     fs: FileSystem,
@@ -132,15 +112,20 @@ export class Journal {
     return journal;
   }
 
-  /** Goes on with the journal of an interrupted run, behind its last whole record. */
+  /**
+   * Goes on with the journal of an interrupted run, behind its last whole record.
+   * @param judge - sees what it says before anything is written; what it throws leaves all as it is.
+   */
   static resume(
     fs: FileSystem,
     root: BytePath,
     key: KeyObject,
+    judge: (content: JournalContent) => void = () => {},
   ): { journal: Journal; content: JournalContent } {
     const path = joinPath(root, JOURNAL_NAME);
     const bytes = withFile(fs, path, readAll);
     const { content, end, lastMac } = parse(bytes, key);
+    judge(content);
     // A snapshot made of hard links has it, too: what is written from here on is not that one's.
     const isShared = (fs.stat(path)?.linkCount ?? 1) > 1;
     const newPath = joinPath(root, NEW_JOURNAL_NAME);
@@ -149,9 +134,15 @@ export class Journal {
     try {
       // Written once more: after a sync that failed, the last record may be in the system's memory alone, and no later
       // sync would write it. In place, because the disk may be full.
-      writeAll(file, bytes, 0, end, 0);
-      file.truncate(end);
-      file.sync();
+      const whole = bytes.subarray(0, end);
+      const write = (): boolean => {
+        writeAll(file, whole, 0, end, 0);
+        file.truncate(end);
+        file.sync();
+        return holds(fs, isShared ? newPath : path, whole);
+      };
+      // What stands there now may be worse than what did before: it is not left so without another attempt.
+      if (!write() && !write()) throw notAsWritten(JOURNAL_NAME);
       if (isShared) {
         fs.rename(newPath, path);
         fs.syncDirectory(root);
@@ -159,6 +150,7 @@ export class Journal {
       const journal = new Journal(fs, root, key, content.header, content.plan);
       journal.file = file;
       journal.position = end;
+      journal.written = whole;
       journal.lastMac = lastMac;
       return { journal, content };
     } catch (error) {
@@ -179,7 +171,7 @@ export class Journal {
 
   /** Makes the last steps due, durably: from here on only finishing is left, and nothing is undone any more. */
   commit(steps: readonly DueStep[]): void {
-    this.append(RECORD_TYPE.committed, serializeSteps(steps));
+    this.appendOrBegin(RECORD_TYPE.committed, serializeSteps(steps));
   }
 
   close(): void {
@@ -190,7 +182,31 @@ export class Journal {
 
   private enter(type: number, body: Buffer): void {
     if (this.position > COMPACT_BYTES) this.begin([[type, body]]);
-    else this.append(type, body);
+    else this.appendOrBegin(type, body);
+  }
+
+  /** Where it does not read as it was written, what stands there counts for nothing: another takes its place. */
+  private appendOrBegin(type: number, body: Buffer): void {
+    this.append(type, body);
+    if (!this.isAsWritten(JOURNAL_NAME)) this.begin([[type, body]]);
+  }
+
+  private isAsWritten(name: BytePath): boolean {
+    const written = this.written.subarray(0, this.position);
+    return holds(this.fs, joinPath(this.root, name), written);
+  }
+
+  /** Writes behind what was written before. */
+  private write(file: OpenFile, bytes: Buffer): void {
+    writeAll(file, bytes, 0, bytes.length, this.position);
+    const end = this.position + bytes.length;
+    if (end > this.written.length) {
+      const larger = Buffer.alloc(2 * end);
+      this.written.copy(larger, 0, 0, this.position);
+      this.written = larger;
+    }
+    bytes.copy(this.written, this.position);
+    this.position = end;
   }
 
   /** Writes a new journal with header, plan and these records, and puts it in the place of the old one. */
@@ -199,12 +215,13 @@ export class Journal {
     const newPath = joinPath(this.root, NEW_JOURNAL_NAME);
     this.fs.remove(newPath);
     this.file = this.fs.create(newPath, 0o600);
-    const bytes = serializeHeader(this.header, this.key);
-    writeAll(this.file, bytes, 0, bytes.length, 0);
-    this.position = bytes.length;
+    const bytes = serializeJournalHeader(this.header, this.key);
+    this.position = 0;
+    this.write(this.file, bytes);
     this.lastMac = bytes.subarray(JOURNAL_HEADER.mac);
     this.append(RECORD_TYPE.plan, Buffer.from(this.plan, "utf8"));
     for (const [type, body] of records) this.append(type, body);
+    if (!this.isAsWritten(NEW_JOURNAL_NAME)) throw notAsWritten(JOURNAL_NAME);
     this.fs.rename(newPath, joinPath(this.root, JOURNAL_NAME));
     this.fs.syncDirectory(this.root);
   }
@@ -217,24 +234,9 @@ export class Journal {
     body.copy(record, 5);
     const mac = macOf(this.key, this.lastMac, record.subarray(0, 5 + body.length));
     mac.copy(record, 5 + body.length);
-    writeAll(this.file, record, 0, record.length, this.position);
+    this.write(this.file, record);
     this.file.sync();
-    this.position += record.length;
     this.lastMac = mac;
-  }
-}
-
-/** The header alone, unproved: it says which key proves the journal. Undefined where there is no journal. */
-export function readJournalHeader(fs: FileSystem, root: BytePath): JournalHeader | undefined {
-  const path = joinPath(root, JOURNAL_NAME);
-  if (fs.stat(path) === undefined) return undefined;
-  const file = fs.open(path);
-  try {
-    const bytes = Buffer.alloc(JOURNAL_HEADER_BYTES);
-    const count = readUpTo(file, bytes, 0, bytes.length, 0);
-    return parseHeader(bytes.subarray(0, count));
-  } finally {
-    file.close();
   }
 }
 
@@ -269,63 +271,14 @@ export function carryOut(fs: FileSystem, root: BytePath, steps: readonly DueStep
   for (const directory of directories) fs.syncDirectory(joinPath(root, directory));
 }
 
-function serializeHeader(header: JournalHeader, key: KeyObject): Buffer {
-  const bytes = Buffer.alloc(JOURNAL_HEADER_BYTES);
-  MAGIC.copy(bytes, JOURNAL_HEADER.magic);
-  bytes.writeUInt16LE(VERSION, JOURNAL_HEADER.version);
-  header.runId.copy(bytes, JOURNAL_HEADER.runId);
-  bytes.write(header.directoryId, JOURNAL_HEADER.directoryId, "hex");
-  bytes.write(header.keyringId, JOURNAL_HEADER.keyringId, "hex");
-  bytes.writeUInt32LE(header.keyId, JOURNAL_HEADER.keyId);
-  bytes.writeUInt32LE(JOURNAL_OPERATION[header.operation], JOURNAL_HEADER.operation);
-  bytes.writeBigUInt64LE(header.epoch, JOURNAL_HEADER.epoch);
-  macOf(key, Buffer.alloc(0), bytes.subarray(0, JOURNAL_HEADER.mac)).copy(
-    bytes,
-    JOURNAL_HEADER.mac,
-  );
-  return bytes;
-}
-
-function parseHeader(bytes: Buffer): JournalHeader {
-  if (bytes.length < JOURNAL_HEADER_BYTES || !MAGIC.equals(bytes.subarray(0, 4))) {
-    throw new FormatError('"tde.journal" is no journal of tde, or is cut', {
-      hint: "Restore the directory from a backup, or from the plain original.",
-    });
-  }
-  const version = bytes.readUInt16LE(JOURNAL_HEADER.version);
-  if (version !== VERSION) {
-    throw new FormatError(
-      `"tde.journal" has format version ${version}, which this tde does not know`,
-      {
-        hint: "Finish the run with the tde that began it.",
-      },
-    );
-  }
-  const code = bytes.readUInt32LE(JOURNAL_HEADER.operation);
-  const operation = (Object.keys(JOURNAL_OPERATION) as JournalOperation[]).find(
-    (name) => JOURNAL_OPERATION[name] === code,
-  );
-  if (operation === undefined || bytes.readUInt16LE(JOURNAL_HEADER.reserved) !== 0) {
-    throw new FormatError(`"tde.journal" is of an unknown operation (${code})`);
-  }
-  return {
-    runId: Buffer.from(bytes.subarray(JOURNAL_HEADER.runId, JOURNAL_HEADER.directoryId)),
-    directoryId: bytes.toString("hex", JOURNAL_HEADER.directoryId, JOURNAL_HEADER.keyringId),
-    keyringId: bytes.toString("hex", JOURNAL_HEADER.keyringId, JOURNAL_HEADER.keyId),
-    keyId: bytes.readUInt32LE(JOURNAL_HEADER.keyId),
-    operation,
-    epoch: bytes.readBigUInt64LE(JOURNAL_HEADER.epoch),
-  };
-}
-
 function parse(
   bytes: Buffer,
   key: KeyObject,
 ): { content: JournalContent; end: number; lastMac: Buffer } {
-  const header = parseHeader(bytes);
+  const header = parseJournalHeader(bytes);
   let lastMac = bytes.subarray(JOURNAL_HEADER.mac, JOURNAL_HEADER_BYTES);
-  const headerMac = macOf(key, Buffer.alloc(0), bytes.subarray(0, JOURNAL_HEADER.mac));
-  if (!equalInConstantTime(headerMac, lastMac)) throw altered(JOURNAL_HEADER.mac);
+  if (!equalInConstantTime(journalHeaderMac(bytes, key), lastMac))
+    throw altered(JOURNAL_HEADER.mac);
 
   let plan: string | undefined;
   let due: DueStep[] = [];

@@ -21,6 +21,7 @@ import { StateError, StorageError } from "../errors.ts";
 import { readUpTo, writeAll } from "./file-io.ts";
 import type { DirectoryEntry, FileSystem, OpenFile } from "./file-system.ts";
 import { type ProcessIdentity, type ProcessTable, realProcesses } from "./process-table.ts";
+import { notAsWritten } from "./read-back.ts";
 
 export interface LockPurpose {
   /** What is locked, for the message to others: `keyring "app.keyring"`. */
@@ -80,7 +81,7 @@ function acquire(
   depth: number,
 ): Lock {
   for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
-    const lock = tryToCreate(fs, path, purpose, processes);
+    const lock = tryToCreate(fs, path, purpose, processes, depth);
     if (lock !== undefined) return lock;
     const content = settledContent(fs, path);
     if (content === undefined) continue;
@@ -105,6 +106,7 @@ function tryToCreate(
   path: BytePath,
   purpose: LockPurpose,
   processes: ProcessTable,
+  depth: number,
 ): Lock | undefined {
   const token = randomBytes(16).toString("hex");
   const record: LockRecord = {
@@ -122,21 +124,30 @@ function tryToCreate(
     throw error;
   }
   heldTokens.add(token);
+  let isOurs: boolean;
+  let found: Buffer | undefined;
   try {
     try {
       writeAll(file, content, 0, content.length, 0);
+      // While it is open no other file can have its number.
+      isOurs = fs.stat(path)?.inode === file.stat().inode;
     } finally {
       file.close();
     }
-    if (readLock(fs, path)?.equals(content) !== true) {
-      // Taken for dead while it was held up: the name belongs to someone else now.
-      heldTokens.delete(token);
-      return undefined;
-    }
+    found = readLock(fs, path);
   } catch (error) {
     heldTokens.delete(token);
     attemptRemoval(fs, path);
     throw error;
+  }
+  if (found?.equals(content) !== true) {
+    heldTokens.delete(token);
+    // Taken for dead while it was held up: the name belongs to someone else now.
+    if (!isOurs || found === undefined || !isComplete(found) || depth === MAX_CLAIM_DEPTH)
+      return undefined;
+    // It does not read as it was written: no other tde would know it for a dead one, and so it would stay for ever.
+    removeDead(fs, path, found, purpose, processes, depth);
+    throw notAsWritten(path);
   }
   return {
     path,

@@ -3,9 +3,10 @@
  * task.
  */
 import assert from "node:assert/strict";
-import { displayPath } from "../bytes/byte-path.ts";
+import { type BytePath, displayPath } from "../bytes/byte-path.ts";
 import { sha256 } from "../crypto/primitives.ts";
 import {
+  holdPlainWalSegment,
   openWalSegment,
   type OpenedWalSegment,
   resealWalSegment,
@@ -16,10 +17,13 @@ import {
 } from "../datadir/wal-segment.ts";
 import { IntegrityError, KeyError } from "../errors.ts";
 import type { Problem } from "../format/problem.ts";
-import { readWholeFile, withFile, writeAll } from "../storage/file-io.ts";
+import { readExactly, readWholeFile, withFile, writeAll } from "../storage/file-io.ts";
 import type { FileSystem, OpenFile } from "../storage/file-system.ts";
+import { notAsWritten } from "../storage/read-back.ts";
 import type { NewFiles } from "./new-files.ts";
+import { notAsWrittenIn } from "./new-file-problem.ts";
 import type { CheckDepth, ItemResult, Original, WalItem } from "./tasks.ts";
+import type { Tools } from "./tools.ts";
 
 export function sealWal(
   fs: FileSystem,
@@ -39,7 +43,9 @@ export function resealWal(
   newFiles: NewFiles,
 ): ItemResult {
   const { files, before } = item;
-  return writeSealed(fs, item, resealWalSegment(fs, facts, files, before, stopAt), newFiles);
+  const { plainDigest, ...sealed } = resealWalSegment(fs, facts, files, before, stopAt);
+  const result = writeSealed(fs, item, sealed, newFiles);
+  return { ...result, plainDigest: plainDigest.toString("hex") };
 }
 
 function writeSealed(
@@ -70,6 +76,50 @@ export function openWal(
   return { path: files.path };
 }
 
+/** @throws {StorageError} when the stored segment does not give back the plain one. */
+export function readBackSealedWal({ fs, walFacts, chunk }: Tools, item: WalItem): void {
+  const { files } = item;
+  const { segment } = openNew(fs, walFacts, item);
+  if (!holdsBytes(fs, files.segment, segment, chunk.data)) throw notAsWritten(files.path);
+}
+
+/** @throws {StorageError} when the stored segment does not give back what the one before it gave. */
+export function readBackResealedWal(
+  { fs, walFacts }: Tools,
+  item: WalItem,
+  plainDigest: string | undefined,
+): void {
+  const { segment } = openNew(fs, walFacts, item);
+  if (sha256(segment).toString("hex") !== plainDigest) throw notAsWritten(item.files.path);
+}
+
+/** @throws {StorageError} when the plain segment is not the one that its sidecar was made for. */
+export function readBackOpenedWal({ fs, walFacts }: Tools, { files, target }: WalItem): void {
+  assert(target !== undefined, "opening has a target");
+  const plain = { ...files, segment: target.segment };
+  const { isOriginal } = holdPlainWalSegment(fs, walFacts, plain, notAsWrittenIn(files.path));
+  if (!isOriginal) throw notAsWritten(files.path);
+}
+
+function openNew(fs: FileSystem, facts: WalFacts, { files, target }: WalItem): OpenedWalSegment {
+  assert(target !== undefined, "sealing has a target");
+  const report = notAsWrittenIn(files.path);
+  return openWalSegment(fs, facts, { ...files, ...target }, "decrypt", report);
+}
+
+/** Whether a file holds these bytes and no others. */
+function holdsBytes(fs: FileSystem, path: BytePath, bytes: Buffer, buffer: Buffer): boolean {
+  return withFile(fs, path, (file) => {
+    if (file.stat().sizeBytes !== bytes.length) return false;
+    for (let at = 0; at < bytes.length; at += buffer.length) {
+      const length = Math.min(buffer.length, bytes.length - at);
+      readExactly(file, buffer, 0, length, at);
+      if (bytes.compare(buffer, 0, length, at, at + length) !== 0) return false;
+    }
+    return true;
+  });
+}
+
 /** @param depth - undefined: the digest alone. */
 export function checkWal(
   fs: FileSystem,
@@ -93,8 +143,29 @@ export function checkWal(
     pages: sum(opened.blocksByKey.values()),
     newestPages: opened.newestBlocks,
     digest: opened.sidecarDigest.toString("hex"),
+    fileSalt: opened.fileSalt?.toString("hex"),
     differs: against && differs(fs, opened.segment, against),
   };
+}
+
+/** Whether the segment, which is plain, is the one that its sidecar was made for. */
+export function checkPlainWal(
+  fs: FileSystem,
+  facts: WalFacts,
+  { files, sizeBytes }: WalItem,
+  report: (problem: Problem) => void,
+): ItemResult {
+  const path = displayPath(files.path);
+  let clean = true;
+  const reportAlso = (problem: Problem): void => {
+    clean = false;
+    report(problem);
+  };
+  const { isOriginal, sidecarDigest } = holdPlainWalSegment(fs, facts, files, reportAlso);
+  if (!isOriginal && clean) {
+    report({ kind: "tag", path, message: "the segment is not the one that was encrypted" });
+  }
+  return { path: files.path, sizeBytes, digest: sidecarDigest.toString("hex") };
 }
 
 /** @param segment - the original, where it was decrypted without a problem. */

@@ -12,6 +12,13 @@ import type { Problem } from "../format/problem.ts";
 import type { OpenCrc } from "../format/wal/record-checksum.ts";
 import type { FilePatch } from "../storage/journal.ts";
 
+/** A run of bytes in a file. */
+export interface FilePart {
+  readonly path: BytePath;
+  readonly position: number;
+  readonly length: number;
+}
+
 /** A plain file that the plain content of a sealed one, or a readable file, is held against. */
 export interface Original {
   readonly path: BytePath;
@@ -28,6 +35,8 @@ export interface RelationItem {
   readonly target?: { readonly sealed: BytePath; readonly sidecar: BytePath } | undefined;
   readonly range?: SlotRange | undefined;
   readonly against?: Original | undefined;
+  /** It was written in place: all its pages are read, whenever they were sealed. */
+  readonly patched?: boolean | undefined;
 }
 
 /** Pages of a relation file that are to be sealed anew, in place. */
@@ -54,6 +63,8 @@ export interface ContentItem {
   readonly context: string;
   /** When sealing anew: the new container. */
   readonly target?: BytePath | undefined;
+  /** When a plain file is checked: header and tags of the container that it was. */
+  readonly keptTags?: FilePart | undefined;
   readonly sizeBytes: number;
   readonly against?: Original | undefined;
 }
@@ -109,16 +120,39 @@ export function sizeOf(item: Item): number {
  */
 export type CheckDepth = "form" | "macs" | "tags";
 
-export type Task =
+/**
+ * A task that writes new files. They count for nothing until they have been read back, which is a task of its own: a
+ * file that several tasks write must not be written to any more by then. runner.ts, runWriting.
+ */
+export type WritingTask =
   /** plain -> sealed; readable files are copied. */
   | { readonly kind: "seal"; readonly items: readonly Item[] }
   /** sealed -> plain; readable files are copied. */
   | { readonly kind: "open"; readonly access: PlainAccess; readonly items: readonly Item[] }
   /** sealed -> sealed under the current key; no readable files. */
-  | { readonly kind: "reseal"; readonly items: readonly Item[] }
+  | { readonly kind: "reseal"; readonly items: readonly Item[] };
+
+/** An item whose new files are written, synced and closed. */
+export interface WrittenItem {
+  readonly item: Item;
+  /** As the result of its task says. */
+  readonly plainDigest: string | undefined;
+}
+
+export type Task =
+  | WritingTask
   /**
-   * With `sinceEpoch` the tags of those pages only that were sealed since, beside the MACs of all sidecar pages. Items
-   * that name an original are held against it.
+   * Opens what a writing task wrote anew, authenticates it to its last tag, and holds it against what it was made from.
+   * Fails where it is not, byte for byte, what it should be.
+   */
+  | {
+      readonly kind: "read-back";
+      readonly written: WritingTask["kind"];
+      readonly items: readonly WrittenItem[];
+    }
+  /**
+   * With `sinceEpoch` only those pages are read that were sealed since, beside all sidecar pages, but for files that were
+   * patched. Items that name an original are held against it.
    */
   | {
       readonly kind: "check";
@@ -128,15 +162,26 @@ export type Task =
       readonly sinceEpoch?: bigint | undefined;
       readonly items: readonly Item[];
     }
+  /**
+   * Whether plain relation files (`files.plain`) and WAL segments (`files.segment`) are what their sidecars were made
+   * for; no other items.
+   */
+  | { readonly kind: "check-plain"; readonly items: readonly Item[] }
   /** What has to be written for some pages to be sealed anew; nothing is written. */
   | { readonly kind: "patch"; readonly items: readonly PatchItem[] }
+  /** As read-back, for pages that were written in place. */
+  | { readonly kind: "read-back-patches"; readonly items: readonly PatchItem[] }
   /** What the manifest keeps of each file, without reading its pages. */
   | { readonly kind: "digest"; readonly items: readonly Item[] }
   /** What backup_manifest keeps of each file: a checksum over its stored bytes. */
   | { readonly kind: "checksum"; readonly items: readonly Item[] };
 
-/** A task that goes from item to item. */
-export type ItemTask = Exclude<Task, { kind: "patch" }>;
+/** A task that looks at files, and tells what it found of each. */
+export type CheckTask = Extract<Task, { kind: "check" | "check-plain" | "digest" | "checksum" }>;
+
+export function isWritingTask(task: Task): task is WritingTask {
+  return task.kind === "seal" || task.kind === "open" || task.kind === "reseal";
+}
 
 /** What came of one item. Fields that its task does not find are absent. */
 export interface ItemResult {
@@ -145,6 +190,8 @@ export interface ItemResult {
   readonly keys?: ReadonlyMap<number, number> | undefined;
   /** The manifest's digest, 64 hex digits; undefined for an empty relation file. */
   readonly digest?: string | undefined;
+  /** Of a checked file that is sealed, 32 hex digits: which run made it. */
+  readonly fileSalt?: string | undefined;
   /** As backup_manifest writes it. */
   readonly backupChecksum?: string | undefined;
   /** Of a range: SHA-256 of those sidecar pages of it that were checked. */
@@ -167,6 +214,8 @@ export interface ItemResult {
   readonly patches?: readonly FilePatch[] | undefined;
   /** Of a patch: SHA-256 of the sidecar pages of each chunk afterwards; undefined for one that stays as it is. */
   readonly patchedDigests?: readonly (string | undefined)[] | undefined;
+  /** Of what was sealed anew, but for containers: a digest of its plaintext, to hold what was written against. */
+  readonly plainDigest?: string | undefined;
   /** Of a sealed WAL segment: the CRC that lacks what the next segment has. */
   readonly openCrc?: OpenCrc | undefined;
   /** The first of them; `problemCount` has them all. */

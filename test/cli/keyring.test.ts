@@ -1,6 +1,15 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { chmodSync, existsSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { sha256 } from "../../src/crypto/primitives.ts";
@@ -158,6 +167,64 @@ test("destroy-key tells what remains to be done; a dry run changes nothing", (t)
   const run = keyring(folder, "destroy-key", "1", ...OPEN);
   assert.equal(run.status, 0);
   assert.match(run.stderr, /tde keyring rewrap 1[^]*destroy the old secrets/);
+});
+
+/** What the state file may be when somebody destroys a key; a refusal leaves the keyring as it is. */
+const UNCERTAIN: Readonly<Record<string, readonly [RegExp, (folder: string) => void]>> = {
+  "is missing": [/there is no state file/, (folder) => rmSync(join(folder, "app.keyring.state"))],
+  "is damaged": [
+    /is not used/,
+    (folder) => {
+      const path = join(folder, "app.keyring.state");
+      const bytes = readFileSync(path);
+      bytes.writeUInt8(bytes.readUInt8(40) ^ 1, 40);
+      writeFileSync(path, bytes);
+    },
+  ],
+  "is older than the keyring": [
+    /is older than/,
+    (folder) => copyFileSync(join(folder, "before.state"), join(folder, "app.keyring.state")),
+  ],
+  "was begun when the keyring had been in use": [
+    /was begun on/,
+    (folder) => {
+      rmSync(join(folder, "app.keyring.state"));
+      keyring(folder, "rewrap", "1", ...OPEN, "--to-key-file", "kek.key");
+    },
+  ],
+};
+for (const [what, [says, spoil]] of Object.entries(UNCERTAIN)) {
+  test(`destroy-key refuses where the state file ${what}, and asks what is named where the user does without`, (t) => {
+    const folder = created(t);
+    copyFileSync(join(folder, "app.keyring.state"), join(folder, "before.state"));
+    keyring(folder, "new-key", ...OPEN);
+    spoil(folder);
+    const before = readFileSync(join(folder, "app.keyring"));
+    fails(keyring(folder, "destroy-key", "1", ...OPEN), 5, says);
+    fails(keyring(folder, "destroy-key", "1", ...OPEN, "-n"), 5, /--without-state/);
+    assert.deepEqual(readFileSync(join(folder, "app.keyring")), before);
+    const run = keyring(folder, "destroy-key", "1", ...OPEN, "--without-state");
+    assert.equal(run.status, 0, run.stderr);
+    assert.match(run.stderr, says);
+  });
+}
+
+test("a key that an archive of WAL uses is not destroyed where the archive is named, whatever the state file knows", (t) => {
+  const folder = created(t);
+  mkdirSync(join(folder, "archive"));
+  writeFileSync(join(folder, "00000002.history"), "1\t0/5000000\tno recovery target specified\n");
+  const history = "00000002.history";
+  const archived = runTde(["wal", "archive", history, `archive/${history}`, ...OPEN], {
+    cwd: folder,
+  });
+  assert.equal(archived.status, 0, archived.stderr);
+  keyring(folder, "new-key", ...OPEN);
+  rmSync(join(folder, "app.keyring.state"));
+  const named = ["destroy-key", "1", ...OPEN, "-D", "archive", "--without-state"];
+  fails(keyring(folder, ...named), 5, /key 1 is used by \d+ files? of "archive"/);
+  const rotated = runTde(["rotate", "--wal", "archive", ...OPEN], { cwd: folder });
+  assert.equal(rotated.status, 0, rotated.stderr);
+  assert.equal(keyring(folder, ...named).status, 0);
 });
 
 test("an old keyring brought back from a backup gets no new key", (t) => {

@@ -196,16 +196,27 @@ const REFUSALS: readonly Refusal[] = [
     exit: 5,
   },
   {
-    name: "a copy with an unfinished run of another command",
+    name: "a copy with a journal, and no state file that knows its run",
+    prepare: ({ copy }) => {
+      const bytes = Buffer.alloc(80);
+      bytes.write("TDEJ", 0, "latin1");
+      bytes.writeUInt16LE(2, 4);
+      bytes.writeUInt32LE(2, 52);
+      writeFileSync(join(copy, "tde.journal"), bytes);
+    },
+    says: /nothing tells whether the unfinished run of tde decrypt-datadir .* is open: there is no state file/,
+    exit: 5,
+  },
+  {
+    name: "a copy with an unfinished run of tde 0.1.0",
     prepare: ({ copy }) => {
       const bytes = Buffer.alloc(80);
       bytes.write("TDEJ", 0, "latin1");
       bytes.writeUInt16LE(1, 4);
-      bytes.writeUInt32LE(2, 52);
       writeFileSync(join(copy, "tde.journal"), bytes);
     },
-    says: /has an unfinished run of tde decrypt-datadir/,
-    exit: 5,
+    says: /tde 0\.1\.0 began .*\ntde: hint: Finish that run with tde 0\.1\.0/,
+    exit: 6,
   },
   {
     name: "a source with an unfinished run",

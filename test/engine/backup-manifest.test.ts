@@ -31,6 +31,7 @@ import type { FileSystem } from "../../src/storage/file-system.ts";
 import { NodeFileSystem } from "../../src/storage/node-file-system.ts";
 import { InlineRunner } from "../../src/workers/inline-runner.ts";
 import { testKeys } from "../support/keys.ts";
+import { TestMemory } from "../support/small-cluster.ts";
 import { makeSmallDatadir, setClusterState } from "../support/small-datadir.ts";
 import { Stopped, StoppingFileSystem } from "../support/stopping-file-system.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
@@ -259,11 +260,7 @@ function write(root: string, path: string, bytes: Uint8Array): void {
 
 const KEY_CONTEXT: KeyContext = {
   keys: testKeys(1),
-  memory: {
-    judge: () => ({ verdict: "unknown", lastEpoch: 0n, lastSeen: "" }),
-    released: () => {},
-    remember: () => {},
-  },
+  memory: new TestMemory(),
 };
 
 function engineOn(fs: FileSystem): EngineContext {

@@ -148,7 +148,8 @@ function canRunAs(t: TestContext, folder: string): boolean {
     return false;
   }
   chmodSync(folder, 0o755);
-  spawnSync("chown", ["-R", "nobody", join(folder, "app.keyring"), join(folder, "kek.key")]);
+  const keys = ["app.keyring", "app.keyring.state", "kek.key"].map((name) => join(folder, name));
+  spawnSync("chown", ["-R", "nobody", ...keys]);
   spawnSync("chmod", ["-R", "a+rX", join(folder, "data"), join(folder, "ts_ext")]);
   return true;
 }

@@ -14,7 +14,7 @@ import { serializeScope } from "../../src/format/scope.ts";
 import { temporaryPath } from "../support/cluster.ts";
 import { makeSmallCatalogCluster } from "../support/fixture-catalog.ts";
 import { flipBit } from "../support/forger.ts";
-import { BLOCK_SIZE, copyOf, SmallEngine } from "../support/small-cluster.ts";
+import { BLOCK_SIZE, copyOf, SmallEngine, TestMemory } from "../support/small-cluster.ts";
 import { StoppingFileSystem } from "../support/stopping-file-system.ts";
 import { assertSameTree, treeOf } from "../support/tree.ts";
 
@@ -90,8 +90,12 @@ test("a page that does not authenticate ends it, and tde recover empties the new
   const datadir = copyOf(encrypted);
   flipBit(join(datadir, PG_TYPE), 8 * (BLOCK_SIZE + 5000));
   const output = newPlace();
-  await assert.rejects(decryptTypes(datadir, output), { code: "integrity", file: PG_TYPE });
-  assert.equal(await new SmallEngine().recover(output), "output-emptied");
+  const small = new SmallEngine();
+  await assert.rejects(decryptTypes(datadir, output, { small }), {
+    code: "integrity",
+    file: PG_TYPE,
+  });
+  assert.equal(await small.recover(output), "output-emptied");
   assert.deepEqual(filesIn(output), []);
 });
 
@@ -101,9 +105,10 @@ test("stopped anywhere, the same call or a decryption of the whole never takes t
   const outcomes = new Set<boolean>();
   for (let stopAt = rehearsal.operations; stopAt > 0; stopAt -= 5) {
     const output = newPlace();
-    const small = new SmallEngine({ fs: new StoppingFileSystem(stopAt) });
+    const memory = new TestMemory();
+    const small = new SmallEngine({ fs: new StoppingFileSystem(stopAt), memory });
     await assert.rejects(decryptTypes(encrypted, output, { small }));
-    const whole = new SmallEngine();
+    const whole = new SmallEngine({ memory });
     const options = whole.decryptOptions(encrypted);
     const into = { output: bytePath(output), tablespaceMapping: new Map() };
     // It empties what is left of the other run, or refuses a directory that is not empty.

@@ -3,13 +3,14 @@
  * still tells is the tag of each page, which binds it to its cluster, file, block, slot and header.
  */
 import assert from "node:assert/strict";
-import { copyFileSync, readFileSync, statSync } from "node:fs";
+import { copyFileSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { before, test } from "node:test";
 import { derivePageKey } from "../../src/format/file-keys.ts";
 import { SLOT } from "../../src/format/slot.ts";
 import { wrongOnPurpose } from "../../src/format/page-message.ts";
 import type { VerifyReport } from "../../src/engine/verify-report.ts";
+import { TdeError } from "../../src/errors.ts";
 import { dekFor } from "../../src/keyring/data-keys.ts";
 import { crc32c } from "../../src/postgres/crc32c.ts";
 import { pageChecksum } from "../../src/postgres/page-checksum.ts";
@@ -37,6 +38,7 @@ import {
   ORDINARY,
   OTHER,
   SmallEngine,
+  WAL_FILE,
 } from "../support/small-cluster.ts";
 
 const keys = testKeys();
@@ -234,6 +236,31 @@ for (const [name, change] of HEADS) {
     assert.ok(kinds.includes(`sidecar ${LARGE}`), kinds.join("\n"));
   });
 }
+
+test("a manifest of someone who has the keys cannot give a file a class that its path or size does not allow", async () => {
+  const sealed = { keys: [{ keyId: 1, count: 128 }], digest: "ab".repeat(32) } as const;
+  const segmentBytes = 2 ** 20;
+  for (const [path, as, sizeBytes, expected] of [
+    [WAL_FILE, "W", undefined, `size ${WAL_FILE}`],
+    ["pg_xact/0000", "W", segmentBytes, "manifest pg_xact/0000"],
+    ["pg_xact/0000", "P", undefined, "manifest pg_xact/0000"],
+    ["pg_hba.conf", "P", undefined, "manifest pg_hba.conf"],
+  ] as const) {
+    const datadir = copyOf(encrypted);
+    if (sizeBytes !== undefined) writeFileSync(join(datadir, path), Buffer.alloc(sizeBytes, "wal"));
+    writeFileSync(sidecarOf(join(datadir, path)), Buffer.alloc(BLOCK_SIZE, "sidecar"));
+    remakeManifest(datadir, keys, (entry) =>
+      entry.path === path
+        ? { ...entry, class: as, sizeBytes: statSync(join(datadir, path)).size, ...sealed }
+        : entry,
+    );
+    const { ok, problems } = await verifyForged(datadir);
+    assert.equal(ok, false);
+    const named = problems.map((problem) => `${problem.kind} ${problem.path}`);
+    assert.ok(named.includes(expected), `${as} ${path}: ${named.join(", ")}`);
+    await assert.rejects(new SmallEngine({ keys }).decrypt(datadir), TdeError);
+  }
+});
 
 /** A copy in which `act` changed a relation file or its sidecar, and everything around it fits. */
 async function forged(relation: string, act: (path: string) => void): Promise<string> {

@@ -55,7 +55,7 @@ function setAttributes(disk: CrashDisk, path: BytePath, change: Partial<FileAttr
 
 /** Gives all files and folders away, but for the data directory itself. */
 function openToAll(disk: CrashDisk, root: BytePath): void {
-  for (const { path, stat } of [...entriesOf(disk, root)]) {
+  for (const { path, stat } of entriesOf(disk, root)) {
     if (path === root) continue;
     const mode = stat.kind === "directory" ? 0o3777 : 0o6777;
     setAttributes(disk, path, { mode, uid: STRANGER, gid: STRANGER });

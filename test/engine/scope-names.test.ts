@@ -172,12 +172,16 @@ test("an interrupted encryption of a name goes on by the same command, while its
   for (const share of [0.3, 0.6, 0.9]) {
     const datadir = copyWithTablespaces(plain);
     const fs = new StoppingFileSystem(Math.floor(rehearsal.operations * share));
-    await assert.rejects(new SmallEngine({ fs }).encrypt(datadir, { scope: database }));
     const engine = new SmallEngine();
+    const { memory } = engine.keyContext;
+    await assert.rejects(new SmallEngine({ fs, memory }).encrypt(datadir, { scope: database }));
     const report = await engine.encrypt(datadir, { scope: database });
     const oid = oidOf(MAJOR, "databases.csv", "datname", "shop");
     assert.equal(serializeScope(report.scope), `database:${oid}`);
-    assert.deepEqual(engine.notices, []);
+    assert.deepEqual(
+      engine.notices.filter((notice) => !notice.startsWith("what is still plain is taken")),
+      [],
+    );
     assert.deepEqual((await engine.verify(datadir)).problems, []);
   }
 });

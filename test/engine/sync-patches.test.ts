@@ -6,7 +6,6 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as fc from "fast-check";
 import { joinPath, type BytePath } from "../../src/bytes/byte-path.ts";
-import { sha256 } from "../../src/crypto/primitives.ts";
 import { PageComparison, type ChangedSlots } from "../../src/datadir/compare-relation.ts";
 import { patchRange } from "../../src/datadir/patch-relation.ts";
 import { type RunFacts, slotCountOf } from "../../src/datadir/relation-job.ts";
@@ -28,6 +27,7 @@ import { testKeys } from "../support/keys.ts";
 import { assertProperty } from "../support/property.ts";
 import {
   BufferFile,
+  chunkDigests,
   chunkOf,
   fileIdentity,
   openBytes,
@@ -148,14 +148,6 @@ test("after each patch a file is whole, and after the last it is what its origin
   );
 });
 
-/** SHA-256 of the sidecar pages of each chunk. */
-function chunkDigests(sidecar: Buffer, blockSize: number): string[] {
-  const chunkBytes = (slotsPerChunk(blockSize) / slotsPerPage(blockSize)) * blockSize;
-  return Array.from({ length: Math.ceil(sidecar.length / chunkBytes) }, (_, i) =>
-    sha256(sidecar.subarray(i * chunkBytes, (i + 1) * chunkBytes)).toString("hex"),
-  );
-}
-
 /** A page has a new slot under the newer key exactly when a byte of it differs. */
 function assertOnlyChangedAreNew(
   blockSize: number,
@@ -251,7 +243,7 @@ async function sealedAndChanged(): Promise<{
   const path = PATCHED;
   const datadir = openDatadir(disk, ROOT);
   const keys = testKeys();
-  const context = runContextOf(datadir, { keys, memory: undefined as never }, 1n);
+  const context = runContextOf(datadir, { keys, memory: undefined as never }, { epoch: 1n });
   const runner = new InlineRunner(disk, context, () => {});
   const file = parseRelationPath(path, datadir);
   assert.ok(file !== undefined);

@@ -71,6 +71,7 @@ interface Attack {
   readonly onlyByTags?: boolean;
 }
 
+const EMPTY = "base/1/90002";
 const LAST_FLAG = BLOCK_SIZE - 104 + 7;
 
 const ATTACKS: readonly Attack[] = [
@@ -254,9 +255,17 @@ const ATTACKS: readonly Attack[] = [
     found: [["size", ORDINARY]],
   },
   {
+    name: "a file that was emptied, and its sidecar gone",
+    act: (datadir) => {
+      truncateSync(join(datadir, ORDINARY), 0);
+      unlinkSync(sidecarOf(join(datadir, ORDINARY)));
+    },
+    found: [["size", ORDINARY]],
+  },
+  {
     name: "an empty file that was filled",
-    act: (datadir) => take(plain, datadir, ORDINARY, "base/1/90002"),
-    found: [["size", "base/1/90002"]],
+    act: (datadir) => take(plain, datadir, ORDINARY, EMPTY),
+    found: [["size", EMPTY]],
   },
   {
     name: "a sidecar that was cut to nothing",
@@ -289,6 +298,22 @@ const ATTACKS: readonly Attack[] = [
     found: [["extra", "base/1/77777_tde"]],
   },
   {
+    name: "a sidecar of an empty file",
+    act: (datadir) => take(encrypted, datadir, sidecarOf(ORDINARY), sidecarOf(EMPTY)),
+    found: [["extra", sidecarOf(EMPTY)]],
+  },
+  ...[
+    `${ORDINARY}_tdenew`,
+    `${ORDINARY}_tdenew_tde`,
+    "tde_tdenew.manifest",
+    `${WAL_FILE}_tdenew`,
+    "pg_xact/0000_tdenew",
+  ].map((path): Attack => ({
+    name: `a working file that no run has left, ${path}`,
+    act: (datadir) => take(encrypted, datadir, ORDINARY, path),
+    found: [["extra", path]],
+  })),
+  {
     name: "a relation that was added with its sidecar",
     act: (datadir) => {
       take(encrypted, datadir, ORDINARY, "base/1/77777");
@@ -300,6 +325,11 @@ const ATTACKS: readonly Attack[] = [
     name: "a file that was added",
     act: (datadir) => writeFileSync(join(datadir, "pg_xact/0001"), "committed"),
     found: [["extra", "pg_xact/0001"]],
+  },
+  {
+    name: "a link that was added among relations",
+    act: (datadir) => symlinkSync(join(encrypted, ORDINARY), join(datadir, "base/1/77777")),
+    found: [["extra", "base/1/77777"]],
   },
   {
     name: "a folder that was added",

@@ -22,8 +22,10 @@ import { archiveWal } from "../../src/engine/wal-archive/archive-wal.ts";
 import { restoreWal } from "../../src/engine/wal-archive/restore-wal.ts";
 import { StorageError } from "../../src/errors.ts";
 import { type Compression, CONTAINER_HEADER, walContext } from "../../src/format/container.ts";
+import type { OpenFile } from "../../src/storage/file-system.ts";
 import { NodeFileSystem } from "../../src/storage/node-file-system.ts";
 import { KEYRING_ID, testKeys } from "../support/keys.ts";
+import { StoppingFileSystem } from "../support/stopping-file-system.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 import { CLUSTER, MARKER, walSegment, walSegmentName } from "../support/wal-segment.ts";
 
@@ -389,4 +391,54 @@ test("the header of an archived file names method, size, cluster and the current
   assert.equal(stored.readBigUInt64LE(CONTAINER_HEADER.systemIdentifier), CLUSTER);
   assert.equal(stored.readUInt32LE(CONTAINER_HEADER.keyId), 2);
   assert.equal(stored.toString("hex", CONTAINER_HEADER.keyringId, 24), KEYRING_ID);
+});
+
+test("a file that is in the archive already is synced before the server is told so", async (t) => {
+  const site = new Site(t);
+  site.put(NAME, walSegment());
+  await site.store(NAME);
+  const fs = new StoppingFileSystem();
+  const path = join(site.archive, NAME);
+  const { outcome } = await archiveWal(
+    { fs, keys: site.keys, joins: () => {} },
+    {
+      source: bytePath(join(site.wal, NAME)),
+      destination: bytePath(path),
+      compression: "gzip",
+    },
+  );
+  assert.equal(outcome, "already-archived");
+  // Its content, whoever wrote it may have been killed before; then its name.
+  const done = fs.log.map((what, i) => `${what} ${fs.paths[i]}`);
+  assert.deepEqual(done, [`sync ${path}`, `syncDirectory ${site.archive}`]);
+});
+
+test("a file in the archive that cannot be synced is not archived", async (t) => {
+  const site = new Site(t);
+  site.put(NAME, walSegment());
+  await site.store(NAME);
+  class FailingFileSystem extends NodeFileSystem {
+    readonly #what: string;
+    constructor(what: string) {
+      super();
+      this.#what = what;
+    }
+    override syncDirectory(path: BytePath): void {
+      if (this.#what === "directory") throw new StorageError("could not sync directory");
+      super.syncDirectory(path);
+    }
+    override open(path: BytePath): OpenFile {
+      const file = super.open(path);
+      if (this.#what !== "file") return file;
+      return Object.assign(file, {
+        sync(): void {
+          throw new StorageError("could not sync");
+        },
+      });
+    }
+  }
+  for (const what of ["file", "directory"]) {
+    site.fs = new FailingFileSystem(what);
+    await assert.rejects(site.store(NAME), StorageError, what);
+  }
 });

@@ -17,7 +17,13 @@ import { temporaryPath } from "../support/cluster.ts";
 import { edit, flipBit, swapFiles } from "../support/forger.ts";
 import { keyIdsOnDisk, keysOf } from "../support/key-ids-on-disk.ts";
 import { testKeys } from "../support/keys.ts";
-import { copyOf, makeSmallCluster, SmallEngine, WAL_FILE } from "../support/small-cluster.ts";
+import {
+  copyOf,
+  makeSmallCluster,
+  SmallEngine,
+  WAL_FILE,
+  TestMemory,
+} from "../support/small-cluster.ts";
 import { addSegments, saveSegments, SECRET } from "../support/small-wal.ts";
 import { Stopped, StoppingFileSystem } from "../support/stopping-file-system.ts";
 import { runTdeBytes } from "../support/tde.ts";
@@ -210,11 +216,11 @@ test("a sync that is interrupted anywhere leaves CRCs that hold when it has gone
   const expected = printed(source, 1);
   const start = await encrypted();
   const counting = new StoppingFileSystem();
-  const run = async (fs: StoppingFileSystem, copy: string): Promise<void> => {
-    const engine = new SmallEngine({ fs });
+  const run = async (fs: StoppingFileSystem, copy: string, memory: TestMemory): Promise<void> => {
+    const engine = new SmallEngine({ fs, memory });
     await engine.sync(source, copy);
   };
-  await run(counting, copyOf(start));
+  await run(counting, copyOf(start), new TestMemory());
   const isPublic = /^(rename|remove|sync)/;
   const steps = counting.paths.flatMap((path, i) =>
     path.includes("pg_wal") && isPublic.test(counting.log[i] ?? "") ? [i + 1] : [],
@@ -222,8 +228,9 @@ test("a sync that is interrupted anywhere leaves CRCs that hold when it has gone
   assert.ok(steps.length > 8);
   for (const step of steps) {
     const copy = copyOf(start);
-    await assert.rejects(run(new StoppingFileSystem(step), copy), Stopped);
-    await run(new StoppingFileSystem(), copy);
+    const memory = new TestMemory();
+    await assert.rejects(run(new StoppingFileSystem(step), copy, memory), Stopped);
+    await run(new StoppingFileSystem(), copy, memory);
     assert.deepEqual(await problemsOf(copy, new SmallEngine()), [], `step ${step}`);
     assert.equal(printed(copy, 1), expected, `step ${step}`);
   }

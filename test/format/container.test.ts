@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as fc from "fast-check";
+import { gcmEncrypt } from "../../src/crypto/primitives.ts";
 import { FormatError, IntegrityError, KeyError, TdeError } from "../../src/errors.ts";
 import {
   containerDigest,
@@ -9,10 +10,12 @@ import {
 } from "../../src/format/container-opener.ts";
 import { ContainerSealer } from "../../src/format/container-sealer.ts";
 import {
+  chunkNonce,
   CONTAINER_HEADER,
   type ContainerHeader,
   containerHeaderSizeBytes,
   containerSizeBytes,
+  deriveContainerKey,
   fileContext,
   parseContainerHeader,
   serializeContainerHeader,
@@ -283,12 +286,101 @@ test("fields that this version does not know are refused by name", () => {
     [(copy) => copy.writeUInt8(4, CONTAINER_HEADER.compression), /unknown way \(4\)/],
     [(copy) => copy.writeUInt32LE(0, CONTAINER_HEADER.keyId), /key id 0/],
     [(copy) => copy.writeUInt32LE(5000, CONTAINER_HEADER.chunkSize), /chunks of 5000 bytes/],
+    [(copy) => copy.writeUInt32LE(2048, CONTAINER_HEADER.chunkSize), /chunks of 2048 bytes/],
+    [(copy) => copy.writeUInt32LE(0, CONTAINER_HEADER.chunkSize), /chunks of 0 bytes/],
     [(copy) => copy.writeUInt32LE(2 ** 21, CONTAINER_HEADER.chunkSize), /chunks of 2097152 bytes/],
     [(copy) => copy.writeUInt8(1, CONTAINER_HEADER.reserved), /reserved bytes/],
+    [(copy) => copy.writeUInt8(1, CONTAINER_HEADER.fileSalt - 1), /reserved bytes/],
     [(copy) => copy.writeBigUInt64LE(2n ** 63n, CONTAINER_HEADER.contentSize), /a content of/],
+    [(copy) => copy.writeBigUInt64LE(2n ** 53n, CONTAINER_HEADER.contentSize), /a content of/],
+    [(copy) => copy.writeBigUInt64LE(2n ** 43n + 1n, CONTAINER_HEADER.contentSize), /a content of/],
   ];
   for (const [change, message] of cases) {
     assert.throws(() => open(withHeader(bytes, change)), { name: "FormatError", message });
+  }
+});
+
+test("what is no container, and a context of more than 4160 bytes, are refused before anything is read further", () => {
+  const { bytes } = seal(content(50));
+  const start = (change: (copy: Buffer) => void): Buffer => {
+    const copy = Buffer.from(bytes.subarray(0, CONTAINER_HEADER.context));
+    change(copy);
+    return copy;
+  };
+  for (const [change, message] of [
+    [(copy: Buffer) => copy.write("TDES", "latin1"), /does not begin with "TDEC"/],
+    [(copy: Buffer) => copy.writeUInt16LE(0, CONTAINER_HEADER.version), /version 0, not 1/],
+    [(copy: Buffer) => copy.writeUInt16LE(4161, CONTAINER_HEADER.contextLength), /context of 4161/],
+  ] as const) {
+    const opener = new ContainerOpener({ keys: testKeys(), where: WHERE });
+    assert.throws(() => opener.open(start(change)), { name: "FormatError", message });
+  }
+});
+
+test("a header that is damaged is called so before its fields are named, and before any key is asked for", () => {
+  const { bytes } = seal(content(50));
+  for (const at of [CONTAINER_HEADER.suite, CONTAINER_HEADER.keyId, CONTAINER_HEADER.commitment]) {
+    const copy = Buffer.from(bytes);
+    copy.writeUInt8((copy[at] ?? 0) ^ 0x40, at);
+    assert.throws(() => open(copy, { keys: testKeys(1, { keyringId: "12ab000000000000" }) }), {
+      name: "FormatError",
+      message: /a checksum that does not hold/,
+    });
+  }
+});
+
+/** A container of these chunks, the last one as the last, whatever the header says: all tags hold. */
+function ofChunks(chunks: readonly Buffer[], contentSizeBytes: number | undefined): Buffer {
+  const header: ContainerHeader = {
+    keyId: 1,
+    keyringId: KEYRING_ID,
+    chunkSizeBytes: CHUNK,
+    systemIdentifier: SYSTEM,
+    compression: "none",
+    contentSizeBytes,
+    context: CONTEXT,
+    fileSalt: Buffer.alloc(16, 5),
+    commitment: Buffer.alloc(32),
+  };
+  const { key, commitment } = deriveContainerKey(testDek(1), header);
+  const stored = chunks.flatMap((chunk, i) => {
+    const nonce = Buffer.alloc(12);
+    nonce.writeUInt8(i, 10);
+    nonce.writeUInt8(i === chunks.length - 1 ? 1 : 0, 11);
+    const { ciphertext, tag } = gcmEncrypt(key, nonce, Buffer.alloc(0), chunk);
+    return [ciphertext, tag];
+  });
+  return Buffer.concat([serializeContainerHeader({ ...header, commitment }), ...stored]);
+}
+
+test("a last chunk of 0 bytes is refused unless it is the only one, although its tag holds", () => {
+  const empty = Buffer.alloc(0);
+  assert.deepEqual(open(ofChunks([empty], undefined)), empty);
+  assert.deepEqual(open(ofChunks([content(CHUNK)], undefined)), content(CHUNK));
+  for (const size of [undefined, CHUNK]) {
+    const bytes = ofChunks([content(CHUNK), empty], size);
+    assert.throws(() => open(bytes), IntegrityError);
+    assert.throws(() => open(bytes, {}, cut(bytes, [bytes.length - 16])), IntegrityError);
+    assert.throws(() => digestOf(bytes), IntegrityError);
+  }
+});
+
+test("more or less content than the header says is refused, although all tags hold", () => {
+  for (const [size, said] of [
+    [50, 49],
+    [50, 51],
+    [50, 0],
+    [0, 1],
+    [CHUNK + 50, CHUNK],
+    [CHUNK, CHUNK + 50],
+    [2 * CHUNK, CHUNK],
+  ] as const) {
+    const whole = content(size);
+    const chunks = [whole.subarray(0, CHUNK), ...(size > CHUNK ? [whole.subarray(CHUNK)] : [])];
+    assert.deepEqual(open(ofChunks(chunks, size)), whole);
+    const bytes = ofChunks(chunks, said);
+    assert.throws(() => open(bytes), IntegrityError, `${size}, said to be ${said}`);
+    assert.throws(() => digestOf(bytes), IntegrityError);
   }
 });
 
@@ -321,6 +413,38 @@ test("a container out of its place or from another cluster is refused", () => {
     name: "IntegrityError",
     message: /from another cluster/,
   });
+});
+
+test("every chunk that a container may have has a nonce of its own, and no other chunk has one", () => {
+  const most = 2 ** 31;
+  const indexes = [0, 1, 255, 256, 65_535, 2 ** 24, 2 ** 30, most - 1];
+  const nonces = indexes.flatMap((index) => [chunkNonce(index, false), chunkNonce(index, true)]);
+  assert.equal(new Set(nonces.map(hexOf)).size, nonces.length);
+  assert.ok(nonces.every(({ length }) => length === 12));
+  assert.equal(hexOf(chunkNonce(most - 1, true)), "000000000000007fffffff01");
+  for (const index of [most, most + 1, 2 ** 40]) {
+    for (const last of [false, true])
+      assert.throws(() => chunkNonce(index, last), FormatError, `chunk ${index}`);
+  }
+});
+
+test("a header names at most as much content as there are chunks for", () => {
+  const { bytes } = seal(content(10));
+  const header = { ...parseContainerHeader(bytes, WHERE), chunkSizeBytes: CHUNK };
+  const most = 2 ** 31 * CHUNK;
+  for (const [contentSizeBytes, fits] of [
+    [most, true],
+    [most + 1, false],
+    [2 ** 53, false],
+  ] as const) {
+    const make = (): Buffer => serializeContainerHeader({ ...header, contentSizeBytes });
+    if (fits) assert.equal(parseContainerHeader(make(), WHERE).contentSizeBytes, contentSizeBytes);
+    else assert.throws(make, FormatError);
+    const altered = withHeader(bytes, (copy) =>
+      copy.writeBigUInt64LE(BigInt(contentSizeBytes), CONTAINER_HEADER.contentSize),
+    );
+    if (!fits) assert.throws(() => parseContainerHeader(altered, WHERE), FormatError);
+  }
 });
 
 test("bytes at random give a TdeError, never another one", () => {

@@ -31,7 +31,10 @@ import { CARRY, SEALED_CRC_OFFSET, WAL_SLOT_FLAG } from "../../src/format/wal/wa
 import { KEYRING_LIMIT_BYTES, RECIPIENT_LIMIT } from "../../src/keyring/keyring-file.ts";
 import { recipientTypes } from "../../src/keyring/recipient-types.ts";
 import { STATE_LIMIT_BYTES } from "../../src/keyring/state-file.ts";
+import { CONTROL_FILE_BYTES, parseControlFile } from "../../src/postgres/control-file.ts";
+import { crc32c } from "../../src/postgres/crc32c.ts";
 import { PAGE_HEADER, PAGE_HEADER_BYTES } from "../../src/postgres/page.ts";
+import { SUPPORTED_MAJORS } from "../../src/postgres/version.ts";
 import {
   JOURNAL_HEADER,
   JOURNAL_HEADER_BYTES,
@@ -40,6 +43,8 @@ import {
   NEW_JOURNAL_NAME,
   RECORD_TYPE,
 } from "../../src/storage/journal.ts";
+import { walFormatOf } from "../../src/wal/wal-format.ts";
+import { readFixture } from "../support/fixtures.ts";
 import { FORMAT_DOCUMENT, section, tablesOf } from "../support/format-document.ts";
 
 interface Row {
@@ -141,6 +146,53 @@ test("the tables of WAL slots agree with the code", () => {
   const carry = structure("### Sidecar of a segment", 1);
   assertSame(carry, CARRY, SLOT_BYTES);
   assert.equal(Number(meaningOf(carry, "kind")), walCarry);
+});
+
+test("pg_control's fields are read where the page says, under the CRC that it says", () => {
+  assert.match(
+    section("### Constants of PostgreSQL"),
+    new RegExp(`has ${CONTROL_FILE_BYTES} bytes`),
+  );
+  const rows = (tablesOf("### Constants of PostgreSQL")[0] ?? []).map((row) => row.map(Number));
+  assert.deepEqual(
+    rows.map(([major]) => major),
+    [...SUPPORTED_MAJORS],
+  );
+  for (const [major, version, ...offsets] of rows) {
+    const control = Buffer.from(readFixture(`control/${major}/pg_control`));
+    assert.equal(control.readUInt32LE(8), version);
+    const crcAt = offsets.pop() ?? assert.fail();
+    const values = [4096, 77, 1024, 2 ** 21, 1 - control.readUInt32LE(offsets[4])];
+    for (const [i, value] of values.entries()) control.writeUInt32LE(value, offsets[i]);
+    control.writeBigUInt64LE(7391234567890123456n, 0);
+    control.writeUInt32LE(crc32c(control, 0, crcAt), crcAt);
+    const read = parseControlFile(control);
+    assert.equal(read.systemIdentifier, 7391234567890123456n);
+    assert.deepEqual(
+      [
+        read.blockSizeBytes,
+        read.blocksPerSegment,
+        read.walBlockSizeBytes,
+        read.walSegmentSizeBytes,
+        read.dataChecksumVersion,
+      ],
+      values,
+      `${major}`,
+    );
+  }
+});
+
+test("the table of what differs in WAL agrees with the code", () => {
+  const rows = (tablesOf("### Constants of PostgreSQL")[1] ?? []).map(([major, ...bits]) => [
+    Number(major),
+    ...bits.map((hex) => Number.parseInt(hex, 16)),
+  ]);
+  const expected = SUPPORTED_MAJORS.map((major) => {
+    const { pageMagic, allPageFlags, overwriteContrecord, image } = walFormatOf(major);
+    const compressed = image.pglz | image.lz4 | image.zstd;
+    return [major, pageMagic, allPageFlags, overwriteContrecord, compressed];
+  });
+  assert.deepEqual(rows, expected);
 });
 
 test("the table of the identity agrees with the code", () => {

@@ -25,6 +25,7 @@ import {
   type DueStep,
 } from "../../src/storage/journal.ts";
 import { NodeFileSystem } from "../../src/storage/node-file-system.ts";
+import { deriveSaltKey, isSaltOfRun, newFileSalt } from "../../src/format/file-salt.ts";
 import { vectorsOf } from "../support/format-document.ts";
 import { fileIdentity, openBytes } from "../support/relation-bytes.ts";
 import {
@@ -326,6 +327,35 @@ for (const vector of vectorsOf<KeyringVector>("keyring")) {
   });
 }
 
+interface SaltVector {
+  readonly name: string;
+  readonly dek: string;
+  readonly runId: string;
+  readonly saltKey: string;
+  readonly salts: readonly { readonly path: string; readonly salt: string }[];
+}
+
+for (const vector of vectorsOf<SaltVector>("file salt")) {
+  test(`vector of file salts: ${vector.name}`, () => {
+    const dek = secretKey(Buffer.from(vector.dek, "hex"));
+    const key = deriveSaltKey(dek, Buffer.from(vector.runId, "hex"));
+    assert.equal(hexOfKey(key), vector.saltKey);
+    for (const { path, salt } of vector.salts) {
+      const bytes = Buffer.from(salt, "hex");
+      assert.ok(isSaltOfRun(key, path, bytes));
+      assert.ok(!isSaltOfRun(key, `${path}.1`, bytes));
+      for (let bit = 0; bit < 128; bit++) {
+        const other = Buffer.from(bytes);
+        other[bit >> 3] = (other[bit >> 3] ?? 0) ^ (1 << (bit & 7));
+        assert.ok(!isSaltOfRun(key, path, other), `bit ${bit}`);
+      }
+      const made = newFileSalt(key, path);
+      assert.ok(isSaltOfRun(key, path, made) && made.length === 16);
+      assert.notDeepEqual(newFileSalt(key, path), made);
+    }
+  });
+}
+
 interface StateVector {
   readonly name: string;
   readonly dek: string;
@@ -336,13 +366,13 @@ interface StateVector {
 for (const vector of vectorsOf<StateVector>("state")) {
   test(`vector of a state file: ${vector.name}`, () => {
     const bytes = lines(vector.lines);
-    const { keyId, content, mac } = parseStateFile(bytes);
+    const { version, keyId, content, mac } = parseStateFile(bytes);
     const dek = secretKey(Buffer.from(vector.dek, "hex"));
     const id = Buffer.from(content.keyringId, "hex");
     const derived = hkdf(dek, id, Buffer.from("tde/v1/state"), 32);
     assert.equal(derived.toString("hex"), vector.stateKey);
-    assert.deepEqual(stateMac(dek, content.keyringId, stateBytes(keyId, content)), mac);
-    assert.deepEqual(serializeStateFile({ keyId, content, mac }), bytes);
+    assert.deepEqual(stateMac(dek, content.keyringId, stateBytes(keyId, content, version)), mac);
+    assert.deepEqual(serializeStateFile({ version, keyId, content, mac }), bytes);
   });
 }
 

@@ -398,6 +398,31 @@ for (const { name, at, bytes, kind, message } of SLOT_FORGERIES) {
   });
 }
 
+test("a slot of a zero page or a tail has no flags, nothing sealed in it, and a length of its kind", () => {
+  const sealed = sealedFile(3, { tailBytes: 50, zero: [1] });
+  const [zeroPage, tail] = [1, 3];
+  for (const [block, at, bytes, kind, message] of [
+    [zeroPage, 2, [1], "slot", /flags on an entry that is no page/],
+    [zeroPage, 2, [2], "slot", /flags on an entry that is no page/],
+    [zeroPage, 104, [1], "slot", /reserved/],
+    [zeroPage, 16, [50, 0], "slot", /length 50/],
+    [tail, 2, [2], "slot", /flags on an entry that is no page/],
+    [tail, 104, [0, 1], "slot", /reserved/],
+    [tail, 16, [0, 4], "slot", /length 1024/],
+    [tail, 16, [0, 0], "slot", /length 0/],
+    [tail, 16, [49, 0], "size", /./],
+  ] as const) {
+    const blocks = sealed.blocks.map((one, i) => {
+      const slot = Buffer.from(one.slot);
+      if (i === block) Buffer.from(bytes).copy(slot, at);
+      return { ...one, slot };
+    });
+    const problems = problemsOf(bytesOf({ file: FILE, blocks }));
+    assert.deepEqual(kindsOf(problems), [`${kind} ${block}`]);
+    assert.match(problems[0]?.message ?? "", message);
+  }
+});
+
 test("slots of tails and zero pages in the place of pages, and the reverse, are refused", () => {
   const sealed = sealedFile(3, { tailBytes: 50, zero: [1] });
   const withSlots = (order: readonly number[]): string[] =>

@@ -11,11 +11,12 @@ import { walIdentity } from "../../src/datadir/wal-segment.ts";
 import { derivePageKey, deriveSidecarMacKey } from "../../src/format/file-keys.ts";
 import type { Problem } from "../../src/format/problem.ts";
 import type { SidecarHead } from "../../src/format/sidecar-page.ts";
-import { openSegment } from "../../src/format/wal/open-segment.ts";
+import { openSegment, type WalDepth } from "../../src/format/wal/open-segment.ts";
 import { bytesOf, mapPlainSegment, NO_NEIGHBOURS } from "../../src/format/wal/plain-map.ts";
 import { closeCrc } from "../../src/format/wal/record-checksum.ts";
-import { sealSegment } from "../../src/format/wal/seal-segment.ts";
+import { sealSegment, walSlotAt } from "../../src/format/wal/seal-segment.ts";
 import { MapMemory, type SegmentMap } from "../../src/format/wal/segment-map.ts";
+import { hasSealedEnd, readWalSlotFields } from "../../src/format/wal/wal-slot.ts";
 import { Outcome } from "../../src/wal/read-outcome.ts";
 import { WalReader } from "../../src/wal/reader.ts";
 import { RecordText } from "../../src/wal/record-text.ts";
@@ -98,7 +99,7 @@ interface Opened {
   readonly problems: readonly Problem[];
 }
 
-function open({ segment, sidecar, head }: Stored, dek = DEK): Opened {
+function open({ segment, sidecar, head }: Stored, dek = DEK, depth: WalDepth = "decrypt"): Opened {
   const bytes = Buffer.from(segment);
   const problems: Problem[] = [];
   openSegment(
@@ -114,7 +115,7 @@ function open({ segment, sidecar, head }: Stored, dek = DEK): Opened {
       path: "segment",
       report: (problem) => problems.push(problem),
     },
-    "decrypt",
+    depth,
   );
   return { bytes, problems };
 }
@@ -394,6 +395,93 @@ test("every byte of a stored segment is authenticated, but zeros are no exceptio
   }
 });
 
+/**
+ * The places in each block of a stored segment where one kind of byte ends and another begins, by what its slot says:
+ * page header, structure, the four bytes behind it, secrets, the zeros at the end. And the CRCs of its records.
+ */
+function placesIn({ sidecar, map }: Stored): Map<number, number[]> {
+  const places = new Map<number, number[]>();
+  const { wholeCrcs, wholeCount, leading, trailing } = map;
+  const crcs = [...wholeCrcs.subarray(0, wholeCount), leading?.crcAt ?? -4];
+  // That of a record which goes on counts bytes of the next segment: only the whole run tells (crossing-record.ts).
+  const openCrc = trailing?.crcAt ?? -4;
+  for (let block = 0; block < SEGMENT / PAGE; block++) {
+    const base = block * PAGE;
+    const { structureStart, structureEnd, zerosFrom } = readWalSlotFields(
+      sidecar,
+      walSlotAt(block),
+    );
+    if (zerosFrom === 0) continue;
+    const bounds = [0, map.headerOf(block), structureStart, structureEnd, zerosFrom, PAGE];
+    const own = new Set(bounds.flatMap((bound) => range(bound - 4, bound + 8)));
+    for (const crcAt of crcs.filter((at) => at >= base && at < base + PAGE).slice(0, 3))
+      for (const at of range(crcAt - base, crcAt - base + 4)) own.add(at);
+    const isOpenCrc = (at: number): boolean => base + at >= openCrc && base + at < openCrc + 4;
+    places.set(
+      block,
+      [...own].filter((at) => at >= 0 && at < PAGE && !isOpenCrc(at)),
+    );
+  }
+  return places;
+}
+
+function range(start: number, end: number): number[] {
+  return Array.from({ length: end - start }, (_, i) => start + i);
+}
+
+/** Flips one bit in some blocks. @returns those of them in which a problem is found. */
+function noticed(
+  stored: Stored,
+  flips: readonly { readonly block: number; readonly at: number }[],
+  turn: number,
+): Set<number | undefined> {
+  const segment = Buffer.from(stored.segment);
+  for (const { block, at } of flips)
+    segment[block * PAGE + at] = (segment[block * PAGE + at] ?? 0) ^ (1 << (turn % 8));
+  const depth = turn % 2 === 0 ? "tags" : "decrypt";
+  return new Set(open({ ...stored, segment }, DEK, depth).problems.map(({ block }) => block));
+}
+
+test("every byte where structure ends and secrets or zeros begin is authenticated, as the slots say where", () => {
+  let [sealedEnds, tried] = [0, 0];
+  for (const stored of [...rich(), ...recycled()]) {
+    const places = placesIn(stored);
+    const most = Math.max(...[...places.values()].map(({ length }) => length));
+    for (let turn = 0; turn < most; turn++) {
+      // In every second block at a time: a record that was changed may be missed in the next one, too.
+      for (const parity of [0, 1]) {
+        const flips = [...places].flatMap(([block, own]) => {
+          const at = own[turn];
+          return block % 2 === parity && at !== undefined ? [{ block, at }] : [];
+        });
+        const found = flips.length === 0 ? new Set() : noticed(stored, flips, turn);
+        for (const flip of flips) {
+          tried++;
+          // Where a segment cannot be taken apart any more, one of them alone has been named.
+          const isNoticed = found.has(flip.block) || noticed(stored, [flip], turn).size > 0;
+          assert.ok(isNoticed, `${stored.name} block ${flip.block} byte ${flip.at}`);
+        }
+      }
+    }
+    for (const [block, own] of places) {
+      const fields = readWalSlotFields(stored.sidecar, walSlotAt(block));
+      if (!hasSealedEnd(fields)) continue;
+      sealedEnds++;
+      assert.equal(stored.segment.readUInt32LE(block * PAGE + fields.structureEnd), 0);
+      assert.ok(range(0, 4).every((i) => own.includes(fields.structureEnd + i)));
+    }
+  }
+  assert.ok(sealedEnds >= 2, `${sealedEnds} blocks whose structure ends before they do`);
+  assert.ok(tried > 200, `${tried} places`);
+});
+
+/** Records that end in the middle of what an older life of the segment left, so that no zeros follow. */
+function recycled(): Stored[] {
+  const writer = written([filler(300), message("prefix", Buffer.from("text"))]);
+  writer.leave(writer.position, Buffer.alloc(20_000, "a row of an older life of this segment "));
+  return store(runOf(writer));
+}
+
 test("every byte of a sidecar is authenticated", () => {
   const [stored] = rich();
   assert.ok(stored !== undefined);
@@ -406,6 +494,19 @@ test("every byte of a sidecar is authenticated", () => {
     sidecar[at] = (sidecar[at] ?? 0) ^ 0x01;
     const { problems } = open({ ...stored, sidecar });
     assert.ok(problems.length > 0, `byte ${at}`);
+  }
+});
+
+test("a first page without the guard is found, with keys for the sidecar alone, too", () => {
+  const [stored] = rich();
+  assert.ok(stored !== undefined);
+  const segment = Buffer.from(stored.segment);
+  stored.original.copy(segment, 24, 24, 32);
+  for (const depth of ["macs", "tags", "decrypt"] as const) {
+    assert.deepEqual(open(stored, DEK, depth).problems, []);
+    const { problems } = open({ ...stored, segment }, DEK, depth);
+    const found = problems.map(({ kind, block, message }) => `${kind} ${block} ${message}`);
+    assert.ok(found.includes("mark 0 the first page lacks the guard"), found.join("\n"));
   }
 });
 

@@ -221,12 +221,24 @@ function storedByTheCode(
     },
   });
   if (openCrc !== undefined) {
-    // Of the record that ends on the first page of the next segment.
-    const next = book[index + 1]?.stored ?? assert.fail();
-    const rest = next.subarray(40, 40 + next.readUInt32LE(16));
-    stored.writeUInt32LE(closeCrc(openCrc, [rest]), openCrc.crcAt);
+    const rest = restOfRecord(book.slice(index + 1).map((next) => next.stored));
+    stored.writeUInt32LE(closeCrc(openCrc, rest), openCrc.crcAt);
   }
   return { stored, sidecar };
+}
+
+/** What the segments begin with of a record that began before them, page by page. */
+function restOfRecord(segments: readonly Buffer[]): Buffer[] {
+  const pages: Buffer[] = [];
+  let left = segments[0]?.readUInt32LE(16) ?? 0;
+  for (const segment of segments) {
+    for (let page = 0; page < segment.length && left > 0; page += BLOCK) {
+      const start = page + (page === 0 ? 40 : 24);
+      pages.push(segment.subarray(start, Math.min(start + left, page + BLOCK)));
+      left -= pages.at(-1)?.length ?? 0;
+    }
+  }
+  return pages;
 }
 
 function assertOpens(

@@ -13,6 +13,7 @@ import {
   secretKey,
   sha256,
 } from "../../src/crypto/primitives.ts";
+import { IntegrityError } from "../../src/errors.ts";
 import { openKeyring } from "../../src/keyring/keyring.ts";
 import { KeyFileProvider } from "../../src/keyring/providers/key-file.ts";
 import { PassphraseProvider } from "../../src/keyring/providers/passphrase.ts";
@@ -132,4 +133,48 @@ test("tde opens the document's keyring by either recipient, and believes its sta
     assert.deepEqual(keyLoad.get(2), { pages: 4096, bytes: 33554432 });
     assert.equal(keyLimitPages, 1_000_000);
   }
+});
+
+/** The document's keyring with some lines changed, and MAC and sum made anew by someone who has the keyring key. */
+function resealed(change: (text: string) => string): string {
+  const body = change(keyring.slice(0, keyring.indexOf("\nmac ") + 1));
+  assert.ok(!keyring.startsWith(body), "nothing was changed");
+  const macKey = deriveKey(secretKey(bytes("keyring key")), NONE, ascii("tde/v1/keyring-mac"));
+  const withMac = `${body}mac ${hmacSha256(macKey, ascii(body)).toString("hex")}\n`;
+  return `${withMac}sum ${sha256(ascii(withMac)).toString("hex")}\n`;
+}
+
+test("a wrapped key, or a check value, that is not its key's is an IntegrityError, although the MAC holds", async (t) => {
+  const folder = temporaryDirectory(t);
+  const path = (name: string): ReturnType<typeof bytePath> => bytePath(join(folder, name));
+  const fs = new NodeFileSystem();
+  writeFileSync(path("kek"), bytes("key file"), { mode: 0o600 });
+  const wrappedOf = (keyId: number): string =>
+    new RegExp(`^key ${keyId} .* wrapped=(\\S+)$`, "m").exec(keyring)?.[1] ?? assert.fail();
+  const [two, three] = [wrappedOf(2), wrappedOf(3)];
+  const flipped = Buffer.from(two, "base64");
+  flipped.writeUInt8(flipped.readUInt8(20) ^ 1, 20);
+  for (const [i, change] of [
+    (text: string) => text.replace(two, flipped.toString("base64")),
+    (text: string) => text.replace("check=61ce", "check=61cf"),
+    (text: string) => text.replace(three, "!").replace(two, three).replace("!", two),
+    (text: string) => text.replace(three, two),
+  ].entries()) {
+    writeFileSync(path(`k${i}`), resealed(change), { mode: 0o600 });
+    const place = { fs, path: path(`k${i}`), command: "tde test" };
+    const provider = new KeyFileProvider(fs, path("kek"));
+    await assert.rejects(openKeyring(place, [provider]), IntegrityError, `case ${i}`);
+  }
+  writeFileSync(
+    path("same"),
+    resealed((text) => text.replace("generation 7", "generation 8")),
+    {
+      mode: 0o600,
+    },
+  );
+  const place = { fs, path: path("same"), command: "tde test" };
+  assert.equal(
+    (await openKeyring(place, [new KeyFileProvider(fs, path("kek"))])).file.generation,
+    8,
+  );
 });

@@ -11,9 +11,11 @@ import {
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { type BytePath, bytePath } from "../../src/bytes/byte-path.ts";
-import { exportKey, sha256 } from "../../src/crypto/primitives.ts";
+import { exportKey, secretKey, sha256 } from "../../src/crypto/primitives.ts";
 import { FormatError, IntegrityError, KeyError, StateError, UsageError } from "../../src/errors.ts";
 import type { KeyProvider, WrappedKey } from "../../src/keyring/key-provider.ts";
+import { keyringMac, unwrapDek } from "../../src/keyring/key-wrap.ts";
+import { authenticatedBytes } from "../../src/keyring/keyring-file.ts";
 import {
   createKeyring,
   type Keyring,
@@ -267,10 +269,27 @@ test("removing a recipient needs the secrets of all that stay and draws a new ke
   );
   await assert.rejects(openKeyring(place, [third]), KeyError);
   assert.deepEqual(dekBytes(await openKeyring(place, [second])), dekBytes(keyring));
-  for (const [i, { wrapped }] of next.file.keys.entries()) {
-    assert.notDeepEqual(wrapped, keyring.file.keys[i]?.wrapped);
-  }
+  await assertOpensNothing(await keyringKeyOf(all, third), next);
 });
+
+/** The 32 bytes that open the keyring, as one recipient's secret gives them. */
+async function keyringKeyOf({ file }: Keyring, provider: KeyProvider): Promise<Buffer> {
+  for (const recipient of file.recipients) {
+    const bytes = await provider.unwrap(recipient, { keyringId: file.id });
+    if (bytes !== undefined) return bytes;
+  }
+  return assert.fail("no recipient is of this secret");
+}
+
+/** That whoever kept an older keyring key gets no data key out of the file, and cannot make one that passes. */
+async function assertOpensNothing(older: Buffer, { file }: Keyring): Promise<void> {
+  const key = secretKey(older);
+  for (const { keyId, wrapped } of file.keys) {
+    if (wrapped === undefined) continue;
+    assert.equal(unwrapDek(key, file.id, keyId, wrapped), undefined, `key ${keyId}`);
+  }
+  assert.notDeepEqual(keyringMac(key, authenticatedBytes(file)), file.mac);
+}
 
 test("rewrap changes the secret of one recipient and no data key", async (t) => {
   const { folder, place, key, keyring } = await setup(t);
@@ -294,7 +313,19 @@ test("a destroyed key is gone, its record stays, and the current key cannot be d
   assert.equal(opened.dataKeys().keys.get(1)?.dek, undefined);
   assert.equal(dekBytes(opened)[2], dekBytes(two)[2]);
   await assert.rejects(opened.destroyKey(1, state, [key]), StateError);
-  assert.notEqual(next.file.keys[1]?.wrapped, two.file.keys[1]?.wrapped);
+  await assertOpensNothing(await keyringKeyOf(two, key), next);
+});
+
+test("what opens nothing after a removal opens everything before it", async (t) => {
+  const { key, keyring } = await setup(t);
+  const [record] = keyring.file.keys;
+  const bytes = await keyringKeyOf(keyring, key);
+  assert.ok(record?.wrapped !== undefined);
+  assert.ok(unwrapDek(secretKey(bytes), keyring.file.id, 1, record.wrapped) !== undefined);
+  assert.deepEqual(
+    keyringMac(secretKey(bytes), authenticatedBytes(keyring.file)),
+    keyring.file.mac,
+  );
 });
 
 test("a key is not destroyed while a directory that the state knows uses it, were it for a MAC alone", async (t) => {
@@ -410,7 +441,7 @@ test("a keyring that does not read back as it was written takes no other's place
     };
     return file;
   });
-  assert.throws(() => opened.newKey(noState(opened)), /k.new" does not read as it was written/);
+  assert.throws(() => opened.newKey(noState(opened)), /k" does not read as it was written/);
   assert.deepEqual(readFileSync(path), before);
   assert.deepEqual(readdirSync(join(path, "..")).sort(), ["k", "kek"]);
 });

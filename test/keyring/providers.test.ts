@@ -1,13 +1,22 @@
 import assert from "node:assert/strict";
-import { chmodSync, mkdirSync, readdirSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  mkdirSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { bytePath } from "../../src/bytes/byte-path.ts";
+import { type BytePath, bytePath } from "../../src/bytes/byte-path.ts";
 import { KeyError, StateError } from "../../src/errors.ts";
 import { CommandProvider } from "../../src/keyring/providers/command.ts";
 import { createKeyFile, KeyFileProvider } from "../../src/keyring/providers/key-file.ts";
 import { PassphraseProvider, withoutLineEnd } from "../../src/keyring/providers/passphrase.ts";
+import type { OpenFile } from "../../src/storage/file-system.ts";
 import { NodeFileSystem } from "../../src/storage/node-file-system.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 
@@ -62,6 +71,39 @@ test("a key file that group or others can use is refused, through a link too", (
       );
     }
   }
+});
+
+test("a key file that others may read by the time it is open is refused", (t) => {
+  const path = join(temporaryDirectory(t), "kek");
+  createKeyFile(fs, bytePath(path));
+  /** The path leads to something else once it was looked at. */
+  class ChangingFileSystem extends NodeFileSystem {
+    readonly #change: () => void;
+    constructor(change: () => void) {
+      super();
+      this.#change = change;
+    }
+    override open(at: BytePath): OpenFile {
+      this.#change();
+      return super.open(at);
+    }
+  }
+  const read = (change: () => void): KeyFileProvider =>
+    new KeyFileProvider(new ChangingFileSystem(change), bytePath(path));
+  assert.ok(read(() => {}));
+  assert.throws(
+    () => read(() => chmodSync(path, 0o640)),
+    (error) => error instanceof KeyError && error.message.includes("can be read by others"),
+  );
+  const change = (): void => {
+    rmSync(path, { recursive: true });
+    mkdirSync(path, { mode: 0o700 });
+  };
+  chmodSync(path, 0o600);
+  assert.throws(
+    () => read(change),
+    (error) => error instanceof KeyError && error.message.includes("is not a regular file"),
+  );
 });
 
 test("what is no regular file is no key file, and a new one keeps off an existing file", (t) => {

@@ -5,22 +5,30 @@ import { test, type TestContext } from "node:test";
 import fc from "fast-check";
 import { type BytePath, bytePath } from "../../src/bytes/byte-path.ts";
 import { sha256 } from "../../src/crypto/primitives.ts";
-import { FormatError, IntegrityError, TdeError } from "../../src/errors.ts";
+import { FormatError, IntegrityError, StateError, TdeError } from "../../src/errors.ts";
 import {
+  closeRun,
   directoriesUsing,
   type DirectoryMemory,
+  endRun,
+  forgetDirectory,
+  highestOpenEpoch,
   judgeEpoch,
   loadState,
+  type OpenRun,
+  registerRun,
   releaseDirectory,
   rememberDirectory,
   type StateContent,
   requireNotRolledBack,
   type StatePlace,
   updateState,
+  whyIncomplete,
 } from "../../src/keyring/state.ts";
 import { formatTime } from "../../src/keyring/keyring-file.ts";
 import type { KeyLoads } from "../../src/keyring/key-load.ts";
-import { parseStateFile, serializeStateFile } from "../../src/keyring/state-file.ts";
+import { parseStateFile, serializeStateFile, STATE_VERSION } from "../../src/keyring/state-file.ts";
+import { JOURNAL_OPERATION, type JournalOperation } from "../../src/storage/journal.ts";
 import { NodeFileSystem } from "../../src/storage/node-file-system.ts";
 import { testKeys } from "../support/keys.ts";
 import { assertProperty } from "../support/property.ts";
@@ -28,6 +36,7 @@ import { temporaryDirectory } from "../support/temporary-directory.ts";
 import { Stopped, StoppingFileSystem } from "../support/stopping-file-system.ts";
 
 const fs = new NodeFileSystem();
+const OPERATIONS = Object.keys(JOURNAL_OPERATION) as JournalOperation[];
 const ID = "ab".repeat(16);
 const ROOT = "cd".repeat(32);
 
@@ -46,7 +55,9 @@ const memory: DirectoryMemory = {
 const NO_CONTENT: StateContent = {
   keyringId: "7f3a000000000001",
   highestGeneration: 1,
+  since: undefined,
   directories: new Map(),
+  runs: new Map(),
   keyLoad: new Map(),
   keyLimitPages: undefined,
 };
@@ -79,6 +90,17 @@ const directory: fc.Arbitrary<DirectoryMemory> = fc
     path: Buffer.from(path).toString("latin1") as BytePath,
     load,
   }));
+const run: fc.Arbitrary<OpenRun> = fc
+  .tuple(hex(16), hex(16), count, fc.boolean(), fc.constantFrom(...OPERATIONS))
+  .map(([runId, directoryId, epoch, ended, operation]) => ({
+    runId,
+    directoryId,
+    operation,
+    epoch: BigInt(epoch),
+    time: formatTime(new Date(epoch % 4e12)),
+    place: "/srv/pg \xff" as BytePath,
+    ended,
+  }));
 
 test("what is written reads back the same", () => {
   const file = fc.tuple(
@@ -86,6 +108,8 @@ test("what is written reads back the same", () => {
     hex(8),
     count,
     fc.array(directory, { maxLength: 4 }),
+    fc.array(run, { maxLength: 3 }),
+    fc.option(fc.constant("2026-11-12T08:00:00Z"), { nil: undefined }),
     counts,
     fc.option(fc.integer({ min: 1, max: Number.MAX_SAFE_INTEGER }), { nil: undefined }),
     hex(32),
@@ -93,11 +117,22 @@ test("what is written reads back the same", () => {
   assertProperty(
     fc.property(
       file,
-      ([keyId, keyringId, highestGeneration, list, keyLoad, keyLimitPages, mac]) => {
+      ([keyId, keyringId, highestGeneration, list, open, since, keyLoad, keyLimitPages, mac]) => {
         const sorted = [...list].sort((a, b) => (a.id < b.id ? -1 : 1));
         const directories = new Map(sorted.map((one) => [one.id, one]));
-        const content = { keyringId, highestGeneration, directories, keyLoad, keyLimitPages };
-        const state = { keyId, content, mac: Buffer.from(mac, "hex") };
+        const runs = new Map(
+          [...open].sort((a, b) => (a.runId < b.runId ? -1 : 1)).map((one) => [one.runId, one]),
+        );
+        const content = {
+          keyringId,
+          highestGeneration,
+          since,
+          directories,
+          runs,
+          keyLoad,
+          keyLimitPages,
+        };
+        const state = { version: STATE_VERSION, keyId, content, mac: Buffer.from(mac, "hex") };
         const bytes = serializeStateFile(state);
         assert.deepEqual(parseStateFile(bytes), state);
       },
@@ -117,7 +152,7 @@ test("what was remembered is there in the next run, under another current key to
   assert.equal(state.keyLimitPages, 500);
   assert.equal(state.highestGeneration, 3);
   updateState(place, testKeys(3), 2, (content) => content);
-  assert.match(readFileSync(place.path, "utf8"), /^tde-state 1\nkey 3\n/);
+  assert.match(readFileSync(place.path, "utf8"), /^tde-state 2\nkey 3\n/);
   assert.equal(loadState(fs, place.path, testKeys(3)).highestGeneration, 3);
 });
 
@@ -200,15 +235,74 @@ test("another keyring's state, and one under a retired or destroyed key, is not 
   }
 });
 
-test("a damaged file is put aside, not overwritten; one of a newer keyring is left alone", (t) => {
+test("a damaged file stays as it is unless it may be put aside; one of a newer keyring stays in any case", (t) => {
   const place = placeIn(t);
+  const same = (content: StateContent): StateContent => content;
   writeFileSync(place.path, "garbage");
-  updateState(place, testKeys(1), 1, (content) => content);
+  assert.throws(() => updateState(place, testKeys(1), 1, same), IntegrityError);
+  assert.equal(readFileSync(place.path, "utf8"), "garbage");
+  const begun = updateState({ ...place, replaceUnusable: true }, testKeys(1), 1, same);
   assert.equal(readFileSync(`${place.path}.damaged`, "utf8"), "garbage");
-  updateState(place, testKeys(2), 2, (content) => rememberDirectory(content, memory));
+  assert.match(whyIncomplete(begun, 1, "the keyring") ?? "", /was begun on/);
+  const changed = { ...place, keyring: "changed" } as const;
+  updateState(changed, testKeys(2), 2, (content) => rememberDirectory(content, memory));
   const before = readFileSync(place.path);
-  assert.equal(updateState(place, testKeys(1), 1, (content) => content).status, "newer-keyring");
+  const old = { ...place, replaceUnusable: true };
+  assert.throws(() => updateState(old, testKeys(1), 1, same), StateError);
   assert.deepEqual(readFileSync(place.path), before);
+});
+
+test("a state knows all there is only if it was begun with the keyring and missed no change of it", (t) => {
+  const same = (content: StateContent): StateContent => content;
+  const why = (place: StatePlace, generation: number): string | undefined =>
+    whyIncomplete(loadState(fs, place.path, testKeys(1)), generation, "the keyring");
+  const whole = placeIn(t);
+  assert.match(why(whole, 1) ?? "", /there is no state file/);
+  updateState({ ...whole, keyring: "created" }, testKeys(1), 1, same);
+  updateState(whole, testKeys(1), 1, (content) => rememberDirectory(content, memory));
+  updateState({ ...whole, keyring: "changed" }, testKeys(1), 2, same);
+  assert.equal(why(whole, 2), undefined);
+  // An older one that is brought back stays suspect, whatever is written to it then.
+  assert.match(why(whole, 3) ?? "", /is older than/);
+  updateState(whole, testKeys(1), 3, same);
+  assert.match(why(whole, 3) ?? "", /was begun on/);
+  const late = placeIn(t);
+  updateState(late, testKeys(1), 1, same);
+  assert.match(why(late, 1) ?? "", /was begun on/);
+});
+
+test("what is remembered only grows", () => {
+  const seen = rememberDirectory(NO_CONTENT, memory);
+  for (const other of [
+    { ...memory, epoch: 5n },
+    { ...memory, root: "ef".repeat(32) },
+    { ...memory, epoch: 1n, root: "ef".repeat(32) },
+  ])
+    assert.deepEqual(rememberDirectory(seen, other, new Map()).directories.get(ID), memory);
+  const newer = { ...memory, epoch: 7n, root: "ef".repeat(32) };
+  assert.deepEqual(rememberDirectory(seen, newer, new Map()).directories.get(ID), newer);
+});
+
+test("a run is known from its beginning to its end, and one place has one", () => {
+  const run = {
+    runId: "01".repeat(16),
+    directoryId: ID,
+    operation: "rotate",
+    epoch: 7n,
+    time: "2026-11-12T08:00:00Z",
+    place: "/srv/pg" as BytePath,
+    ended: false,
+  } as const;
+  const open = registerRun(NO_CONTENT, run);
+  assert.deepEqual([...open.runs.values()], [run]);
+  assert.equal(highestOpenEpoch(open, ID), 7n);
+  assert.deepEqual([...endRun(open, run.runId).runs.values()], [{ ...run, ended: true }]);
+  assert.equal(closeRun(open, run.runId).runs.size, 0);
+  const next = { ...run, runId: "02".repeat(16), epoch: 8n };
+  assert.deepEqual([...registerRun(open, next).runs.keys()], [next.runId]);
+  const elsewhere = { ...next, place: "/srv/copy" as BytePath };
+  assert.equal(registerRun(open, elsewhere).runs.size, 2);
+  assert.equal(forgetDirectory(open, ID).runs.size, 0);
 });
 
 test("an epoch is judged against the newest one seen", (t) => {

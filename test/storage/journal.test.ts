@@ -320,7 +320,7 @@ function forged(type: number, body: Buffer, withPlan = true): Buffer {
   const parts: Buffer[] = [];
   const header = Buffer.alloc(64);
   header.write("TDEJ", 0, "latin1");
-  header.writeUInt16LE(1, 4);
+  header.writeUInt16LE(2, 4);
   header.fill(1, 8, 48);
   header.writeUInt32LE(3, 48);
   header.writeUInt32LE(1, 52);
@@ -420,7 +420,8 @@ test("headers of another magic, version, operation or with reserved bytes are re
   const whole = write(folder, [FIRST]);
   for (const [at, value] of [
     [0, 0x55],
-    [4, 2],
+    [4, 1],
+    [4, 3],
     [4, 0],
     [6, 1],
     [52, 0],

@@ -1,14 +1,15 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { bytePath } from "../../src/bytes/byte-path.ts";
+import { type BytePath, bytePath } from "../../src/bytes/byte-path.ts";
 import { StateError } from "../../src/errors.ts";
+import type { OpenFile } from "../../src/storage/file-system.ts";
 import { acquireLock } from "../../src/storage/lock.ts";
 import { NodeFileSystem } from "../../src/storage/node-file-system.ts";
 import { type ProcessFate, realProcesses } from "../../src/storage/process-table.ts";
@@ -44,6 +45,47 @@ test("a lock is exclusive until it is released", (t) => {
   lock.release();
   assert.equal(fs.stat(path), undefined);
   acquireLock(fs, path, purpose).release();
+});
+
+test("a lock that is another's by the time it is released stays", (t) => {
+  const path = join(temporaryDirectory(t), "lock");
+  const others = foreignLock({ pid: 1, token: "the other's" });
+  const lock = acquireLock(fs, bytePath(path), purpose);
+  // Taken for dead while this process was stopped, and taken over.
+  writeFileSync(path, others);
+  lock.release();
+  assert.equal(readFileSync(path, "utf8"), others);
+  // So is one that was replaced by another of this process, which forgot the first.
+  rmSync(path);
+  const second = acquireLock(fs, bytePath(path), purpose);
+  lock.release();
+  assert.ok(existsSync(path));
+  second.release();
+  assert.ok(!existsSync(path));
+});
+
+test("the lock of a dead process that another one takes over meanwhile is not removed", (t) => {
+  const path = join(temporaryDirectory(t), "lock");
+  const others = foreignLock({ pid: 1, token: "the other's" });
+  const alive = new Set([1]);
+  /** Somebody is faster between our look at the dead lock and its removal: when we take the claim. */
+  class RacingFileSystem extends NodeFileSystem {
+    override create(at: BytePath, mode: number): OpenFile {
+      const file = super.create(at, mode);
+      if (at !== path) writeFileSync(path, others);
+      return file;
+    }
+  }
+  writeFileSync(path, foreignLock({ pid: 2 }));
+  const processes = {
+    self: () => realProcesses.self(),
+    judge: ({ pid }: { readonly pid: number }): ProcessFate => (alive.has(pid) ? "alive" : "dead"),
+  };
+  assert.throws(
+    () => acquireLock(new RacingFileSystem(), bytePath(path), purpose, processes),
+    StateError,
+  );
+  assert.equal(readFileSync(path, "utf8"), others);
 });
 
 test("the lock of a running process is refused with who holds it and since when", (t) => {

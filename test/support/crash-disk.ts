@@ -1,7 +1,7 @@
 /**
  * A disk in memory that behaves as the worst one that POSIX allows: the power goes before a given operation and takes
  * along what was not synced, calls fail, reads and writes are cut short, reads return changed bytes. Engines run on it
- * as on the real file system, because both are a FileSystem.
+ * as on the real file system, because both are a FileSystem. Writes can do something else than they say.
  *
  * Operations are counted twice. A *step* changes something, or makes it durable: a power cut between two steps is the
  * same as one just before the second. A *call* is any call at all: each of them can fail.
@@ -17,6 +17,7 @@ import type {
   OpenFile,
 } from "../../src/storage/file-system.ts";
 import { uninterrupted } from "../../src/storage/interrupted.ts";
+import { type BadWrite, WriteHead } from "./bad-writes.ts";
 import { type CallKind, type Errno, ERRNOS_OF } from "./crash-errnos.ts";
 import {
   DirectoryNode,
@@ -50,6 +51,7 @@ export interface Faults {
   readonly shortTransfers?: Random;
   /** This read, counted from 1, returns one flipped bit. */
   readonly flipRead?: number;
+  readonly badWrite?: BadWrite;
 }
 
 /** What needs room that a full disk has not. Elsewhere ENOSPC comes once: of a network file system, or to keep a log. */
@@ -70,10 +72,13 @@ export class CrashDisk implements FileSystem {
   reads = 0;
   /** What each call was, in order. */
   readonly callKinds: CallKind[] = [];
+  readonly head: WriteHead = new WriteHead();
   /** Files that were opened and not closed. */
   readonly openFiles: Set<OpenFile> = new Set();
   /** The step or call at which the fault came, for messages: `rename /data/a`. */
   struck: string | undefined;
+  /** Called before each step that is done. */
+  watcher: ((what: CallKind) => void) | undefined;
   private faults: Faults;
   private off = false;
   private readonly root: DirectoryNode;
@@ -252,6 +257,11 @@ export class CrashDisk implements FileSystem {
     });
   }
 
+  /** What is at a path, without a call: to look at a disk, or to change it, behind tde's back. */
+  nodeAt(path: BytePath): Node | undefined {
+    return this.find(path, true);
+  }
+
   /** Counts an attempt to make a call, and fails it where that is its fate. */
   private attempt(what: CallKind, path: BytePath, failing?: () => void): void {
     if (this.off) throw new PowerCut();
@@ -282,6 +292,7 @@ export class CrashDisk implements FileSystem {
       this.struck = `power cut before ${what} ${displayPath(path)}`;
       this.off = true;
     }
+    if (!this.off) this.watcher?.(what);
     this.call(what, path, failing);
   }
 
@@ -298,6 +309,16 @@ export class CrashDisk implements FileSystem {
     const at = this.reads % bytes.length;
     bytes[at] = (bytes[at] ?? 0) ^ (1 << (this.reads % 8));
     this.struck ??= "a flipped bit";
+  }
+
+  write(node: FileNode, bytes: Uint8Array, position: number): void {
+    const isBad = this.head.write(node, bytes, position, this.faults.badWrite);
+    if (isBad) this.struck ??= `a bad write (${this.faults.badWrite?.how})`;
+  }
+
+  truncate(node: FileNode, sizeBytes: number): void {
+    if (this.head.truncate(node, sizeBytes, this.faults.badWrite))
+      this.struck ??= "a lost truncate";
   }
 
   statOf(node: Node): FileStat {
@@ -421,7 +442,7 @@ class CrashFile implements OpenFile {
     this.assertOpen();
     this.disk.step("write", this.path);
     const count = this.disk.transfer(length);
-    this.node.write(buffer.subarray(offset, offset + count), position);
+    this.disk.write(this.node, buffer.subarray(offset, offset + count), position);
     this.touch();
     return count;
   }
@@ -429,7 +450,7 @@ class CrashFile implements OpenFile {
   truncate(sizeBytes: number): void {
     this.assertOpen();
     this.disk.step("truncate", this.path);
-    this.node.truncate(sizeBytes);
+    this.disk.truncate(this.node, sizeBytes);
     this.touch();
   }
 

@@ -5,6 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { TdeError } from "../../src/errors.ts";
+import { BAD_WRITES } from "./bad-writes.ts";
 import { CrashDisk, type Faults, PowerCut } from "./crash-disk.ts";
 import { type Errno, ERRNOS_OF } from "./crash-errnos.ts";
 import { type Random, randomFrom, type Survivors } from "./crash-nodes.ts";
@@ -22,6 +23,9 @@ export interface Figures {
   recovered: number;
   /** Calls that were made to fail. */
   errors: number;
+  /** Writes that did something else than they said, and those after which the operation ended with an error. */
+  badWrites?: number;
+  noticed?: number;
 }
 
 export interface Sampling {
@@ -139,6 +143,55 @@ export async function spoilEverywhere(
   }
 }
 
+/**
+ * Lets single writes do something else than they say. Either the operation notices, has destroyed nothing, and goes on
+ * once the disk is good again, or its result is right all the same.
+ */
+export async function writeBadly(
+  operation: Operation,
+  { stride, seed }: Sampling,
+  figures: Figures,
+): Promise<void> {
+  const before = await operation.prepare();
+  const { head } = await measure(operation, before);
+  const random = randomFrom(seed);
+  for (let at = firstOf(stride, random); at <= head.kinds.length; at += stride) {
+    const kind = head.kinds[at - 1];
+    assert.ok(kind !== undefined);
+    const kinds = stride === 1 ? BAD_WRITES[kind] : [pick(BAD_WRITES[kind], random)];
+    for (const how of kinds) {
+      const disk = before.copy({ badWrite: { at, how, random } });
+      await labelled(`${kind} ${at} of ${head.kinds.length}: ${how}`, () =>
+        writeOnceBadly(operation, disk, random, figures),
+      );
+    }
+  }
+}
+
+async function writeOnceBadly(
+  operation: Operation,
+  disk: CrashDisk,
+  random: Random,
+  figures: Figures,
+): Promise<void> {
+  const hasEnded = await failOrEnd(operation, disk);
+  assert.ok(disk.struck !== undefined, "no write was bad");
+  figures.badWrites = (figures.badWrites ?? 0) + 1;
+  assert.equal(disk.openFiles.size, 0, `${[...disk.openFiles][0]?.path} was left open`);
+  disk.heal();
+  await operation.always(disk.copy());
+  if (hasEnded) return await operation.check(disk, true);
+  figures.noticed = (figures.noticed ?? 0) + 1;
+  const survivors = pick(SURVIVORS, random);
+  const live = random() < 0.5 ? disk : disk.reboot({ survivors, seed: diskSeed(random) });
+  await operation.always(live.copy());
+  await repairUnderCuts(operation, pick(operation.repairs, random), live, random, figures);
+}
+
+function diskSeed(random: Random): number {
+  return Math.floor(random() * 2 ** 32);
+}
+
 /** Runs the operation with faults that it must come through. */
 export async function passWith(operation: Operation, faults: Faults): Promise<void> {
   const disk = (await operation.prepare()).copy(faults);
@@ -200,13 +253,15 @@ async function cutDown(run: () => Promise<unknown>, afterEnd: boolean): Promise<
   assert.ok(afterEnd, "the run went on without power");
 }
 
-/** An error must be one that tells what happened, or be of no consequence. */
-async function failOrEnd(operation: Operation, disk: CrashDisk): Promise<void> {
+/** An error must be one that tells what happened, or be of no consequence. @returns whether it came to its end. */
+async function failOrEnd(operation: Operation, disk: CrashDisk): Promise<boolean> {
   try {
     await operation.run(new SimulatedTde(disk));
+    return true;
   } catch (error) {
     assert.ok(error instanceof TdeError, `not an error that tde expects: ${String(error)}`);
     assert.match(error.message, /^.{10,}$/);
+    return false;
   }
 }
 

@@ -18,6 +18,7 @@ import { sidecarName } from "../../src/datadir/relation-path.ts";
 import { manifestSource } from "../../src/engine/open-manifest.ts";
 import { deriveSidecarMacKey } from "../../src/format/file-keys.ts";
 import type { FileIdentity } from "../../src/format/identity.ts";
+import type { ManifestEntry } from "../../src/format/manifest-entry.ts";
 import { ManifestWriter, openManifest } from "../../src/format/manifest.ts";
 import {
   finishSidecarPage,
@@ -120,16 +121,25 @@ export function identityOfFile(path: string): FileIdentity {
   return headOf(path).identity;
 }
 
-/** Makes sizes and digests of relation files in the manifest anew, and its root and MAC. */
-export function remakeManifest(datadir: string, keys: DataKeys): void {
+/**
+ * Makes sizes and digests of relation files in the manifest anew, and its root and MAC.
+ * @param change - what else an entry is to say; given the entry as it was.
+ */
+export function remakeManifest(
+  datadir: string,
+  keys: DataKeys,
+  change: (entry: ManifestEntry) => ManifestEntry = (entry) => entry,
+): void {
   const source = manifestSource(new NodeFileSystem(), bytePath(datadir));
   const manifest = openManifest(source, keys, "tde.manifest");
   const { header } = manifest;
   const parts: Buffer[] = [];
   const dek = dekFor(keys, header.keyringId, header.keyId, "tde.manifest");
   const writer = new ManifestWriter(header, dek, (part) => parts.push(part));
-  for (const entry of manifest.entries()) {
-    if (entry.class !== "P" || entry.digest === undefined) writer.add(entry);
+  for (const known of manifest.entries()) {
+    const entry = change(known);
+    if (entry !== known) writer.add(entry);
+    else if (entry.class !== "P" || entry.digest === undefined) writer.add(entry);
     else {
       const path = join(datadir, entry.path);
       const digest = sha256(readFileSync(sidecarOf(path))).toString("hex");

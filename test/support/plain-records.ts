@@ -27,16 +27,33 @@ const LONG_HEADER = 40;
 const SHORT_HEADER = 24;
 const CONTINUES = 0x01;
 const RECORD_HEADER = 24;
+const LINK_AT = 8;
+const LINK_END = 16;
 const CRC_AT = 20;
 const XLOG = 0;
 const XLOG_SWITCH = 0x40;
 
-/**
- * @param run - segments of one timeline that follow each other, joined.
- * @returns each record that is whole and whose CRC holds, up to where WAL ends.
- */
-export function plainRecords(run: Buffer, major: number, segmentBytes: number): PlainRecord[] {
+export interface PlainWal {
+  /** Each record that is whole and whose CRC holds, up to where WAL ends. */
+  readonly records: readonly PlainRecord[];
+  /**
+   * Where headers begin of records that do not hold, but stand where the next one is expected: with the right link to
+   * the one before, or written over after a crash, as the page behind them says.
+   */
+  readonly openHeaders: readonly number[];
+}
+
+/** @param run - segments of one timeline that follow each other, joined. */
+export function plainWal(run: Buffer, major: number, segmentBytes: number): PlainWal {
   return new RunReader(run, major, segmentBytes).read();
+}
+
+export function plainRecords(
+  run: Buffer,
+  major: number,
+  segmentBytes: number,
+): readonly PlainRecord[] {
+  return plainWal(run, major, segmentBytes).records;
 }
 
 class RunReader {
@@ -52,27 +69,39 @@ class RunReader {
     this.#firstLsn = run.readBigUInt64LE(8);
   }
 
-  read(): PlainRecord[] {
+  read(): PlainWal {
     const records: PlainRecord[] = [];
+    const openHeaders: number[] = [];
     let previous: bigint | undefined;
     for (let at = this.#behindRest(0); at !== undefined && at < this.#run.length;) {
       const found = this.#recordAt(at);
-      if (found === undefined) break;
+      if (found === undefined) {
+        if (previous !== undefined && this.#isLinked(at, previous)) openHeaders.push(at);
+        break;
+      }
       if (typeof found === "number") {
+        openHeaders.push(at);
         at = this.#behindRest(found);
         previous = undefined;
         continue;
       }
       const { bytes, places } = found;
       if (previous !== undefined && bytes.readBigUInt64LE(8) !== previous) break;
-      const record = this.#takeApart(bytes, places);
+      const record = takeApart(bytes, places, this.#major);
       records.push(record);
       previous = this.#firstLsn + BigInt(at);
       const end: number = (places.at(-1) ?? 0) + 1;
       const isSwitch = record.rmid === XLOG && record.info === XLOG_SWITCH;
       at = this.#atRecord(isSwitch ? roundUp(end, this.#segmentBytes) : end);
     }
-    return records;
+    return { records, openHeaders };
+  }
+
+  /** Whether a header could stand there, as far as it is on the page, with this link. */
+  #isLinked(at: number, previous: bigint): boolean {
+    if (!this.#isPageOfRun(at - (at % PAGE)) || (at % PAGE) + LINK_END > PAGE) return false;
+    const isRecord = this.#run.readUInt32LE(at) >= RECORD_HEADER;
+    return isRecord && this.#run.readBigUInt64LE(at + LINK_AT) === previous;
   }
 
   /** Behind a page's header and the rest of a record that began on another page. */
@@ -115,56 +144,6 @@ class RunReader {
     return crc === bytes.readUInt32LE(CRC_AT) ? { bytes, places } : undefined;
   }
 
-  /** DecodeXLogRecord of access/transam/xlogreader.c. */
-  #takeApart(bytes: Buffer, places: Int32Array): PlainRecord {
-    const blocks: { id: number; imageBytes: number; dataBytes: number }[] = [];
-    let mainBytes = 0;
-    let at = RECORD_HEADER;
-    while (
-      bytes.length - at >
-      blocks.reduce((sum, b) => sum + b.imageBytes + b.dataBytes, mainBytes)
-    ) {
-      const id = bytes.readUInt8(at);
-      if (id === 255) {
-        mainBytes = bytes.readUInt8(at + 1);
-        at += 2;
-        break;
-      }
-      if (id === 254) {
-        mainBytes = bytes.readUInt32LE(at + 1);
-        at += 5;
-        break;
-      }
-      if (id === 253) at += 3;
-      else if (id === 252) at += 5;
-      else {
-        const flags = bytes.readUInt8(at + 1);
-        const dataBytes = bytes.readUInt16LE(at + 2);
-        at += 4;
-        let imageBytes = 0;
-        if ((flags & 0x10) !== 0) {
-          imageBytes = bytes.readUInt16LE(at);
-          const image = bytes.readUInt8(at + 4);
-          const isCompressed = (image & (this.#major < 15 ? 0x02 : 0x1c)) !== 0;
-          at += 5 + (isCompressed && (image & 0x01) !== 0 ? 2 : 0);
-        }
-        at += (flags & 0x80) === 0 ? 16 : 4;
-        blocks.push({ id, imageBytes, dataBytes });
-      }
-    }
-    const content = at;
-    const images = new Map<number, Range>();
-    const data = new Map<number, Range>();
-    for (const { id, imageBytes, dataBytes } of blocks) {
-      if (imageBytes > 0) images.set(id, [at, at + imageBytes]);
-      if (dataBytes > 0) data.set(id, [at + imageBytes, at + imageBytes + dataBytes]);
-      at += imageBytes + dataBytes;
-    }
-    const rmid = bytes.readUInt8(17);
-    const info = bytes.readUInt8(16) & 0xf0;
-    return { rmid, info, bytes, places, content, images, data, main: [at, at + mainBytes] };
-  }
-
   #isPageOfRun(page: number): boolean {
     if (page >= this.#run.length) return false;
     return this.#run.readBigUInt64LE(page + 8) === this.#firstLsn + BigInt(page);
@@ -186,6 +165,56 @@ class RunReader {
   #header(page: number): number {
     return page % this.#segmentBytes === 0 ? LONG_HEADER : SHORT_HEADER;
   }
+}
+
+/** DecodeXLogRecord of access/transam/xlogreader.c. @param places - of its bytes and its padding. */
+export function takeApart(bytes: Buffer, places: Int32Array, major: number): PlainRecord {
+  const blocks: { id: number; imageBytes: number; dataBytes: number }[] = [];
+  let mainBytes = 0;
+  let at = RECORD_HEADER;
+  while (
+    bytes.length - at >
+    blocks.reduce((sum, b) => sum + b.imageBytes + b.dataBytes, mainBytes)
+  ) {
+    const id = bytes.readUInt8(at);
+    if (id === 255) {
+      mainBytes = bytes.readUInt8(at + 1);
+      at += 2;
+      break;
+    }
+    if (id === 254) {
+      mainBytes = bytes.readUInt32LE(at + 1);
+      at += 5;
+      break;
+    }
+    if (id === 253) at += 3;
+    else if (id === 252) at += 5;
+    else {
+      const flags = bytes.readUInt8(at + 1);
+      const dataBytes = bytes.readUInt16LE(at + 2);
+      at += 4;
+      let imageBytes = 0;
+      if ((flags & 0x10) !== 0) {
+        imageBytes = bytes.readUInt16LE(at);
+        const image = bytes.readUInt8(at + 4);
+        const isCompressed = (image & (major < 15 ? 0x02 : 0x1c)) !== 0;
+        at += 5 + (isCompressed && (image & 0x01) !== 0 ? 2 : 0);
+      }
+      at += (flags & 0x80) === 0 ? 16 : 4;
+      blocks.push({ id, imageBytes, dataBytes });
+    }
+  }
+  const content = at;
+  const images = new Map<number, Range>();
+  const data = new Map<number, Range>();
+  for (const { id, imageBytes, dataBytes } of blocks) {
+    if (imageBytes > 0) images.set(id, [at, at + imageBytes]);
+    if (dataBytes > 0) data.set(id, [at + imageBytes, at + imageBytes + dataBytes]);
+    at += imageBytes + dataBytes;
+  }
+  const rmid = bytes.readUInt8(17);
+  const info = bytes.readUInt8(16) & 0xf0;
+  return { rmid, info, bytes, places, content, images, data, main: [at, at + mainBytes] };
 }
 
 function roundUp(value: number, unit: number): number {

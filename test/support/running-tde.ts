@@ -31,7 +31,7 @@ export function startTde(
   stop?: Stop,
   user?: { uid: number; gid: number },
 ): Promise<Ended> {
-  const kept = Object.entries(process.env).filter(([name]) => !/^(TDE_|PG)/.test(name));
+  const kept = Object.entries(process.env).filter(([name]) => !/^(TDE_(?!CRYPTO$)|PG)/.test(name));
   const started = performance.now();
   const child = spawn(process.execPath, [TDE_PROGRAM, ...args], {
     cwd,

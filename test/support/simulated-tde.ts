@@ -8,7 +8,7 @@ import type { OpenedKeyring } from "../../src/cli/open-keyring.ts";
 import { rememberArchive } from "../../src/cli/remember-archive.ts";
 import type { Output } from "../../src/cli/output.ts";
 import type { EngineContext, KeyContext } from "../../src/engine/context.ts";
-import { decryptDatadir } from "../../src/engine/decrypt-datadir.ts";
+import { decryptDatadir, type DecryptReport } from "../../src/engine/decrypt-datadir.ts";
 import { decryptIntoOutput } from "../../src/engine/decrypt-output.ts";
 import { encryptDatadir } from "../../src/engine/encrypt-datadir.ts";
 import type { EncryptReport } from "../../src/engine/encrypt-report.ts";
@@ -17,6 +17,7 @@ import type { OutputOptions } from "../../src/engine/output-directory.ts";
 import { silentProgress } from "../../src/engine/progress-sink.ts";
 import { recoverDatadir, type RecoveryOutcome } from "../../src/engine/recover.ts";
 import { rotateDatadir, type RotateReport } from "../../src/engine/rotate-datadir.ts";
+import type { RotationRequest } from "../../src/engine/rotation-selection.ts";
 import { NOTHING_SELECTED, type ScopeSelection } from "../../src/engine/scope-request.ts";
 import { syncDatadir, type SyncReport } from "../../src/engine/sync-datadir.ts";
 import { verifyDatadir } from "../../src/engine/verify-datadir.ts";
@@ -58,6 +59,14 @@ const quiet: Output = {
   warn: () => Promise.resolve(),
 };
 
+/** What a user may agree to, beyond the command itself. */
+export interface Consents {
+  readonly acceptOlder?: boolean;
+  readonly acceptChanged?: readonly BytePath[];
+  readonly restoreControl?: boolean;
+  readonly withoutState?: boolean;
+}
+
 export class SimulatedTde {
   readonly disk: CrashDisk;
 
@@ -69,73 +78,96 @@ export class SimulatedTde {
     root: BytePath,
     output?: OutputOptions,
     scope: ScopeSelection = NOTHING_SELECTED,
+    consents: Consents = {},
   ): Promise<EncryptReport> {
+    const { acceptOlder = false, acceptChanged = [] } = consents;
     const options = {
       root,
       scope,
       wal: "readable",
       assumeStopped: false,
       sealConfig: false,
-      acceptOlder: false,
-      acceptChanged: [],
+      acceptOlder,
+      acceptChanged,
       dryRun: false,
     } as const;
-    const [engine, keys] = await this.contexts("tde encrypt-datadir");
+    const [engine, keys] = await this.contexts("tde encrypt-datadir", consents);
     return output === undefined
       ? await encryptDatadir(engine, keys, options)
       : await encryptIntoOutput(engine, keys, options, output);
   }
 
-  async decrypt(root: BytePath, output?: OutputOptions): Promise<void> {
+  async decrypt(
+    root: BytePath,
+    output?: OutputOptions,
+    consents: Consents = {},
+  ): Promise<DecryptReport> {
+    const { acceptOlder = false, acceptChanged = [], restoreControl = false } = consents;
     const options = {
       root,
-      acceptOlder: false,
-      acceptChanged: [],
-      restoreControl: false,
+      acceptOlder,
+      acceptChanged,
+      restoreControl,
       keepRecoverySettings: false,
       dryRun: false,
     };
-    const [engine, keys] = await this.contexts("tde decrypt-datadir");
-    if (output === undefined) await decryptDatadir(engine, keys, options);
-    else await decryptIntoOutput(engine, keys, options, output);
+    const [engine, keys] = await this.contexts("tde decrypt-datadir", consents);
+    return output === undefined
+      ? await decryptDatadir(engine, keys, options)
+      : await decryptIntoOutput(engine, keys, options, output);
   }
 
-  async sync(source: BytePath, root: BytePath): Promise<SyncReport> {
-    const [engine, keys] = await this.contexts("tde sync");
+  async sync(
+    source: BytePath,
+    root: BytePath,
+    tablespaceMapping: ReadonlyMap<BytePath, BytePath> = new Map(),
+    consents: Consents = {},
+  ): Promise<SyncReport> {
+    const { acceptOlder = false } = consents;
+    const [engine, keys] = await this.contexts("tde sync", consents);
     return await syncDatadir(engine, keys, {
       source,
       root,
-      tablespaceMapping: new Map(),
+      tablespaceMapping,
       assumeStopped: false,
-      acceptOlder: false,
+      acceptOlder,
       dryRun: false,
     });
   }
 
-  /** Whatever is under that key. */
-  async rotate(root: BytePath, fromKey: number): Promise<RotateReport> {
-    const request = { kind: "key", keyId: fromKey } as const;
-    const [engine, keys] = await this.contexts("tde rotate");
+  /** Whatever is under that key, or everything. */
+  async rotate(
+    root: BytePath,
+    fromKey: number | undefined,
+    consents: Consents = {},
+  ): Promise<RotateReport> {
+    const { acceptOlder = false } = consents;
+    const request: RotationRequest =
+      fromKey === undefined ? { kind: "all" } : { kind: "key", keyId: fromKey };
+    const [engine, keys] = await this.contexts("tde rotate", consents);
     return await rotateDatadir(engine, keys, {
       root,
       request,
-      acceptOlder: false,
+      acceptOlder,
       dryRun: false,
     });
   }
 
-  async recover(root: BytePath): Promise<RecoveryOutcome> {
-    const [engine, keys] = await this.contexts("tde recover");
+  async recover(root: BytePath, consents: Consents = {}): Promise<RecoveryOutcome> {
+    const [engine, keys] = await this.contexts("tde recover", consents);
     return await recoverDatadir(engine, keys, root);
   }
 
-  async verify(root: BytePath): Promise<VerifyReport> {
+  async verify(
+    root: BytePath,
+    { acceptOlder = false, acceptChanged = [] }: Consents = {},
+  ): Promise<VerifyReport> {
     const [engine, keys] = await this.contexts("tde verify");
     return await verifyDatadir(engine, keys, {
       root,
       expectRoot: undefined,
-      acceptOlder: false,
-      acceptChanged: [],
+      acceptOlder,
+      acceptChanged,
       scope: NOTHING_SELECTED,
     });
   }
@@ -205,7 +237,10 @@ export class SimulatedTde {
     return { fs: this.disk, path: KEYRING, command: `tde keyring ${command}` };
   }
 
-  private async contexts(command: string): Promise<[EngineContext, KeyContext]> {
+  private async contexts(
+    command: string,
+    { withoutState = false }: Consents = {},
+  ): Promise<[EngineContext, KeyContext]> {
     const { disk } = this;
     const engine: EngineContext = {
       fs: disk,
@@ -216,7 +251,7 @@ export class SimulatedTde {
       signal: undefined,
       command,
     };
-    return [engine, keyContext(await this.opened(), engine, quiet)];
+    return [engine, keyContext(await this.opened(), engine, quiet, { withoutState })];
   }
 
   private async opened(): Promise<OpenedKeyring> {

@@ -2,7 +2,15 @@
  * A cut-down real cluster: a few files of each kind out of a fixture, so that it is encrypted and verified in
  * milliseconds. With it what an operation of the engine needs, in this thread and without a keyring file.
  */
-import { cpSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { bytePath } from "../../src/bytes/byte-path.ts";
 import type { DirectoryMemory, EngineContext, KeyContext } from "../../src/engine/context.ts";
@@ -21,9 +29,11 @@ import { NOTHING_SELECTED } from "../../src/engine/scope-request.ts";
 import { syncDatadir, type SyncReport } from "../../src/engine/sync-datadir.ts";
 import { verifyDatadir, type VerifyOptions } from "../../src/engine/verify-datadir.ts";
 import type { VerifyReport } from "../../src/engine/verify-report.ts";
+import type { OpenRun } from "../../src/keyring/state.ts";
 import { NodeFileSystem } from "../../src/storage/node-file-system.ts";
 import type { FileSystem } from "../../src/storage/file-system.ts";
 import { InlineRunner } from "../../src/workers/inline-runner.ts";
+import type { TaskLimits } from "../../src/workers/runner.ts";
 import { temporaryPath } from "./cluster.ts";
 import { type FixtureMajor, unpackFixture } from "./fixture.ts";
 import { testKeys } from "./keys.ts";
@@ -60,6 +70,12 @@ export function makeSmallCluster(major: FixtureMajor = 17): string {
 }
 
 /** @returns a new copy of any directory. */
+/** Puts all of `copy` in the place of what is at `datadir`. */
+export function putBack(copy: string, datadir: string): void {
+  rmSync(datadir, { recursive: true, force: true });
+  copyTree(copy, datadir);
+}
+
 export function copyOf(datadir: string): string {
   const copy = join(temporaryPath("small"), "data");
   copyTree(datadir, copy);
@@ -106,6 +122,23 @@ function copyMatching(from: string, to: string, pattern: RegExp): void {
 export class TestMemory implements DirectoryMemory {
   private readonly seen = new Map<string, { epoch: bigint; root: string }>();
 
+  copy(): TestMemory {
+    const copy = new TestMemory();
+    copy.become(this);
+    return copy;
+  }
+
+  /** Remembers what another one does. */
+  become({ seen, runs }: TestMemory): void {
+    for (const [mine, theirs] of [
+      [this.seen, new Map(seen)],
+      [this.runs, new Map(runs)],
+    ] as [Map<string, unknown>, Map<string, unknown>][]) {
+      mine.clear();
+      for (const [id, one] of theirs) mine.set(id, one);
+    }
+  }
+
   judge: DirectoryMemory["judge"] = (directoryId, epoch, root) => {
     const last = this.seen.get(directoryId);
     if (last === undefined) return { verdict: "unknown", lastEpoch: 0n, lastSeen: "" };
@@ -114,11 +147,38 @@ export class TestMemory implements DirectoryMemory {
     return { verdict: root === last.root ? "same" : "forked", ...facts };
   };
 
-  released: DirectoryMemory["released"] = () => {};
-
   remember: DirectoryMemory["remember"] = ({ directoryId, epoch, root }) => {
-    this.seen.set(directoryId, { epoch, root });
+    const last = this.seen.get(directoryId);
+    if (last === undefined || epoch > last.epoch) this.seen.set(directoryId, { epoch, root });
   };
+
+  readonly isDoubtAccepted: boolean = false;
+  readonly runs: Map<string, OpenRun> = new Map();
+
+  doubt: DirectoryMemory["doubt"] = () => undefined;
+
+  highestOpenEpoch: DirectoryMemory["highestOpenEpoch"] = (directoryId) =>
+    [...this.runs.values()]
+      .filter((run) => run.directoryId === directoryId)
+      .reduce((highest, { epoch }) => (epoch > highest ? epoch : highest), 0n);
+
+  openRun: DirectoryMemory["openRun"] = (runId) => this.runs.get(runId);
+
+  openRunsAt: DirectoryMemory["openRunsAt"] = (place) =>
+    [...this.runs.values()].filter((run) => run.place === place);
+
+  beginRun: DirectoryMemory["beginRun"] = (run) => {
+    for (const [id, { place }] of this.runs) if (place === run.place) this.runs.delete(id);
+    this.runs.set(run.runId, { ...run, time: "2026-11-12T08:00:00Z", ended: false });
+  };
+
+  endRun: DirectoryMemory["endRun"] = (runId, outcome) => {
+    const run = this.runs.get(runId);
+    if (run !== undefined) this.runs.set(runId, { ...run, ended: true });
+    if (outcome.kind === "seen") this.remember(outcome.seen);
+  };
+
+  closeRun: DirectoryMemory["closeRun"] = (runId) => void this.runs.delete(runId);
 }
 
 /** The engine in this thread. */
@@ -131,11 +191,20 @@ export class SmallEngine {
     keys = testKeys(),
     fs = new NodeFileSystem(),
     progress = silentProgress,
-  }: { keys?: KeyContext["keys"]; fs?: FileSystem; progress?: ProgressSink } = {}) {
-    this.keyContext = { keys, memory: new TestMemory() };
+    memory = new TestMemory(),
+    limits,
+  }: {
+    keys?: KeyContext["keys"];
+    fs?: FileSystem;
+    progress?: ProgressSink;
+    memory?: DirectoryMemory;
+    limits?: TaskLimits | undefined;
+  } = {}) {
+    this.keyContext = { keys, memory };
     this.engine = {
       fs,
-      startRunner: (context, onBytes) => new InlineRunner(fs, context, onBytes),
+      startRunner: (context, onBytes) =>
+        Object.assign(new InlineRunner(fs, context, onBytes), { limits }),
       progress,
       notice: (message) => void this.notices.push(message),
       signal: undefined,

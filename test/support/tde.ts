@@ -1,5 +1,6 @@
 /**
- * Runs `bin/tde.js` as a process, as a user would. The caller's own TDE_ and PG variables do not reach it.
+ * Runs `bin/tde.js` as a process, as a user would. The caller's own TDE_ and PG variables do not reach it, but for the one
+ * that says by what to encrypt.
  */
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
@@ -42,7 +43,7 @@ export function runTdeBytes(
   args: readonly string[],
   options: Omit<TdeOptions, "input"> & { readonly input?: string | Buffer } = {},
 ): TdeBytes {
-  const kept = Object.entries(process.env).filter(([name]) => !/^(TDE_|PG)/.test(name));
+  const kept = Object.entries(process.env).filter(([name]) => !/^(TDE_(?!CRYPTO$)|PG)/.test(name));
   const { status, stdout, stderr } = spawnSync(process.execPath, [TDE_PROGRAM, ...args], {
     cwd: options.cwd,
     env: { ...Object.fromEntries(kept), ...options.env },

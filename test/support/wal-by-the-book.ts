@@ -1,16 +1,17 @@
 /**
  * WAL segments stored as docs/FORMAT.md says, written from that page and from nothing in src/format or
- * src/wal/structure: the second opinion that the product's own form is held against. It knows those types of records
- * whose row in the page's table is ranges of bytes, and logical messages; no record of it is left open.
+ * src/wal/structure: the second opinion that the product's own form is held against.
  */
 import { gcmEncrypt, secretKey } from "../../src/crypto/primitives.ts";
 import { crc32c } from "../../src/postgres/crc32c.ts";
-import { tablesOf } from "./format-document.ts";
-import { plainRecords, type PlainRecord } from "./plain-records.ts";
+import { plainWal, type PlainRecord } from "./plain-records.ts";
+import { secretsByTheBook } from "./readable-by-the-book.ts";
 import { assembleSidecar, type BookFile, bookKeys, identityBytes } from "./sealed-by-the-book.ts";
 
 const BLOCK = 8192;
 const RECORD_CRC = 20;
+const SEALED_CRC = 1;
+const OPEN_HEADER = 2;
 
 export interface BookSegment {
   readonly original: Buffer;
@@ -47,12 +48,13 @@ interface Part {
 export function storeRun(segments: readonly BookSegment[], major: number): BookStored[] {
   const segmentBytes = segments[0]?.original.length ?? 0;
   const run = Buffer.concat(segments.map(({ original }) => original));
-  const records = plainRecords(run, major, segmentBytes);
+  const { records, openHeaders } = plainWal(run, major, segmentBytes);
   const stored = Buffer.from(run);
   const done = segments.map((segment, i) => {
     const start = i * segmentBytes;
     const parts = records.flatMap((record) => partIn(record, major, start, start + segmentBytes));
-    return storeSegment(stored.subarray(start, start + segmentBytes), start, segment, parts);
+    const bytes = stored.subarray(start, start + segmentBytes);
+    return storeSegment(bytes, start, segment, parts, openHeaders);
   });
   // Last, over what is stored by then.
   for (const { bytes, places } of records) {
@@ -70,7 +72,7 @@ function partIn(record: PlainRecord, major: number, start: number, end: number):
   });
   const [from, to] = [inside[0], inside.at(-1)];
   if (from === undefined || to === undefined) return [];
-  return [{ record, secret: secretsOf(record, major), from, to: to + 1 }];
+  return [{ record, secret: secretsByTheBook(record, major), from, to: to + 1 }];
 }
 
 /** @param bytes - the segment, which becomes the stored one. @param start - where it is in the run. */
@@ -79,6 +81,7 @@ function storeSegment(
   start: number,
   { original, file, nonceEnd }: BookSegment,
   parts: readonly Part[],
+  openHeaders: readonly number[],
 ): BookStored {
   const id = identityBytes(file.identity);
   const keys = bookKeys(file, file.macKeyId);
@@ -92,21 +95,22 @@ function storeSegment(
   const slots: BookWalSlot[] = [];
   for (let block = 0; block < blockCount; block++) {
     const base = block * BLOCK;
-    const { structureStart, structureEnd, secret, crcs } = takeBlockApart(
+    const { structureStart, structureEnd, secret, crcs, isOpen } = takeBlockApart(
       original,
       block,
       start,
       parts,
+      openHeaders,
     );
     let zerosFrom = original.subarray(base, base + BLOCK).findLastIndex((byte) => byte !== 0) + 1;
     zerosFrom = Math.max(zerosFrom, structureEnd);
     const isZero = zerosFrom === 0;
-    const sealsEnd = structureEnd > 0 && structureEnd < zerosFrom;
+    const sealsEnd = !isOpen && structureEnd > 0 && structureEnd < zerosFrom;
     if (sealsEnd) zerosFrom = Math.max(zerosFrom, structureEnd + 4);
     const ownCrc = sealedCrc(original, block, start, parts);
     const fields = Buffer.concat([
       Buffer.of(isZero ? 5 : 4, 1),
-      numbers(2, ownCrc === undefined ? 0 : 1),
+      numbers(2, (ownCrc === undefined ? 0 : SEALED_CRC) | (isOpen ? OPEN_HEADER : 0)),
       numbers(4, file.macKeyId),
       Buffer.alloc(8),
       numbers(4, BLOCK, structureStart, structureEnd, zerosFrom),
@@ -152,6 +156,8 @@ interface BlockParts {
   readonly secret: Uint8Array;
   /** Bytes of the block that belong to an xl_crc. */
   readonly crcs: readonly number[];
+  /** Structure ends in the header of a record that is not taken apart. */
+  readonly isOpen: boolean;
 }
 
 function takeBlockApart(
@@ -159,6 +165,7 @@ function takeBlockApart(
   block: number,
   start: number,
   parts: readonly Part[],
+  openHeaders: readonly number[],
 ): BlockParts {
   const base = start + block * BLOCK;
   const secret = new Uint8Array(BLOCK).fill(1);
@@ -176,11 +183,18 @@ function takeBlockApart(
       if (i >= RECORD_CRC && i < RECORD_CRC + 4) crcs.push(at);
     }
   }
-  if (end < 0) return { structureStart: header, structureEnd: header, secret, crcs };
-  return { structureStart: first, structureEnd: end, secret, crcs };
+  const open = openHeaders.find((at) => at >= base && at < base + BLOCK);
+  if (open !== undefined) {
+    first = Math.min(first, open - base);
+    end = Math.min(open - base + RECORD_CRC, BLOCK);
+    secret.fill(0, open - base, end);
+  }
+  const isOpen = open !== undefined;
+  if (end < 0) return { structureStart: header, structureEnd: header, secret, crcs, isOpen };
+  return { structureStart: first, structureEnd: end, secret, crcs, isOpen };
 }
 
-/** The original xl_crc that the slot of a block holds: of a record that began before, or of one that goes on. */
+/** The original xl_crc that the slot of a block holds: of the record of side 0, or of the one of side 1. */
 function sealedCrc(
   original: Buffer,
   block: number,
@@ -190,7 +204,8 @@ function sealedCrc(
   const isFirst = block === 0;
   const isLast = block === original.length / BLOCK - 1;
   const part = parts.find(
-    ({ record, from, to }) => (isFirst && from > 0) || (isLast && to < record.places.length),
+    ({ record, from, to }) =>
+      (isFirst && from > 0) || (isLast && from === 0 && to < record.places.length),
   );
   if (part === undefined || part.from > RECORD_CRC || part.to <= RECORD_CRC) return undefined;
   const at = (part.record.places[RECORD_CRC] ?? 0) - start;
@@ -223,40 +238,6 @@ function headerBytes(segment: Buffer, block: number): number {
   const isLong = (segment.readUInt16LE(page + 2) & 2) !== 0;
   if (!isPage || isLong !== (block === 0)) return 0;
   return isLong ? 40 : 24;
-}
-
-/** For each byte of a record 1 where it is secret. */
-function secretsOf(
-  { rmid, info, bytes, places, content, main }: PlainRecord,
-  major: number,
-): Uint8Array {
-  const secret = new Uint8Array(places.length).fill(1);
-  const [start, end] = main;
-  secret.fill(0, 0, content);
-  const keep = (from: number, to: number): void =>
-    void secret.fill(0, Math.min(start + from, end), Math.min(start + to, end));
-  for (const range of rowOf(rmid, info, major).split(/,? /)) {
-    const [from, to] = range.split("-");
-    if (/^\d+-\d*$/.test(range)) keep(Number(from), to === "" ? end - start : Number(to));
-  }
-  // "then as many bytes as the u64 at 8 says"
-  if (rmid === 21) keep(24, 24 + Number(bytes.readBigUInt64LE(start + 8)));
-  return secret;
-}
-
-function rowOf(rmid: number, info: number, major: number): string {
-  const rows = tablesOf("### Table of readable bytes")[0] ?? [];
-  const masked = [1, 9, 10, 17].includes(rmid) ? [info, info & 0x70] : [info];
-  for (const value of masked) {
-    const since = rows.findLast(
-      ([rmgr = "", row = "", from]) =>
-        Number.parseInt(rmgr, 10) === rmid &&
-        Number.parseInt(row, 16) === value &&
-        Number(from) <= major,
-    );
-    if (since !== undefined) return since[3] ?? "";
-  }
-  return "";
 }
 
 function numbers(size: 2 | 4, ...values: readonly number[]): Buffer {

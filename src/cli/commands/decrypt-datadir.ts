@@ -10,6 +10,7 @@ import {
   addOutputOptions,
   addScopeOptions,
   addSecretOptions,
+  addStateConsent,
   addWorkOptions,
 } from "../options.ts";
 
@@ -20,7 +21,7 @@ export function decryptDatadirCommand(): Command {
   addDataDirectoryOptions(command);
   addOutputDirectoryOptions(command);
   addSecretOptions(addKeyringOptions(command));
-  addOutputOptions(addWorkOptions(command, { writes: true }));
+  addStateConsent(addOutputOptions(addWorkOptions(command, { writes: true })));
   addScopeOptions(command);
   addAcceptOptions(command);
   return command

@@ -11,6 +11,7 @@ import {
   addOutputOptions,
   addScopeOptions,
   addSecretOptions,
+  addStateConsent,
   addWorkOptions,
 } from "../options.ts";
 
@@ -21,7 +22,7 @@ export function encryptDatadirCommand(): Command {
   addDataDirectoryOptions(command);
   addOutputDirectoryOptions(command);
   addSecretOptions(addKeyringOptions(command));
-  addOutputOptions(addWorkOptions(command, { writes: true }));
+  addStateConsent(addOutputOptions(addWorkOptions(command, { writes: true })));
   addKeyLimitOptions(command);
   addScopeOptions(command);
   addAcceptOptions(command);

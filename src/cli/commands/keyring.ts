@@ -134,8 +134,12 @@ function destroyKey(): Command {
     .argument("<key-id>", "the key's id (see show)", parseCount)
     .option(
       "-D, --pgdata <directory>",
-      "ask this encrypted directory, too, whether it uses the key (may be repeated)",
+      "ask this encrypted directory or archive of WAL, too, whether it uses the key (may be repeated)",
       collectPaths,
+    )
+    .option(
+      "--without-state",
+      "ask only what is named with -D: whatever else is under the key is lost",
     )
     .option("-n, --dry-run", DRY_RUN)
     .action(async (keyId: number, flags) =>

@@ -7,6 +7,7 @@ import {
   addKeyringOptions,
   addOutputOptions,
   addSecretOptions,
+  addStateConsent,
   addWorkOptions,
 } from "../options.ts";
 
@@ -14,7 +15,7 @@ export function recoverCommand(): Command {
   const command = new Command("recover").description("finish or undo what a crash interrupted");
   addDataDirectoryOptions(command);
   addSecretOptions(addKeyringOptions(command));
-  addOutputOptions(addWorkOptions(command, { writes: false }));
+  addStateConsent(addOutputOptions(addWorkOptions(command, { writes: false })));
   return command
     .addHelpText(
       "after",

@@ -9,6 +9,7 @@ import {
   addOutputOptions,
   addScopeOptions,
   addSecretOptions,
+  addStateConsent,
   addWorkOptions,
   parseCount,
 } from "../options.ts";
@@ -29,7 +30,7 @@ export function rotateCommand(): Command {
   );
   addScopeOptions(command);
   addSecretOptions(addKeyringOptions(command));
-  addKeyLimitOptions(addOutputOptions(addWorkOptions(command, { writes: true })));
+  addStateConsent(addKeyLimitOptions(addOutputOptions(addWorkOptions(command, { writes: true }))));
   return command
     .option("--accept-older", "go on although the directory is older than one seen before")
     .addHelpText(

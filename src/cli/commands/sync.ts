@@ -7,6 +7,7 @@ import {
   addKeyringOptions,
   addOutputOptions,
   addSecretOptions,
+  addStateConsent,
   addTablespaceMapping,
   addWorkOptions,
 } from "../options.ts";
@@ -19,7 +20,7 @@ export function syncCommand(): Command {
     .argument("<encrypted>", "its encrypted copy", pathArgument);
   addTablespaceMapping(command, "where a tablespace goes that the copy does not have yet");
   addSecretOptions(addKeyringOptions(command));
-  addKeyLimitOptions(addOutputOptions(addWorkOptions(command, { writes: true })));
+  addStateConsent(addKeyLimitOptions(addOutputOptions(addWorkOptions(command, { writes: true }))));
   return command
     .option("--assume-stopped", "no server uses the source, whatever its control file says")
     .option("--accept-older", "the copy may be older than one seen before: a restored backup")

@@ -5,8 +5,9 @@
  */
 import { type BytePath, displayPath, joinPath, nameOf } from "../../bytes/byte-path.ts";
 import { randomBytes } from "../../crypto/primitives.ts";
-import { StateError, StorageError } from "../../errors.ts";
+import { StateError, StorageError, TdeError } from "../../errors.ts";
 import type { FileSystem, OpenFile } from "../../storage/file-system.ts";
+import { notAsWritten } from "../../storage/read-back.ts";
 
 const FOLDER = "tde.archive";
 const NEW_SUFFIX = ".new";
@@ -34,12 +35,12 @@ export interface NewFile {
   readonly mode: number;
   /** Fills it. */
   readonly write: (file: OpenFile) => void | Promise<void>;
-  /** Looks at it once more before it gets its name; throws where it is wrong. */
-  readonly check?: (file: OpenFile) => void | Promise<void>;
+  /** Reads it back before it gets its name: synced, and opened anew. @returns whether it is what it should be. */
+  readonly isRight: (file: OpenFile) => boolean | Promise<boolean>;
 }
 
 /**
- * Makes a file that appears whole under its own name, or not at all: written, synced and checked in tde's folder, then
+ * Makes a file that appears whole under its own name, or not at all: written, synced and read back in tde's folder, then
  * linked.
  * A crash leaves the name free, or on the whole file.
  * @returns false where the name is taken; what is there is not touched.
@@ -74,7 +75,7 @@ async function publish(
   file: NewFile,
   name: (working: BytePath) => boolean,
 ): Promise<boolean> {
-  const working = await writeNew(fs, archive, nameOf(path), file);
+  const working = await writeNew(fs, archive, path, file);
   try {
     if (!name(working)) return false;
   } finally {
@@ -87,31 +88,44 @@ async function publish(
 async function writeNew(
   fs: FileSystem,
   archive: BytePath,
-  name: BytePath,
-  { mode, write, check }: NewFile,
+  path: BytePath,
+  { mode, write, isRight }: NewFile,
 ): Promise<BytePath> {
   const folder = prepareFolder(fs, archive);
   const random = randomBytes(8).toString("hex");
-  const working = joinPath(folder, `${name}.${random}${NEW_SUFFIX}`);
+  const working = joinPath(folder, `${nameOf(path)}.${random}${NEW_SUFFIX}`);
   const file = fs.create(working, mode);
   try {
     try {
       await write(file);
-      // Looked at while the disk writes. Neither is left under way: the file is closed next.
-      const [synced, checked] = await Promise.allSettled([
-        fs.syncFiles([file]),
-        (async () => await check?.(file))(),
-      ]);
-      if (synced.status === "rejected") throw synced.reason;
-      if (checked.status === "rejected") throw checked.reason;
+      await fs.syncFiles([file]);
     } finally {
       file.close();
     }
+    await readBack(fs, working, path, isRight);
   } catch (error) {
     removeQuietly(fs, working);
     throw error;
   }
   return working;
+}
+
+async function readBack(
+  fs: FileSystem,
+  working: BytePath,
+  path: BytePath,
+  isRight: NewFile["isRight"],
+): Promise<void> {
+  const file = fs.open(working);
+  try {
+    if (await isRight(file)) return;
+  } catch (error) {
+    if (!(error instanceof TdeError) || error instanceof StorageError) throw error;
+    throw notAsWritten(path, error.message, error);
+  } finally {
+    file.close();
+  }
+  throw notAsWritten(path);
 }
 
 /** Several archivers may write the same name at once: the first link wins. */

@@ -6,7 +6,7 @@
 import { type BytePath, displayPath, joinPath } from "../../bytes/byte-path.ts";
 import { randomBytes } from "../../crypto/primitives.ts";
 import { FormatError, IntegrityError } from "../../errors.ts";
-import { readSealedFileWithHeader, sealBytes } from "../../datadir/sealed-file.ts";
+import { readSealedFile, readSealedFileWithHeader, sealBytes } from "../../datadir/sealed-file.ts";
 import type { DataKeys } from "../../keyring/data-keys.ts";
 import type { FileSystem } from "../../storage/file-system.ts";
 import { archiveFolder, createWhole, type NewFile, replaceWhole } from "./archive-folder.ts";
@@ -62,12 +62,13 @@ export async function establishIdentity(
   if (found?.keyId === keys.currentKeyId) return;
   const archiveId = found?.archiveId ?? randomBytes(ARCHIVE_ID_BYTES).toString("hex");
   await joins(archiveId);
+  const content = Buffer.from(archiveId, "hex");
+  const options = { keys, systemIdentifier, context: IDENTITY_CONTEXT };
   const file: NewFile = {
     mode: IDENTITY_MODE,
-    write: (to) => {
-      const content = Buffer.from(archiveId, "hex");
-      sealBytes(content, to, { keys, systemIdentifier, context: IDENTITY_CONTEXT });
-    },
+    write: (to) => void sealBytes(content, to, options),
+    isRight: (written) =>
+      readSealedFile(fs, written.path, ARCHIVE_ID_BYTES, options).equals(content),
   };
   const path = identityPath(archive);
   const folder = archiveFolder(archive);

@@ -14,7 +14,7 @@ import { type BytePath, directoryOf, displayPath, nameOf } from "../../bytes/byt
 import { compressed } from "../../compression/stream.ts";
 import { readSealedContent } from "../../datadir/sealed-content.ts";
 import { containerHeaderOf, SealedFileWriter } from "../../datadir/sealed-file.ts";
-import { IntegrityError, StateError, UsageError } from "../../errors.ts";
+import { StateError, UsageError } from "../../errors.ts";
 import { type Compression, walContext } from "../../format/container.ts";
 import type { DataKeys } from "../../keyring/data-keys.ts";
 import { readExactly, readUpTo } from "../../storage/file-io.ts";
@@ -97,13 +97,7 @@ export async function archiveWal(
         }
         writer.finish();
       },
-      check: async (written) => {
-        if (await holdsContentOf(written, file, keys, name)) return;
-        throw new IntegrityError(
-          `what was written of "${displayPath(source)}" does not read as it was written`,
-          { hint: "Nothing was archived. Check memory and disk before anything else." },
-        );
-      },
+      isRight: (written) => holdsContentOf(written, file, keys, name),
     });
     if (created) return { outcome: "archived", contentBytes };
     // Another archiver was faster.

@@ -1,13 +1,15 @@
 /**
  * `tde wal restore`: one file of an archive back to where a server wants it. The file has its name only after its last
- * tag held: written beside it, synced, renamed, the directory synced.
+ * tag held: written beside it, synced, read back, renamed, the directory synced.
  */
 import { type BytePath, directoryOf, displayPath, nameOf } from "../../bytes/byte-path.ts";
+import { runningSha256 } from "../../crypto/primitives.ts";
 import { plainAccess } from "../../datadir/plain-access.ts";
 import { FormatError, IntegrityError } from "../../errors.ts";
 import type { DataKeys } from "../../keyring/data-keys.ts";
 import { fileParts, readUpTo, writeAll } from "../../storage/file-io.ts";
 import type { FileSystem, OpenFile } from "../../storage/file-system.ts";
+import { notAsWritten } from "../../storage/read-back.ts";
 import { SEGMENT_HEAD_BYTES } from "../../wal/segment-head.ts";
 import { archivedKind } from "../../wal/wal-file-name.ts";
 import { requireArchive } from "./archive-folder.ts";
@@ -85,6 +87,8 @@ async function writeWhole(
   fs.remove(working);
   const access = plainAccess(fs, directoryOf(target));
   const to = fs.create(working, 0o600);
+  // To open the source once more would take as long again: a digest of what came of it does.
+  const hash = runningSha256();
   try {
     try {
       const made = to.stat();
@@ -94,6 +98,7 @@ async function writeWhole(
       to.setAttributes({ ...made, ...owner, mode: 0o600 | (mode & 0o040 & access.fileMode) });
       let position = 0;
       for await (const part of content) {
+        hash.update(part);
         writeAll(to, part, 0, part.length, position);
         position += part.length;
       }
@@ -101,6 +106,9 @@ async function writeWhole(
     } finally {
       to.close();
     }
+    const written = runningSha256();
+    for (const part of fileParts(fs, working)()) written.update(part);
+    if (!written.digest().equals(hash.digest())) throw notAsWritten(target);
     fs.rename(working, target);
   } catch (error) {
     removeQuietly(fs, working);

@@ -4,9 +4,8 @@
  * between, the archive has one of the two, and the same command does the rest.
  */
 import { type BytePath, displayPath, joinPath } from "../../bytes/byte-path.ts";
-import { containerHeaderOf, resealFile, unsealedParts } from "../../datadir/sealed-file.ts";
-import { runningSha256 } from "../../crypto/primitives.ts";
-import { IntegrityError, StateError } from "../../errors.ts";
+import { compareSealedFiles, containerHeaderOf, resealFile } from "../../datadir/sealed-file.ts";
+import { StateError } from "../../errors.ts";
 import {
   CONTAINER_HEADER_LIMIT_BYTES,
   parseContainerHeader,
@@ -134,25 +133,7 @@ async function reseal(
     // Rules of retention go by the time of a file.
     to.setAttributes(stat);
   };
-  const check = (written: OpenFile): void => {
-    const now = contentDigest(fs, written.path, opening);
-    if (!contentDigest(fs, path, opening).equals(now)) {
-      throw new IntegrityError(
-        `what was written of "${displayPath(path)}" does not read as it was written`,
-        { hint: "The file is as it was. Check memory and disk before anything else." },
-      );
-    }
-  };
-  await replaceWhole(fs, archive, path, { mode: stat.mode, write, check });
-}
-
-/** Opens a container to its end. @returns a digest of what is in it, 32 bytes. */
-function contentDigest(
-  fs: FileSystem,
-  path: BytePath,
-  opening: Parameters<typeof unsealedParts>[2],
-): Buffer {
-  const hash = runningSha256();
-  for (const part of unsealedParts(fs, path, opening)) hash.update(part);
-  return hash.digest();
+  const isRight = (written: OpenFile): boolean =>
+    compareSealedFiles(fs, written.path, path, opening);
+  await replaceWhole(fs, archive, path, { mode: stat.mode, write, isRight });
 }

@@ -1,7 +1,7 @@
 /**
  * `tde wal decrypt`: segments in readable mode back to what they were, bit for bit, in place.
  *
- * Order for each segment: the original under its working name, written and synced; renamed; sync of the folder; sidecar
+ * Order for each segment: the original under its working name, written, synced and read back; renamed; sync of the folder; sidecar
  * removed, which the next sync of the folder makes durable. A crash leaves a segment stored with its sidecar, or plain beside one that does not
  * count.
  */
@@ -10,8 +10,7 @@ import { type PlainAccess, plainAccess } from "../../datadir/plain-access.ts";
 import { workingName } from "../../datadir/relation-path.ts";
 import { IntegrityError } from "../../errors.ts";
 import type { DataKeys } from "../../keyring/data-keys.ts";
-import { runInOrder } from "../../workers/runner.ts";
-import type { Task } from "../../workers/tasks.ts";
+import { runWriting, type Writing } from "../../workers/runner.ts";
 import type { EngineContext } from "../context.ts";
 import { crossingDefect } from "./crossing-record.ts";
 import type { WalSegment } from "./wal-folder.ts";
@@ -41,13 +40,15 @@ export async function decryptWal(
     }
     const todo = segments.filter(isStored);
     await work("decrypting", todo, (runner) =>
-      runInOrder(runner, tasks(todo, plainAccess(fs, path), signal), (_results, segment) => {
-        // Those behind it are stored still.
-        const defect = crossingDefect(fs, segments, segment, isStored);
-        if (defect !== undefined) throw wrongCrossing(segment, defect);
-        fs.rename(workingName(segment.path), segment.path);
-        fs.syncDirectory(path);
-        fs.remove(segment.files.sidecar);
+      runWriting(runner, tasks(todo, plainAccess(fs, path), signal), {
+        take: (_results, segment) => {
+          // Those behind it are stored still.
+          const defect = crossingDefect(fs, segments, segment, isStored);
+          if (defect !== undefined) throw wrongCrossing(segment, defect);
+          fs.rename(workingName(segment.path), segment.path);
+          fs.syncDirectory(path);
+          fs.remove(segment.files.sidecar);
+        },
       }),
     );
     return {
@@ -69,7 +70,7 @@ function* tasks(
   segments: readonly WalSegment[],
   access: PlainAccess,
   signal: AbortSignal | undefined,
-): Generator<{ task: Task; context: WalSegment }> {
+): Generator<Writing<WalSegment>> {
   for (const segment of segments) {
     signal?.throwIfAborted();
     const { files } = segment;

@@ -2,7 +2,7 @@
  * `tde wal encrypt`: segments of a folder into readable mode, in place, the last one first.
  *
  * Order for each segment: new segment and sidecar under working names, written and synced; the CRC of the record that
- * goes on in the next segment; sidecar renamed; sync of the folder, which makes the segment after it durable, too;
+ * goes on in the next segment; both read back; sidecar renamed; sync of the folder, which makes the segment after it durable, too;
  * segment renamed. After the first one, which comes last, the folder is synced once more. A crash leaves a segment
  * plain, or plain beside a sidecar that does not count, or stored with its sidecar and all segments after it.
  */

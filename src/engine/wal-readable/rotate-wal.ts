@@ -2,14 +2,13 @@
  * `tde rotate --wal` on a folder of segments in readable mode: all of them sealed anew, the last one first, because the
  * CRC of a record that crosses into the next segment counts what is stored there.
  *
- * Order for each segment: new segment and sidecar under working names, written and synced, and opened to the last tag;
+ * Order for each segment: new segment and sidecar under working names, written, synced and read back to the last tag;
  * sync of the folder; sidecar renamed; sync of the folder; segment renamed. After a crash in between the next run over
  * the folder renames the segment: finish-replacements.ts.
  */
 import { displayPath } from "../../bytes/byte-path.ts";
 import { workingName } from "../../datadir/relation-path.ts";
-import { openWalSegment, type WalFacts } from "../../datadir/wal-segment.ts";
-import { IntegrityError, StateError } from "../../errors.ts";
+import { StateError } from "../../errors.ts";
 import type { DataKeys } from "../../keyring/data-keys.ts";
 import { addLoad, type KeyLoad } from "../../keyring/key-load.ts";
 import type { FileSystem } from "../../storage/file-system.ts";
@@ -54,7 +53,7 @@ export async function rotateWal(
     const segments = folder.segments.map((each) => ordered(each, isStored.has(each)));
     const order = new SealOrder(engine.fs, context, folder.segmentBytes, segments);
     await work("rotating", stored, (runner) =>
-      order.run(runner, engine.signal, (segment) => publish(engine.fs, context, folder, segment)),
+      order.run(runner, engine.signal, (segment) => publish(engine.fs, folder, segment)),
     );
     return report(folder, stored, "rotated", keys);
   });
@@ -84,20 +83,9 @@ function ordered(segment: WalSegment, isStored: boolean): OrderedSegment {
   return isStored ? { number, place, files, target } : { number, place, files, plain: path };
 }
 
-/** The new files take the places of the old ones, once they are known to open. */
-function publish(
-  fs: FileSystem,
-  facts: WalFacts,
-  { path }: WalFolder,
-  { files, target }: OrderedSegment,
-): void {
+/** The new files take the places of the old ones. */
+function publish(fs: FileSystem, { path }: WalFolder, { files, target }: OrderedSegment): void {
   if (target === undefined) return;
-  openWalSegment(fs, facts, { ...files, ...target }, "tags", ({ message }) => {
-    throw new IntegrityError(
-      `what was written of "${displayPath(files.segment)}" does not read as it was written: ${message}`,
-      { hint: "The segment is as it was. Check memory and disk before anything else." },
-    );
-  });
   // Once the sidecar has its name, nothing but the new segment opens with it: that must not be lost.
   fs.syncDirectory(path);
   fs.rename(target.sidecar, files.sidecar);

@@ -17,10 +17,11 @@ import { IntegrityError, KeyError } from "../../errors.ts";
 import type { Problem } from "../../format/problem.ts";
 import { closeCrc, type OpenCrc } from "../../format/wal/record-checksum.ts";
 import { trailingCrc } from "../../format/wal/seal-segment.ts";
-import { withFile, writeAll } from "../../storage/file-io.ts";
+import { readUpTo, withFile, writeAll } from "../../storage/file-io.ts";
 import type { FileSystem } from "../../storage/file-system.ts";
-import { runInOrder, type TaskRunner } from "../../workers/runner.ts";
-import type { Task, WalItem, WalTarget } from "../../workers/tasks.ts";
+import { notAsWritten } from "../../storage/read-back.ts";
+import { runWriting, type TaskRunner, type Writing } from "../../workers/runner.ts";
+import type { WalItem, WalTarget } from "../../workers/tasks.ts";
 import { continuation, goesThrough, leadBytes, readFirstPage, readLead } from "./segment-lead.ts";
 import { neighbourOf, type NumberedSegment } from "./wal-folder.ts";
 
@@ -51,18 +52,20 @@ export class SealOrder<Segment extends OrderedSegment> {
   }
 
   /**
-   * Seals what has a target. @param publish - lets a segment's new files, which are synced, take their places; called
-   *   in the order of the work.
+   * Seals what has a target. @param publish - lets a segment's new files, which are synced and have been read back,
+   *   take their places; called in the order of the work.
    */
   async run(
     runner: TaskRunner,
     signal: AbortSignal | undefined,
     publish: (segment: Segment) => void,
   ): Promise<void> {
-    await runInOrder(runner, this.#tasks(signal), async ([result], segment) => {
-      assert(result !== undefined, "a task gives a result for each segment");
-      await this.#close(segment, result.openCrc);
-      publish(segment);
+    await runWriting(runner, this.#tasks(signal), {
+      complete: async ([result], segment) => {
+        assert(result !== undefined, "a task gives a result for each segment");
+        await this.#close(segment, result.openCrc);
+      },
+      take: (_results, segment) => publish(segment),
     });
   }
 
@@ -82,7 +85,7 @@ export class SealOrder<Segment extends OrderedSegment> {
   }
 
   /** The last one first. A task begins before those drawn earlier are closed. */
-  *#tasks(signal: AbortSignal | undefined): Generator<{ task: Task; context: Segment }> {
+  *#tasks(signal: AbortSignal | undefined): Generator<Writing<Segment>> {
     for (const segment of this.#segments.toReversed()) {
       if (segment.target === undefined) continue;
       signal?.throwIfAborted();
@@ -175,6 +178,10 @@ export class SealOrder<Segment extends OrderedSegment> {
     } finally {
       file.close();
     }
+    // The CRC is in no message: when the segment is read back, nothing would tell that it is another.
+    const written = Buffer.alloc(crc.length);
+    withFile(this.#fs, path, (anew) => readUpTo(anew, written, 0, crc.length, openCrc.crcAt));
+    if (!written.equals(crc)) throw notAsWritten(segment.files.path);
   }
 
   /** With what is stored of the record in the segments that follow. */

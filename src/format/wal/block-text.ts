@@ -118,7 +118,8 @@ export class BlockText {
 
   /** Puts a text in the place of the one that `part` found, also in the segment. */
   scatter(text: Buffer, segment: Buffer, base: number): void {
-    text.copy(this.#text, 0, 0, WAL_PAGE_BYTES);
+    const isThere = text.buffer === this.#memory && text.byteOffset === TEXT;
+    if (!isThere) text.copy(this.#text, 0, 0, WAL_PAGE_BYTES);
     this.#module.scatter(TEXT, BLOCK, RANGES, this.#rangeCount);
     this.#module.putWords(BLOCK, WORDS, this.#wordCount, KEPT);
     this.#block.copy(segment, base);

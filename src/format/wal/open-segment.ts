@@ -6,10 +6,9 @@
 import {
   equalInConstantTime,
   gcmDecrypt,
-  gcmEncrypt,
+  gcmEncryptInPlace,
   KEY_BYTES,
   NONCE_BYTES,
-  release,
   TAG_BYTES,
 } from "../../crypto/primitives.ts";
 import { pageChecksum } from "../../postgres/page-checksum.ts";
@@ -94,9 +93,10 @@ export function openSegment(
 /**
  * Whether a plain segment is the original of the stored one that the sidecar belongs to: encrypted once more under the
  * nonces of the slots it gives their tags. What is encrypted so is thrown away.
+ * @param plain - its bytes are changed.
  */
 export function isOriginal(plain: Buffer, sidecar: Buffer, context: WalOpenContext): boolean {
-  return new SegmentOpener(Buffer.from(plain), sidecar, context).holdsOriginal();
+  return new SegmentOpener(plain, sidecar, context).holdsOriginal();
 }
 
 class SegmentOpener {
@@ -107,6 +107,8 @@ class SegmentOpener {
   readonly #blocksByKey = new Map<number, number>();
   readonly #macKeyIds = new Set<number>();
   readonly #keyProblems = new Set<string>();
+  /** Where one message is decrypted before its tag is known to hold: a block's secrets and an xl_crc. */
+  readonly #plaintext = Buffer.alloc(WAL_PAGE_BYTES + 4);
   #newestBlocks = 0;
   #problems = 0;
 
@@ -147,18 +149,13 @@ class SegmentOpener {
     if (plain.wrongCrcs.length > 0) return false;
     const { map } = plain;
     const messages = new WalMessages(map, this.#context.head.identity);
+    const tag = Buffer.alloc(TAG_BYTES);
     for (let block = 0; block < this.#blockCount; block++) {
       const crcAt = crcSealedIn(map, block);
       const opening = this.#startBlock(messages, block, crcAt);
       if (opening === undefined) return false;
       if (crcAt !== undefined) messages.append(this.#segment.readUInt32LE(crcAt));
-      const { ciphertext, tag } = gcmEncrypt(
-        opening.pageKey.key,
-        opening.nonce,
-        messages.aad,
-        messages.text,
-      );
-      release(ciphertext);
+      gcmEncryptInPlace(opening.pageKey.key, opening.nonce, messages.aad, messages.text, tag);
       if (!equalInConstantTime(tag, opening.tag)) return false;
     }
     return true;
@@ -283,7 +280,6 @@ class SegmentOpener {
         messages.scatter(text);
         if (crcAt !== undefined) crcs.push({ at: crcAt, crc: text.readUInt32LE(text.length - 4) });
       }
-      release(text);
     }
     if (!decrypt || this.#problems > 0) return;
     writeWholeRecordCrcs(map);
@@ -291,7 +287,7 @@ class SegmentOpener {
     toggleGuard(this.#segment);
   }
 
-  /** @returns the secrets of a block; undefined where something is wrong, which has been reported. */
+  /** @returns the secrets of a block, until the next call; undefined where something is wrong, which has been reported. */
   #openBlock(messages: WalMessages, block: number, crcAt: number | undefined): Buffer | undefined {
     const opening = this.#startBlock(messages, block, crcAt);
     if (opening === undefined) return undefined;
@@ -309,7 +305,9 @@ class SegmentOpener {
     if (crcAt !== undefined) {
       messages.append(this.#sidecar.readUInt32LE(slotAt + SEALED_CRC_OFFSET));
     }
-    const text = gcmDecrypt(pageKey.key, nonce, messages.aad, messages.text, tag);
+    const { aad, text: ciphertext } = messages;
+    const output = this.#plaintext.subarray(0, ciphertext.length);
+    const text = gcmDecrypt(pageKey.key, nonce, aad, ciphertext, tag, output);
     if (text === undefined) this.#problem("tag", "the block does not authenticate", block);
     return text;
   }

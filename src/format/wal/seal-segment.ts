@@ -4,11 +4,10 @@
  */
 import {
   fillRandom,
-  gcmEncrypt,
+  gcmEncryptInPlace,
   type KeyObject,
   KEY_BYTES,
   NONCE_BYTES,
-  release,
   TAG_BYTES,
 } from "../../crypto/primitives.ts";
 import { pageChecksum } from "../../postgres/page-checksum.ts";
@@ -122,18 +121,16 @@ class BlockSealer {
     messages.start(block, slots, slotAt, fields.zerosFrom);
     const crcAt = crcSealedIn(this.#map, block);
     if (crcAt !== undefined) messages.append(segment.readUInt32LE(crcAt));
-    const { ciphertext, tag } = gcmEncrypt(pageKey.key, nonce, messages.aad, messages.text);
-    tag.copy(slots, slotAt + SLOT.tag, 0, TAG_BYTES);
-    messages.scatter(ciphertext);
-    if (crcAt !== undefined) {
-      ciphertext.copy(slots, slotAt + SEALED_CRC_OFFSET, ciphertext.length - 4);
-    }
+    const { text } = messages;
+    const tag = slots.subarray(slotAt + SLOT.tag, slotAt + SLOT.tag + TAG_BYTES);
+    gcmEncryptInPlace(pageKey.key, nonce, messages.aad, text, tag);
+    messages.scatter(text);
+    if (crcAt !== undefined) text.copy(slots, slotAt + SEALED_CRC_OFFSET, text.length - 4);
     if (hasSealedEnd(fields)) {
       const end = base + fields.structureEnd;
       segment.copy(slots, slotAt + SLOT.sealedBytes, end, end + 4);
       segment.fill(0, end, end + 4);
     }
-    release(ciphertext);
   }
 
   #fieldsOf(block: number): WalSlotFields {
