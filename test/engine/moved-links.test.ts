@@ -284,7 +284,8 @@ test("a decryption that goes on writes behind no link that was moved since it be
     cpSync(target, elsewhere, { recursive: true });
     pointTo(join(site.datadir, TABLESPACE), elsewhere);
     const before = treeOf(elsewhere);
-    const again = new SmallEngine();
+    // Whoever goes on remembers that the run is open.
+    const again = new SmallEngine({ memory: engine.keyContext.memory });
     for (const resume of [
       () => again.recover(site.datadir),
       // What was accepted when the run began was another place.
