@@ -233,7 +233,7 @@ export class Oracle {
   }
 
   private recovered(scene: Scene, outcome: string): Violation[] {
-    const { is, was, resumed, isDoubted } = scene;
+    const { is, was, resumed, isDoubted, isEnded } = scene;
     switch (outcome) {
       case "encryption-finished":
         return this.encrypted(scene, new Set());
@@ -255,7 +255,8 @@ export class Oracle {
         return [{ kind: "emptied", what: "a directory that is no open output is empty" }];
       case "decryption-ended":
       case "output-ended":
-        if (resumed !== undefined && was.journal?.isCommitted === true) return [];
+        // It says that the run had ended, which the state file knows whatever journal of it lies there.
+        if (isEnded || (resumed !== undefined && was.journal?.isCommitted === true)) return [];
         return this.decrypted(scene, new Set());
       default:
         return [];
@@ -463,8 +464,12 @@ export class Oracle {
     );
   }
 
-  private advice({ outcome, was, resumed, isEnded }: Scene): Violation[] {
+  private advice({ command, outcome, was, resumed, isEnded }: Scene): Violation[] {
     if (was.journal === undefined || resumed !== undefined || isEnded) return [];
+    // A refusal that is about the source, where a run is open, says nothing of the target.
+    const isOfSource = command.name === "decrypt a --output into it" && this.open?.place === "a";
+    if (isOfSource && outcome.kind === "refused" && outcome.error.message.includes(PLACES.a.root))
+      return [];
     const text = adviceOf(outcome);
     if (!/tde recover|same command/.test(text)) return [];
     const name = Oracle.journalName(was.journal);

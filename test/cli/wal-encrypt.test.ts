@@ -223,7 +223,7 @@ test("a folder that this user may not write to is refused, and nothing is change
   chmodSync(folder, 0o755);
   const wal = join(new Site(folder).folder, "wal");
   if (user !== undefined) {
-    for (const name of ["app.keyring", "kek.key"])
+    for (const name of ["app.keyring", "app.keyring.state", "kek.key"])
       chownSync(join(folder, name), user.uid, user.gid);
   }
   chmodSync(wal, 0o555);
