@@ -125,7 +125,7 @@ function checkPlainContent(tools: Tools, item: ContentItem, report: Report): Ite
   if (!isOriginal)
     report({ kind: "tag", path: displayPath(path), message: "it is not what was encrypted" });
   tools.onBytes(sizeBytes);
-  return { path, digest: digest.toString("hex"), sizeBytes };
+  return { path, digest: digest?.toString("hex"), sizeBytes };
 }
 
 /** @param how - without a depth the digest alone. */

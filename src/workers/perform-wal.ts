@@ -19,7 +19,7 @@ import { IntegrityError, KeyError } from "../errors.ts";
 import type { Problem } from "../format/problem.ts";
 import { readExactly, readWholeFile, withFile, writeAll } from "../storage/file-io.ts";
 import type { FileSystem, OpenFile } from "../storage/file-system.ts";
-import { notAsWritten } from "../storage/read-back.ts";
+import { notAsWritten, readingBack } from "../storage/read-back.ts";
 import type { NewFiles } from "./new-files.ts";
 import { notAsWrittenIn } from "./new-file-problem.ts";
 import type { CheckDepth, ItemResult, Original, WalItem } from "./tasks.ts";
@@ -97,14 +97,18 @@ export function readBackResealedWal(
 export function readBackOpenedWal({ fs, walFacts }: Tools, { files, target }: WalItem): void {
   assert(target !== undefined, "opening has a target");
   const plain = { ...files, segment: target.segment };
-  const { isOriginal } = holdPlainWalSegment(fs, walFacts, plain, notAsWrittenIn(files.path));
+  const { isOriginal } = readingBack(files.path, () =>
+    holdPlainWalSegment(fs, walFacts, plain, notAsWrittenIn(files.path)),
+  );
   if (!isOriginal) throw notAsWritten(files.path);
 }
 
 function openNew(fs: FileSystem, facts: WalFacts, { files, target }: WalItem): OpenedWalSegment {
   assert(target !== undefined, "sealing has a target");
   const report = notAsWrittenIn(files.path);
-  return openWalSegment(fs, facts, { ...files, ...target }, "decrypt", report);
+  return readingBack(files.path, () =>
+    openWalSegment(fs, facts, { ...files, ...target }, "decrypt", report),
+  );
 }
 
 /** Whether a file holds these bytes and no others. */

@@ -5,17 +5,30 @@
  */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdirSync, renameSync, rmSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { before, test } from "node:test";
 import { bytePath, type BytePath } from "../../src/bytes/byte-path.ts";
 import { WitnessedFiles } from "../../src/catalog/witnessed-files.ts";
 import { openDatadir } from "../../src/datadir/datadir.ts";
+import type { DirectoryMemory } from "../../src/engine/context.ts";
+import { manifestSource } from "../../src/engine/open-manifest.ts";
 import type { VerifyReport } from "../../src/engine/verify-report.ts";
 import { StorageError, TdeError } from "../../src/errors.ts";
+import { openManifest } from "../../src/format/manifest.ts";
 import type { DirectoryEntry, FileStat, OpenFile } from "../../src/storage/file-system.ts";
 import { NodeFileSystem } from "../../src/storage/node-file-system.ts";
 import { CountingFileSystem, DelegatingFileSystem } from "../support/delegating-file-system.ts";
+import { testKeys } from "../support/keys.ts";
 import {
   copyOf,
   makeSmallCluster,
@@ -24,6 +37,7 @@ import {
   WAL_FILE,
 } from "../support/small-cluster.ts";
 import { addSegments } from "../support/small-wal.ts";
+import { Stopped, StoppingFileSystem } from "../support/stopping-file-system.ts";
 
 /** One of each class, with what is wrong in the eyes of verify where it is the sidecar of another. */
 let SEGMENT = "";
@@ -247,6 +261,61 @@ test("one added file that pg_upgrade is known by does not end verify", async () 
     problems.map(({ kind, path }) => `${kind} ${path}`),
     ["extra global/pg_control.old", "missing global/pg_control"],
   );
+});
+
+test("a decryption that goes on reads of files what they can have, whatever was made of them meanwhile", async () => {
+  const limits = { files: 3, bytes: 2 ** 20, largeFileBytes: 2 ** 20, rangeBytes: 2 ** 18 };
+  const whole = new StoppingFileSystem();
+  await new SmallEngine({ fs: whole, limits }).decrypt(copyOf(encrypted));
+  const lastKept = whole.log.findLastIndex(
+    (what, i) => what === "sync" && whole.paths[i]?.endsWith("/tde.tags") === true,
+  );
+  // Files that were sealed whole are plain by then, but for those of the last batch.
+  const interrupted = async (): Promise<{ datadir: string; memory: DirectoryMemory }> => {
+    const begun = new SmallEngine({ fs: new StoppingFileSystem(lastKept + 2), limits });
+    const datadir = copyOf(encrypted);
+    await assert.rejects(begun.decrypt(datadir), Stopped);
+    return { datadir, memory: begun.keyContext.memory };
+  };
+  const goOn = async (
+    change: (datadir: string) => void = () => {},
+  ): Promise<{ error: unknown; bytesRead: number }> => {
+    const { datadir, memory } = await interrupted();
+    change(datadir);
+    const fs = new CountingFileSystem();
+    const error: unknown = await new SmallEngine({ fs, memory, limits }).recover(datadir).then(
+      () => undefined,
+      (thrown: unknown) => thrown,
+    );
+    return { error, bytesRead: fs.bytesRead };
+  };
+  const usual = await goOn();
+  assert.equal(usual.error, undefined);
+  const most = usual.bytesRead + 2 ** 20;
+
+  const withHole = await goOn((datadir) => truncateSync(join(datadir, "tde.tags"), HUGE_BYTES));
+  assert.equal(withHole.error, undefined);
+  assert.ok(withHole.bytesRead <= most, `${withHole.bytesRead} bytes`);
+  const { datadir } = await interrupted();
+  const source = manifestSource(new NodeFileSystem(), bytePath(datadir));
+  const manifest = openManifest(source, testKeys(), "a manifest");
+  const opened = [...manifest.entries()].filter(
+    ({ path, sizeBytes }) =>
+      sizeBytes > 0 &&
+      existsSync(join(plain, path)) &&
+      readFileSync(join(datadir, path)).equals(readFileSync(join(plain, path))),
+  );
+  for (const kind of ["P", "S"]) {
+    const path = opened.find((entry) => entry.class === kind)?.path;
+    assert.ok(path !== undefined, `no file of class ${kind} is plain`);
+    const { error, bytesRead } = await goOn((changed) =>
+      truncateSync(join(changed, path), HUGE_BYTES),
+    );
+    assert.ok(error instanceof TdeError, String(error));
+    assert.match(error.message, /is neither the sealed file that|where the manifest says/);
+    assert.ok(error.message.includes(path), error.message);
+    assert.ok(bytesRead <= most, `${path}: ${bytesRead} bytes`);
+  }
 });
 
 function assertNamed(report: VerifyReport, named: string, what: string): void {
