@@ -43,6 +43,7 @@ import {
   assertNotMoved,
   HINT_OF_BEGINNING,
   HINT_OF_RESUMING,
+  movedLinks,
 } from "./moved-links.ts";
 import { narrowFolders } from "./narrow-folders.ts";
 import { KeptTags } from "./run/kept-tags.ts";
@@ -151,7 +152,9 @@ async function begin(
   const { systemIdentifier } = datadir.control;
   openOriginalAutoConf(fs, datadir.root, { keys, systemIdentifier });
   const mayMove = options.acceptMoved === true ? "all" : [];
-  const moved = assertNotMoved(fs, datadir, manifest, mayMove, HINT_OF_BEGINNING);
+  const links = movedLinks(fs, datadir, manifest);
+  const moved = assertNotMoved(links, mayMove, HINT_OF_BEGINNING);
+  for (const { message } of links) engine.notice(`${message}: plaintext goes there`);
 
   const runner = startRunner(engine, datadir, keyContext, manifest);
   try {
@@ -204,7 +207,7 @@ export async function resumeDecryption(
     }
     const manifest = openManifestOfRun(fs, root, keys, run.header);
     if (manifest === undefined) throw manifestIsMissing(root);
-    assertNotMoved(fs, datadir, manifest, plan.moved ?? [], HINT_OF_RESUMING);
+    assertNotMoved(movedLinks(fs, datadir, manifest), plan.moved ?? [], HINT_OF_RESUMING);
     narrowFolders(fs, datadir);
     const runner = startRunner(engine, datadir, keyContext, manifest);
     try {

@@ -72,18 +72,16 @@ export const HINT_OF_RESUMING =
 
 /**
  * Before plaintext is written in place.
+ * @param moved - all that has.
  * @param accepted - moves that the user knows of: all of them, or those that a run which goes on has begun with.
- * @returns what moved and was accepted.
+ * @returns what the journal keeps of it.
  * @throws {IntegrityError} that names the first of the others.
  */
 export function assertNotMoved(
-  fs: FileSystem,
-  datadir: Datadir,
-  manifest: Manifest,
+  moved: readonly MovedLink[],
   accepted: "all" | readonly AcceptedMove[],
   hint: string,
 ): AcceptedMove[] {
-  const moved = movedLinks(fs, datadir, manifest);
   const isAccepted = ({ path, target }: MovedLink): boolean =>
     accepted === "all" || accepted.some((move) => move.path === path && move.target === target);
   const other = moved.find((link) => !isAccepted(link));

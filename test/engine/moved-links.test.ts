@@ -138,7 +138,11 @@ for (const [what, { act, told }] of Object.entries(MOVES)) {
 
     const dry = await engine.decrypt(site.datadir, { acceptMoved: true, dryRun: true });
     assert.equal(dry.outcome, "dry-run");
+    engine.notices.length = 0;
     await engine.decrypt(site.datadir, { acceptMoved: true });
+    assert.equal(engine.notices.length, 1);
+    assert.match(engine.notices[0] ?? "", told);
+    assert.match(engine.notices[0] ?? "", /: plaintext goes there$/);
     assert.deepEqual(readFileSync(join(site.datadir, TABLESPACE, IN_TABLESPACE)), plain);
   });
 }
