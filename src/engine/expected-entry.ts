@@ -34,7 +34,8 @@ export interface ExpectationOptions {
 
 /**
  * What a file of that class at that path needs, checked against `entry` where there is a manifest to believe. Sizes come
- * first: no more of a file is ever read than its line says that there is, however large what lies there was made.
+ * first: no more of a file is ever read than its line says that there is, or an edit could have made of one that is
+ * readable by design, however large what lies there was made.
  */
 export function expectationOf(
   fs: FileSystem,
@@ -61,6 +62,7 @@ export function expectationOf(
     problems.push({ kind: "size", path: displayPath(path), message });
   }
   const isTooLarge = sizeBytes > entry.sizeBytes;
+  const isNoEdit = isTooLarge && sizeBytes > CHANGED_LIMIT_BYTES;
   switch (entry.class) {
     case "W": {
       if (sizeBytes !== datadir.control.walSegmentSizeBytes)
@@ -101,7 +103,7 @@ export function expectationOf(
       return { problems, item: isTooLarge ? undefined : readableItem(places, path, sizeBytes) };
     }
     case "R":
-      return { problems, item: isTooLarge ? undefined : readableItem(places, path, sizeBytes) };
+      return { problems, item: isNoEdit ? undefined : readableItem(places, path, sizeBytes) };
   }
 }
 

@@ -9,7 +9,7 @@ import type { Datadir } from "../datadir/datadir.ts";
 import { parseRelationPath, sidecarName } from "../datadir/relation-path.ts";
 import { walkDatadir, type WalkEntry } from "../datadir/walk.ts";
 import { StateError, type StorageError, TdeError } from "../errors.ts";
-import type { ManifestClass, ManifestEntry } from "../format/manifest-entry.ts";
+import { isMovableLink, type ManifestClass, type ManifestEntry } from "../format/manifest-entry.ts";
 import { joinByPath } from "../format/manifest-order.ts";
 import type { Manifest } from "../format/manifest.ts";
 import type { Problem } from "../format/problem.ts";
@@ -316,7 +316,8 @@ class Verification {
     for (const { path, entry, found } of joinByPath(this.entries(), this.walk())) {
       if (found === undefined && entry !== undefined) this.reportMissing(path, entry);
       if (found === undefined) continue;
-      this.access.look(path);
+      // Behind other links nothing is the directory's.
+      if (found.kind !== "link" || isMovableLink(path)) this.access.look(path);
       const expectation = this.at(path, () => this.expect(found, entry));
       if (expectation === undefined) continue;
       const { problems, item } = expectation;

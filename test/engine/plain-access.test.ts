@@ -4,7 +4,7 @@
  * read, whatever its sealed form had. On a simulated disk, where anybody can be the owner.
  */
 import assert from "node:assert/strict";
-import { chmodSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { type BytePath, bytePath, joinPath } from "../../src/bytes/byte-path.ts";
@@ -210,6 +210,8 @@ test("modes and owners of ordinary clusters come back as they were, and verify h
     }
     // A script of the user's own.
     writeFileSync(join(datadir, "script.sh"), "#!/bin/sh\n", { mode: 0o700 });
+    // Whoever owns what a link of the user's leads to, it is no part of the directory.
+    symlinkSync("/etc/hostname", join(datadir, "server.crt"));
     const before = treeOf(datadir);
     const engine = new SmallEngine();
     await engine.encrypt(datadir, { wal: "readable" });
