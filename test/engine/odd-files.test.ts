@@ -267,12 +267,11 @@ test("a decryption that goes on reads of files what they can have, whatever was 
   const limits = { files: 3, bytes: 2 ** 20, largeFileBytes: 2 ** 20, rangeBytes: 2 ** 18 };
   const whole = new StoppingFileSystem();
   await new SmallEngine({ fs: whole, limits }).decrypt(copyOf(encrypted));
-  const lastKept = whole.log.findLastIndex(
-    (what, i) => what === "sync" && whole.paths[i]?.endsWith("/tde.tags") === true,
+  const lastOpened = whole.log.findLastIndex(
+    (what, i) => what === "rename" && whole.paths[i]?.endsWith(`/${WAL_FILE}`) === true,
   );
-  // Files that were sealed whole are plain by then, but for those of the last batch.
   const interrupted = async (): Promise<{ datadir: string; memory: DirectoryMemory }> => {
-    const begun = new SmallEngine({ fs: new StoppingFileSystem(lastKept + 2), limits });
+    const begun = new SmallEngine({ fs: new StoppingFileSystem(lastOpened + 2), limits });
     const datadir = copyOf(encrypted);
     await assert.rejects(begun.decrypt(datadir), Stopped);
     return { datadir, memory: begun.keyContext.memory };
