@@ -32,6 +32,9 @@ import { copyOf, makeSmallCluster, ORDINARY, WAL_FILE } from "../support/small-c
 import { runTde, type TdeResult } from "../support/tde.ts";
 import { assertSameTree, treeOf } from "../support/tree.ts";
 
+// As a server has it: no one else reads what comes into a data directory.
+process.umask(0o077);
+
 /** Never to be seen in any output. */
 const PASSPHRASE = "MARKER-passphrase-61c2";
 const KEY_HEX = "5ec2e7".padEnd(64, "c0ffee");
@@ -605,7 +608,7 @@ const ODD_BUT_GOOD: readonly OddButGood[] = [
     name: "files that nobody may write",
     change: (datadir) => {
       chmodSync(join(datadir, ORDINARY), 0o400);
-      chmodSync(join(datadir, WAL_FILE), 0o440);
+      chmodSync(join(datadir, WAL_FILE), 0o400);
     },
   },
 ];
