@@ -35,6 +35,7 @@ import { WAL_SIDECAR_PAGE_BYTES } from "../format/wal/wal-slot.ts";
 import { dekFor } from "../keyring/data-keys.ts";
 import { readExactly, readUpTo, withFile } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
+import { WAL_PAGE_BYTES } from "../wal/page-header.ts";
 import type { SegmentBytes } from "../wal/segment-source.ts";
 import { DerivedFileKeys } from "./open-relation.ts";
 import type { RunFacts } from "./relation-job.ts";
@@ -189,7 +190,7 @@ function fileBytes(fs: FileSystem, path: BytePath): SegmentBytes {
 }
 
 export interface OpenedWalSegment extends OpenedSegment {
-  /** As stored or, where it was decrypted without a problem, the original. */
+  /** As stored or, where it was decrypted without a problem, the original. Of depth "sidecar" the first page alone. */
   readonly segment: Buffer;
   readonly sidecarDigest: Buffer;
   /** Undefined where the sidecar says none. */
@@ -207,7 +208,8 @@ export function openWalSegment(
   depth: WalDepth,
   report: (problem: Problem) => void,
 ): OpenedWalSegment {
-  const segment = readWhole(fs, files.segment, facts.memory);
+  const startBytes = depth === "sidecar" ? WAL_PAGE_BYTES : undefined;
+  const segment = readWhole(fs, files.segment, facts.memory, startBytes);
   const bytes = { segment, sidecar: readWhole(fs, files.sidecar) };
   return openWalBytes(bytes, facts, files, depth, report);
 }
@@ -330,14 +332,20 @@ function identityMessage(
 /** The largest segment; its sidecar is smaller. */
 const LIMIT_BYTES = 2 ** 30;
 
-function readWhole(fs: FileSystem, path: BytePath, memory?: SegmentMemory): Buffer {
+/** @param startBytes - of the buffer, as large as the file, only so much is filled. Left out: all of it. */
+function readWhole(
+  fs: FileSystem,
+  path: BytePath,
+  memory?: SegmentMemory,
+  startBytes: number = LIMIT_BYTES,
+): Buffer {
   return withFile(fs, path, (file) => {
     const { sizeBytes } = file.stat();
     if (sizeBytes > LIMIT_BYTES) {
       throw new FormatError(`file "${displayPath(path)}" is larger than any WAL segment`);
     }
     const bytes = memory?.take(sizeBytes) ?? Buffer.allocUnsafe(sizeBytes);
-    readExactly(file, bytes, 0, sizeBytes, 0);
+    readExactly(file, bytes, 0, Math.min(startBytes, sizeBytes), 0);
     return bytes;
   });
 }
