@@ -259,14 +259,16 @@ function remember<T>(cache: Map<number, T | string>, keyId: number, derive: () =
 }
 
 /**
- * The file root: SHA-256 over all bytes of the sidecar, and how many there are.
+ * The file root: SHA-256 over the bytes of the sidecar, and how many there are.
  * @param buffer - what to read into.
+ * @param limitBytes - what the sidecar can have: of a larger one no more is read than tells that it is larger.
  * @param rangeBytes - of the sidecar of each range that the file is checked in.
  * @returns also the digests of the ranges, so that each can be held against the one of the bytes that were checked.
  */
 export function digestSidecar(
   sidecar: OpenFile,
   buffer: Buffer,
+  limitBytes: number,
   rangeBytes: number = Number.POSITIVE_INFINITY,
 ): { root: Buffer; ranges: Buffer[]; sizeBytes: number } {
   const hash = runningSha256();
@@ -275,7 +277,8 @@ export function digestSidecar(
   let left = rangeBytes;
   let position = 0;
   for (;;) {
-    const count = sidecar.read(buffer, 0, Math.min(buffer.length, left), position);
+    const wanted = Math.min(buffer.length, left, limitBytes + 1 - position);
+    const count = wanted === 0 ? 0 : sidecar.read(buffer, 0, wanted, position);
     const bytes = buffer.subarray(0, count);
     hash.update(bytes);
     range.update(bytes);

@@ -108,7 +108,7 @@ export function sealWalSegment(
   files: WalSegmentFiles,
   { before, after }: WalSurroundings,
 ): SealedWalSegment {
-  const segment = readWhole(fs, files.segment, facts.memory);
+  const segment = readSegment(fs, files, facts.memory);
   const opened = new Map<number, SegmentBytes>();
   const at = (distance: number): SegmentBytes | undefined => {
     let bytes = opened.get(distance);
@@ -209,8 +209,8 @@ export function openWalSegment(
   report: (problem: Problem) => void,
 ): OpenedWalSegment {
   const startBytes = depth === "sidecar" ? WAL_PAGE_BYTES : undefined;
-  const segment = readWhole(fs, files.segment, facts.memory, startBytes);
-  const bytes = { segment, sidecar: readWhole(fs, files.sidecar) };
+  const segment = readSegment(fs, files, facts.memory, startBytes);
+  const bytes = { segment, sidecar: readSidecar(fs, files) };
   return openWalBytes(bytes, facts, files, depth, report);
 }
 
@@ -255,9 +255,9 @@ export function holdPlainWalSegment(
   files: WalSegmentFiles,
   report: (problem: Problem) => void,
 ): { readonly isOriginal: boolean; readonly sidecarDigest: Buffer } {
-  const sidecar = readWhole(fs, files.sidecar);
+  const sidecar = readSidecar(fs, files);
   const sidecarDigest = sha256(sidecar);
-  const segment = readWhole(fs, files.segment, facts.memory);
+  const segment = readSegment(fs, files, facts.memory);
   const context = openContext({ segment, sidecar }, facts, files, report);
   const isOriginal = context !== undefined && holdsOriginal(segment, sidecar, context);
   return { isOriginal, sidecarDigest };
@@ -329,20 +329,36 @@ function identityMessage(
   return `it is segment ${identity.relfilenumber} of timeline ${identity.tablespaceOid}, not ${own.relfilenumber} of ${own.tablespaceOid}`;
 }
 
-/** The largest segment; its sidecar is smaller. */
-const LIMIT_BYTES = 2 ** 30;
+/** More than the sidecar of the largest segment has. */
+export const WAL_SIDECAR_LIMIT_BYTES: number = 2 ** 26;
+
+function readSidecar(fs: FileSystem, { sidecar }: WalSegmentFiles): Buffer {
+  return readWhole(fs, sidecar, WAL_SIDECAR_LIMIT_BYTES);
+}
 
 /** @param startBytes - of the buffer, as large as the file, only so much is filled. Left out: all of it. */
+function readSegment(
+  fs: FileSystem,
+  files: WalSegmentFiles,
+  memory?: SegmentMemory,
+  startBytes?: number,
+): Buffer {
+  return readWhole(fs, files.segment, files.identity.relationSegment, memory, startBytes);
+}
+
 function readWhole(
   fs: FileSystem,
   path: BytePath,
+  limitBytes: number,
   memory?: SegmentMemory,
-  startBytes: number = LIMIT_BYTES,
+  startBytes: number = limitBytes,
 ): Buffer {
   return withFile(fs, path, (file) => {
     const { sizeBytes } = file.stat();
-    if (sizeBytes > LIMIT_BYTES) {
-      throw new FormatError(`file "${displayPath(path)}" is larger than any WAL segment`);
+    if (sizeBytes > limitBytes) {
+      throw new FormatError(
+        `file "${displayPath(path)}" has ${sizeBytes} bytes, more than the ${limitBytes} that it can have`,
+      );
     }
     const bytes = memory?.take(sizeBytes) ?? Buffer.allocUnsafe(sizeBytes);
     readExactly(file, bytes, 0, Math.min(startBytes, sizeBytes), 0);

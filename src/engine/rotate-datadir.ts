@@ -27,6 +27,7 @@ import { directoryLoad } from "./directory-load.ts";
 import { DirectoryRun } from "./run/directory-run.ts";
 import { assertManifestFits, runContextOf } from "./encrypt-datadir.ts";
 import { readAutoConf } from "./guard.ts";
+import { movedLinks } from "./moved-links.ts";
 import {
   assertManifestOfRun,
   manifestIsMissing,
@@ -182,6 +183,7 @@ async function begin(
   if (!options.dryRun) removeUnbornJournal(fs, datadir.root);
   const manifest = openJudgedManifest(fs, datadir.root, keyContext, options);
   assertManifestFits(datadir, manifest, undefined);
+  for (const { message } of movedLinks(fs, datadir, manifest)) engine.notice(message);
   assertGuard(fs, datadir);
   const selection = selectionOf(engine, keyContext, datadir, manifest, options.request);
   const todo = countSelected(fs, datadir, manifest, selection, keys.currentKeyId);
@@ -262,7 +264,7 @@ function* resealedByRun(
   { datadir, manifest, selection }: Rotation,
 ): Generator<Item> {
   for (const file of rotationFiles(fs, datadir, manifest, selection)) {
-    if (file.do === "reseal" && !isAsBefore(fs, file.entry, file.item)) yield file.item;
+    if (file.do === "reseal" && !isAsBefore(fs, datadir, file.entry, file.item)) yield file.item;
   }
 }
 

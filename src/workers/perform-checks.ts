@@ -30,7 +30,7 @@ import { withFile } from "../storage/file-io.ts";
 import type { OpenFile } from "../storage/file-system.ts";
 import { checkPlainWal, checkWal } from "./perform-wal.ts";
 import { ProblemCollector } from "./problem-collector.ts";
-import { readThrough } from "./read-through.ts";
+import { hasChanged, readThrough } from "./read-through.ts";
 import {
   type CheckDepth,
   type CheckTask,
@@ -77,7 +77,7 @@ function checkSealedItem(tools: Tools, how: Depth, item: Item, report: Report): 
     case "content":
       return checkContent(tools, item, how);
     case "readable":
-      return digestReadable(tools, item);
+      return digestReadable(tools, item, report);
     case "wal": {
       const result = checkWal(tools.fs, tools.walFacts, item, walDepth(tools, item, how), report);
       tools.onBytes(item.sizeBytes);
@@ -129,7 +129,7 @@ function checkPlainContent(tools: Tools, item: ContentItem, report: Report): Ite
   if (!isOriginal)
     report({ kind: "tag", path: displayPath(path), message: "it is not what was encrypted" });
   tools.onBytes(sizeBytes);
-  return { path, digest: digest.toString("hex"), sizeBytes };
+  return { path, digest: digest?.toString("hex"), sizeBytes };
 }
 
 /** @param how - without a depth the digest alone. */
@@ -218,21 +218,20 @@ function fileRoot(
   const sidecarBytes = (slots: number): number =>
     Math.ceil(slots / chunk.slotsPerPage) * context.blockSizeBytes;
   const expected = sidecarBytes(tools.whole(files).slotCount);
-  let { sizeBytes } = sidecar.stat();
-  let found: Pick<ItemResult, "digest" | "digestedRanges">;
-  if (range === undefined && checked !== undefined && sizeBytes === expected) {
-    found = { digest: checked.toString("hex") };
-  } else {
-    const digested = digestSidecar(sidecar, chunk.data, range && sidecarBytes(range.slotCount));
-    sizeBytes = digested.sizeBytes;
-    const digestedRanges = range && digested.ranges.map((digest) => digest.toString("hex"));
-    found = { digest: digested.root.toString("hex"), digestedRanges };
-  }
-  if (sizeBytes !== expected) {
+  const hasOtherSize = (sizeBytes: number): boolean => {
+    if (sizeBytes === expected) return false;
     const message = `the sidecar has ${sizeBytes} bytes where the file needs ${expected}`;
     report({ kind: "sidecar", path: displayPath(files.path), message });
-  }
-  return found;
+    return true;
+  };
+  // Before anything of it is hashed: it may be as large as somebody likes.
+  if (hasOtherSize(sidecar.stat().sizeBytes)) return {};
+  if (range === undefined && checked !== undefined) return { digest: checked.toString("hex") };
+  const rangeBytes = range && sidecarBytes(range.slotCount);
+  const digested = digestSidecar(sidecar, chunk.data, expected, rangeBytes);
+  if (hasOtherSize(digested.sizeBytes)) return {};
+  const digestedRanges = range && digested.ranges.map((digest) => digest.toString("hex"));
+  return { digest: digested.root.toString("hex"), digestedRanges };
 }
 
 function withComparison<T>(
@@ -295,18 +294,34 @@ function checkContent(tools: Tools, item: ContentItem, { depth, readBefore }: De
   return { path, digest: digest.toString("hex"), sizeBytes, keys, differs, fileSalt };
 }
 
-function digestReadable(tools: Tools, { path, from, against }: ReadableItem): ItemResult {
+function digestReadable(
+  tools: Tools,
+  { path, from, against, sizeBytes: limit }: ReadableItem,
+  report: Report,
+): ItemResult {
   const hash = runningSha256();
-  const sizeBytes = readThrough(tools, from, (bytes) => hash.update(bytes));
+  const sizeBytes = readThrough(tools, from, limit, (bytes) => hash.update(bytes));
+  if (sizeBytes > limit) {
+    const message = `the file has grown from ${limit} to ${sizeBytes} bytes since it was looked at`;
+    report({ kind: "size", path: displayPath(path), message });
+    return { path, sizeBytes };
+  }
   const digest = hash.digest().toString("hex");
   if (against === undefined) return { path, digest, sizeBytes };
   const other = runningSha256();
-  readThrough(tools, against.path, (bytes) => other.update(bytes));
-  return { path, digest, sizeBytes, differs: other.digest().toString("hex") !== digest };
+  const otherBytes = readThrough(tools, against.path, against.sizeBytes, (bytes) =>
+    other.update(bytes),
+  );
+  const differs = otherBytes !== sizeBytes || other.digest().toString("hex") !== digest;
+  return { path, digest, sizeBytes, differs };
 }
 
-function checksum(tools: Tools, { path, from, algorithm }: ReadableItem): ItemResult {
+function checksum(
+  tools: Tools,
+  { path, from, algorithm, sizeBytes: limit }: ReadableItem,
+): ItemResult {
   const sum = new BackupChecksum(algorithm ?? "NONE");
-  const sizeBytes = readThrough(tools, from, (bytes) => sum.update(bytes));
+  const sizeBytes = readThrough(tools, from, limit, (bytes) => sum.update(bytes));
+  if (sizeBytes > limit) throw hasChanged(path);
   return { path, backupChecksum: sum.finish(), sizeBytes };
 }

@@ -32,6 +32,7 @@ before(() => {
   plain = makeSmallCluster();
   segments = addSegments(plain).paths;
   datadir = copyOf(plain);
+  mkdirSync(join(folder, "archive"));
   mkdirSync(join(folder, "wal"));
   const writer = crossing();
   for (const [i, bytes] of writer.segments.entries())

@@ -287,8 +287,8 @@ function assertListsStoredFiles(root: string): void {
 }
 
 function write(root: string, path: string, bytes: Uint8Array): void {
-  mkdirSync(dirname(join(root, path)), { recursive: true });
-  writeFileSync(join(root, path), bytes);
+  mkdirSync(dirname(join(root, path)), { recursive: true, mode: 0o700 });
+  writeFileSync(join(root, path), bytes, { mode: 0o600 });
   const { atime } = statSync(join(root, path));
   utimesSync(join(root, path), atime, 1_700_000_000);
 }

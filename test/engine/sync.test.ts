@@ -6,6 +6,7 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import {
+  appendFileSync,
   chmodSync,
   copyFileSync,
   existsSync,
@@ -401,6 +402,18 @@ test("an interrupted sync keeps other commands away, and the same one goes on, a
   await assertCopyOf(newer, copy);
 });
 
+test("an interrupted sync puts the guard back, whatever lies in its place, but not over settings beside it", async () => {
+  const { source, copy } = await stoppedAtRedo();
+  const guard = join(copy, "postgresql.auto.conf");
+  const whole = readFileSync(guard);
+  appendFileSync(guard, "restore_command = 'cp'\n");
+  await assert.rejects(small.sync(source, copy), /settings were added beside the guard/);
+  writeFileSync(guard, "work_mem = '1GB'\n");
+  await small.sync(source, copy);
+  assert.deepEqual(readFileSync(guard), whole);
+  await assertCopyOf(source, copy);
+});
+
 test("an interrupted sync does not go on with a source that is older than it was", async () => {
   const rehearsal = new StoppingFileSystem();
   const older = behind((datadir) => changePages(join(datadir, BIG), [1]));
@@ -464,5 +477,63 @@ function laterCheckpoint(datadir: string): void {
     bytes.writeBigUInt64LE(bytes.readBigUInt64LE(32) + 8192n, 32);
     bytes.writeBigInt64LE(bytes.readBigInt64LE(24) + 60n, 24);
     bytes.writeUInt32LE(crc32c(bytes, 0, 288), 288);
+  });
+}
+
+/** What lies in a file from one page to before another, and how to put it back. */
+function saved(path: string, from: number, to: number): () => void {
+  const bytes = readFileSync(path).subarray(from * BLOCK_SIZE, to * BLOCK_SIZE);
+  return () => edit(path, (now) => void bytes.copy(now, from * BLOCK_SIZE));
+}
+
+/** An engine that does something when a comparison is over and writing begins. */
+function betweenComparingAndWriting(act: () => void): SmallEngine {
+  const begin = (label: string): void => {
+    if (label === "writing") act();
+  };
+  return new SmallEngine({ progress: { ...silentProgress, begin } });
+}
+
+for (const [what, change] of [
+  ["a page changes beside it", (source: string) => changePages(join(source, BIG), [5])],
+  [
+    "the file grows",
+    (source: string) =>
+      edit(join(source, BIG), (bytes) => Buffer.concat([bytes, bytes.subarray(0, BLOCK_SIZE)])),
+  ],
+  [
+    "the file is cut",
+    (source: string) => truncateSync(join(source, BIG), (BIG_PAGES - 1) * BLOCK_SIZE),
+  ],
+] as const) {
+  test(`an older page that comes back with its older sidecar page between comparing and writing is not authenticated anew: ${what}`, async () => {
+    const { source, copy } = behind((datadir) => changePages(join(datadir, BIG), [3, 1995]));
+    const big = join(copy, BIG);
+    const old = [3, 1995].flatMap((block) => {
+      const page = Math.floor(block / 63);
+      return [saved(big, block, block + 1), saved(sidecarOf(big), page, page + 1)];
+    });
+    await small.sync(source, copy);
+    await assertCopyOf(source, copy);
+    change(source);
+    const engine = betweenComparingAndWriting(() => {
+      for (const putBack of old) putBack();
+    });
+    await assert.rejects(engine.sync(source, copy), (error) => {
+      assert.ok(error instanceof IntegrityError);
+      assert.match(
+        error.message,
+        /^base\/1\/90003: the sidecar is not the one any more that was compared/,
+      );
+      assert.equal(error.file, BIG);
+      return true;
+    });
+    // Nothing vouches for what was put back.
+    assert.ok(
+      !(await new SmallEngine().verify(copy).then(
+        ({ ok }) => ok,
+        () => false,
+      )),
+    );
   });
 }
