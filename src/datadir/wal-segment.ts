@@ -35,6 +35,7 @@ import { WAL_SIDECAR_PAGE_BYTES } from "../format/wal/wal-slot.ts";
 import { dekFor } from "../keyring/data-keys.ts";
 import { readExactly, readUpTo, withFile } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
+import { WAL_PAGE_BYTES } from "../wal/page-header.ts";
 import type { SegmentBytes } from "../wal/segment-source.ts";
 import { DerivedFileKeys } from "./open-relation.ts";
 import type { RunFacts } from "./relation-job.ts";
@@ -189,7 +190,7 @@ function fileBytes(fs: FileSystem, path: BytePath): SegmentBytes {
 }
 
 export interface OpenedWalSegment extends OpenedSegment {
-  /** As stored or, where it was decrypted without a problem, the original. */
+  /** As stored or, where it was decrypted without a problem, the original. Of depth "sidecar" the first page alone. */
   readonly segment: Buffer;
   readonly sidecarDigest: Buffer;
   /** Undefined where the sidecar says none. */
@@ -207,7 +208,8 @@ export function openWalSegment(
   depth: WalDepth,
   report: (problem: Problem) => void,
 ): OpenedWalSegment {
-  const segment = readSegment(fs, files, facts.memory);
+  const startBytes = depth === "sidecar" ? WAL_PAGE_BYTES : undefined;
+  const segment = readSegment(fs, files, facts.memory, startBytes);
   const bytes = { segment, sidecar: readSidecar(fs, files) };
   return openWalBytes(bytes, facts, files, depth, report);
 }
@@ -334,8 +336,14 @@ function readSidecar(fs: FileSystem, { sidecar }: WalSegmentFiles): Buffer {
   return readWhole(fs, sidecar, WAL_SIDECAR_LIMIT_BYTES);
 }
 
-function readSegment(fs: FileSystem, files: WalSegmentFiles, memory?: SegmentMemory): Buffer {
-  return readWhole(fs, files.segment, files.identity.relationSegment, memory);
+/** @param startBytes - of the buffer, as large as the file, only so much is filled. Left out: all of it. */
+function readSegment(
+  fs: FileSystem,
+  files: WalSegmentFiles,
+  memory?: SegmentMemory,
+  startBytes?: number,
+): Buffer {
+  return readWhole(fs, files.segment, files.identity.relationSegment, memory, startBytes);
 }
 
 function readWhole(
@@ -343,6 +351,7 @@ function readWhole(
   path: BytePath,
   limitBytes: number,
   memory?: SegmentMemory,
+  startBytes: number = limitBytes,
 ): Buffer {
   return withFile(fs, path, (file) => {
     const { sizeBytes } = file.stat();
@@ -352,7 +361,7 @@ function readWhole(
       );
     }
     const bytes = memory?.take(sizeBytes) ?? Buffer.allocUnsafe(sizeBytes);
-    readExactly(file, bytes, 0, sizeBytes, 0);
+    readExactly(file, bytes, 0, Math.min(startBytes, sizeBytes), 0);
     return bytes;
   });
 }
