@@ -15,6 +15,7 @@ import {
 import { join } from "node:path";
 import { test } from "node:test";
 import { extract } from "tar";
+import { giveTree, serverUser } from "../../src/demo/server-user.ts";
 import {
   assertSameTree,
   type Cluster,
@@ -255,6 +256,7 @@ function unpackTar(cluster: Cluster, backup: string, name: string): [oid: string
     .filter((other) => other !== oid);
   for (const other of inPlace) unpack(`${other}.tar`, join(datadir, "pg_tblspc", other));
   unpack(`${oid}.tar`, `${datadir}.ext`);
+  for (const folder of [datadir, `${datadir}.ext`]) giveTree(folder, serverUser());
   return [oid, `${datadir}.ext`];
 }
 

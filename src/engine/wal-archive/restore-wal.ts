@@ -85,12 +85,12 @@ async function writeWhole(
 ): Promise<void> {
   const working = `${target}${WORKING_SUFFIX}` as BytePath;
   fs.remove(working);
-  const access = plainAccess(fs, directoryOf(target));
   const to = fs.create(working, 0o600);
   // To open the source once more would take as long again: a digest of what came of it does.
   const hash = runningSha256();
   try {
     try {
+      const access = plainAccess(fs, directoryOf(target));
       const made = to.stat();
       // The archive's mode counts for no more than the group's right to read, where the server's folder lets that be; and
       // what root restores belongs to whom the folder belongs to.
