@@ -56,7 +56,8 @@ export class WalToSeal {
   }
 
   /**
-   * For each segment that stays as it is, although the next one does not: its CRC of the record that crosses.
+   * For each segment that stays as it is, although the next one does not: its CRC of the record that crosses. The caller
+   * writes it before it asks for the next one; it is read back then.
    * @param paths - of such segments; after `run`.
    */
   *crossingCrcs(
@@ -69,7 +70,9 @@ export class WalToSeal {
     for (const segment of this.segments) {
       if (!paths.has(segment.path)) continue;
       const crc = order.crossingCrc(segment);
-      if (crc !== undefined) yield { path: segment.path, sizeBytes, parts: [crc] };
+      if (crc === undefined) continue;
+      yield { path: segment.path, sizeBytes, parts: [crc] };
+      order.requireCrossing(segment);
     }
   }
 

@@ -75,7 +75,7 @@ function checkSealedItem(tools: Tools, how: Depth, item: Item, report: Report): 
     case "relation":
       return checkRelation(tools, item, how, report);
     case "content":
-      return checkContent(tools, item, how);
+      return checkContent(tools, item, how, report);
     case "readable":
       return digestReadable(tools, item, report);
     case "wal": {
@@ -274,7 +274,12 @@ function walDepth(
   return isRead ? "sidecar" : depth;
 }
 
-function checkContent(tools: Tools, item: ContentItem, { depth, readBefore }: Depth): ItemResult {
+function checkContent(
+  tools: Tools,
+  item: ContentItem,
+  { depth, readBefore }: Depth,
+  report: Report,
+): ItemResult {
   const { fs, onBytes } = tools;
   const { path, sizeBytes, against } = item;
   const saltOf = (): Buffer | undefined => containerHeaderOf(fs, item.sealed)?.fileSalt;
@@ -288,6 +293,9 @@ function checkContent(tools: Tools, item: ContentItem, { depth, readBefore }: De
     differs = !compared.same;
     return compared;
   })();
+  // No key tells whether header and tags alone were read rightly, and the manifest is to name this digest.
+  if (isRead && !inspectSealedFile(fs, item.sealed, item.context).digest.equals(digest))
+    report({ kind: "tag", path: displayPath(path), message: "it did not read the same twice" });
   onBytes(sizeBytes);
   const keys = new Map([[header.keyId, 1]]);
   const fileSalt = header.fileSalt.toString("hex");

@@ -19,9 +19,10 @@ import { closeCrc, type OpenCrc } from "../../format/wal/record-checksum.ts";
 import { trailingCrc } from "../../format/wal/seal-segment.ts";
 import { readUpTo, withFile, writeAll } from "../../storage/file-io.ts";
 import type { FileSystem } from "../../storage/file-system.ts";
-import { notAsWritten } from "../../storage/read-back.ts";
+import { notAsWritten, readingBack } from "../../storage/read-back.ts";
 import { runWriting, type TaskRunner, type Writing } from "../../workers/runner.ts";
 import type { WalItem, WalTarget } from "../../workers/tasks.ts";
+import { crossingDefect } from "./crossing-record.ts";
 import { continuation, goesThrough, leadBytes, readFirstPage, readLead } from "./segment-lead.ts";
 import { neighbourOf, type NumberedSegment } from "./wal-folder.ts";
 
@@ -65,8 +66,30 @@ export class SealOrder<Segment extends OrderedSegment> {
         assert(result !== undefined, "a task gives a result for each segment");
         await this.#close(segment, result.openCrc);
       },
-      take: (_results, segment) => publish(segment),
+      take: (_results, segment) => {
+        this.requireCrossing(segment, segment.target);
+        publish(segment);
+      },
     });
+  }
+
+  /**
+   * Reads back, from the segments themselves, what no message covers: the CRC of the record that goes on behind a segment.
+   * @param target - where its files are, if they have not taken their places; those of the segments behind it have.
+   * @throws {StorageError} when it is not that of the record.
+   */
+  requireCrossing(segment: Segment, target?: WalTarget): void {
+    const files = { ...segment.files, ...target };
+    const segments = this.#segments.map((each) => (each === segment ? { ...each, files } : each));
+    const defect = readingBack(segment.files.path, () =>
+      crossingDefect(
+        this.#fs,
+        segments,
+        { ...segment, files },
+        ({ files: { sidecar } }) => this.#fs.stat(sidecar) !== undefined,
+      ),
+    );
+    if (defect !== undefined) throw notAsWritten(segment.files.path);
   }
 
   /**
