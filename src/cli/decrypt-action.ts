@@ -10,6 +10,7 @@ import { selectsEverything } from "../engine/scope-request.ts";
 import { UsageError } from "../errors.ts";
 import { serializeScope } from "../format/scope.ts";
 import { engineContext, keyContext } from "./engine-context.ts";
+import { ExitCode } from "./exit-codes.ts";
 import { namingRelations } from "./naming-relations.ts";
 import { openKeyringFromOptions } from "./open-keyring.ts";
 import {
@@ -89,6 +90,13 @@ export async function decrypt(
   );
   if (flags.format === "json") output.json(report);
   else output.result(decryptedText(report));
+  if (report.unchecked !== 0) process.exitCode = ExitCode.integrity;
+}
+
+/** Of a decryption that was interrupted while it took away what its files could have been checked against. */
+export function unprovedText(unchecked: DecryptReport["unchecked"]): string {
+  const files = unchecked === "all" ? "files" : `${unchecked} files`;
+  return `NOT PROVED: ${files} were checked when they were decrypted, but nothing is left that would tell whether they are the same now. If anybody else could write to the directory since then, compare it with a backup.`;
 }
 
 /** @throws {UsageError} for relations in place, and for options that are about a whole data directory. */
@@ -132,6 +140,7 @@ export function decryptedText(report: DecryptReport): string {
       ? "decrypted by a run that was interrupted when all files were done: what was left of it is removed"
       : `decrypted: ${done}; every tag held`,
   ];
+  if (report.unchecked !== 0) lines.push(unprovedText(report.unchecked));
   if (report.checkedAgain > 0)
     lines.push(
       `${report.checkedAgain} files had been decrypted before: their tags were checked again`,

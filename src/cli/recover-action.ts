@@ -6,6 +6,8 @@ import { recoverDatadir, type RecoveryOutcome } from "../engine/recover.ts";
 import { engineContext, keyContext } from "./engine-context.ts";
 import { namingRelations } from "./naming-relations.ts";
 import { openKeyringFromOptions } from "./open-keyring.ts";
+import { unprovedText } from "./decrypt-action.ts";
+import { ExitCode } from "./exit-codes.ts";
 import {
   type DataDirectoryFlags,
   dataDirectoryFrom,
@@ -32,7 +34,8 @@ const TEXTS: Readonly<Record<RecoveryOutcome, string>> = {
   "decryption-finished":
     "the interrupted decryption is finished: the directory is as it was before encryption",
   "decryption-ended":
-    "the interrupted decryption had come to its end: every file was decrypted and checked then, and what was kept for it is removed",
+    "the interrupted decryption had come to its end: what was left of it is removed",
+  "decryption-unproved": `the interrupted decryption had come to its end: what was left of it is removed. ${unprovedText("all")}`,
   "rotation-finished": "the interrupted rotation is finished: the directory is encrypted",
   "sync-finished": "the interrupted sync is finished: the encrypted copy is as its source was then",
   "sync-undone": "the interrupted sync had not begun to write: the encrypted copy is as it was",
@@ -55,4 +58,5 @@ export async function recover(
   );
   if (flags.format === "json") output.json({ outcome });
   else output.result(TEXTS[outcome]);
+  if (outcome === "decryption-unproved") process.exitCode = ExitCode.integrity;
 }

@@ -11,6 +11,7 @@ import { assertNotInUse } from "../datadir/in-use.ts";
 import { plainAccess, plainAttributes } from "../datadir/plain-access.ts";
 import { IntegrityError, StateError } from "../errors.ts";
 import type { Manifest } from "../format/manifest.ts";
+import type { DataKeys } from "../keyring/data-keys.ts";
 import { CONTROL_FILE_BYTES, sameButForChecksums } from "../postgres/control-file.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { holds } from "../storage/read-back.ts";
@@ -29,13 +30,16 @@ import { directoryLoad } from "./directory-load.ts";
 import { DirectoryRun } from "./run/directory-run.ts";
 import { retiredKeyNotices } from "./retired-keys.ts";
 import {
+  AUTO_CONF,
   digestOfGuard,
+  linesAddedToGuard,
   openOriginalAutoConf,
   readAutoConf,
   removeGuard,
+  sameOriginal,
   SEALED_AUTO_CONF,
   settingsAddedToGuard,
-  withAddedLines,
+  withLines,
 } from "./guard.ts";
 import { fileOf, writeDurably } from "./new-file.ts";
 import { countToOpen, openAll, type Opening } from "./open-all.ts";
@@ -81,6 +85,11 @@ export interface DecryptReport {
   readonly bytes: number;
   /** Files that an interrupted run had opened, and that gave their tags once more. */
   readonly checkedAgain: number;
+  /**
+   * Files of which nothing is left that would tell whether they are still what was decrypted: an interrupted run was
+   * taking that away. "all": nor is it known how many there are.
+   */
+  readonly unchecked: number | "all";
   readonly controlRestored: boolean;
   /** Settings and signal files that were left out, or kept. */
   readonly recoverySettings: readonly string[];
@@ -99,6 +108,8 @@ interface DecryptPlan {
   readonly moved?: readonly AcceptedMove[] | undefined;
   /** SHA-256 of the guard with what stands beside it, 64 hex digits. */
   readonly guardDigest: string;
+  /** The lines beside the guard, base64. */
+  readonly addedLines: string;
 }
 
 /**
@@ -165,11 +176,21 @@ async function begin(
     if (options.dryRun) return dryRunReport(fs, datadir, { manifest, accepted });
     const { keepRecoverySettings } = options;
     const guardDigest = digestOfGuard(fs, datadir.root);
-    const plan: DecryptPlan = { keepRecoverySettings, addedSignals, accepted, guardDigest, moved };
+    const addedLines = linesAddedToGuard(fs, datadir.root).toString("base64");
+    const plan: DecryptPlan = {
+      keepRecoverySettings,
+      addedSignals,
+      accepted,
+      guardDigest,
+      addedLines,
+      moved,
+    };
     narrowFolders(fs, datadir);
     const { directoryId, epoch } = manifest.header;
     const order = { operation: "decrypt", directoryId, epoch, from: manifest } as const;
     const run = DirectoryRun.begin(fs, datadir.root, keyContext, order, plan);
+    // Of no run: nothing is written into a file that somebody put there.
+    new KeptTags(fs, datadir.root).remove();
     const work = { datadir, manifest, run, plan, settled: undefined };
     return await carryOn(engine, keyContext, runner, work);
   } finally {
@@ -199,12 +220,12 @@ export async function resumeDecryption(
   try {
     if (standing === "ended") {
       run.endAgain();
-      return endedReport(plan);
+      return endedReport(plan, 0);
     }
     removeWorkingFiles(fs, datadir);
     if (content.committed && !hasManifest(fs, root)) {
       finish(engine, keyContext, { datadir, manifest: undefined, run, plan });
-      return endedReport(plan);
+      return endedReport(plan, "all");
     }
     const manifest = openManifestOfRun(fs, root, keys, run.header);
     if (manifest === undefined) throw manifestIsMissing(root);
@@ -249,7 +270,6 @@ async function carryOn(
   const { datadir, manifest, run, plan, settled } = work;
   try {
     let counted = { files: 0, bytes: 0 };
-    let controlRestored = false;
     if (!isCommitted) {
       const opening = { manifest, accepted: plan.accepted, settled };
       counted = countToOpen(fs, datadir, opening);
@@ -260,14 +280,16 @@ async function carryOn(
         tags.keep(containers);
         run.commit(steps);
       });
-      controlRestored = restoreControl(fs, datadir, manifest);
-      run.commitLast([]);
     }
+    // While the guard stands no server has run: what is in pg_control then is the original, or nobody's.
+    const controlRestored = restoreControl(fs, datadir, manifest);
+    if (!isCommitted) run.commitLast([]);
     const recoverySettings = finish(engine, keyContext, work);
     return {
       outcome: isCommitted ? "ended-before" : "decrypted",
       ...counted,
       checkedAgain: settled?.count ?? 0,
+      unchecked: settled?.unchecked ?? 0,
       controlRestored,
       recoverySettings,
       recoverySettingsKept: plan.keepRecoverySettings,
@@ -280,8 +302,7 @@ async function carryOn(
 }
 
 /**
- * All files are plain: what is left is to take tags, manifest and guard away. Each step can be done again, and none is
- * done twice: a guard that is gone was replaced already, perhaps by settings of a server that ran since.
+ * All files are plain: what is left is to take tags, manifest and guard away. Each step can be done again.
  * @returns recovery settings and signal files that were left out, or kept.
  */
 function finish(
@@ -296,38 +317,64 @@ function finish(
     readonly manifest: Manifest | undefined;
   },
 ): string[] {
-  const { root, control } = datadir;
+  const { root } = datadir;
   if (manifest !== undefined) removeKeptSidecars(fs, datadir, manifest);
   new KeptTags(fs, root).remove();
   fs.remove(joinPath(root, OWN_FILES["backup-manifest"]));
   fs.syncDirectory(root);
   fs.remove(joinPath(root, OWN_FILES.manifest));
-  let recoverySettings: string[] = [];
-  if (readAutoConf(fs, root) === "guard") {
-    const guardKeys = { keys, systemIdentifier: control.systemIdentifier };
-    const original = openOriginalAutoConf(fs, root, guardKeys);
-    recoverySettings = [...settingsAddedToGuard(fs, root), ...plan.addedSignals];
-    const access = plainAccess(fs, root);
-    if (plan.keepRecoverySettings) {
-      removeGuard(fs, root, withAddedLines(fs, root, original), access);
-    } else {
-      for (const signal of plan.addedSignals) fs.remove(joinPath(root, signal));
-      removeGuard(fs, root, original, access);
-    }
-  }
+  const recoverySettings = restoreAutoConf(fs, keys, datadir, plan);
   fs.remove(joinPath(root, SEALED_AUTO_CONF));
   fs.syncDirectory(root);
   run.end({ kind: "released", directoryId: run.header.directoryId });
   return recoverySettings;
 }
 
+/**
+ * The original takes the guard's place. A run that goes on may have done that before: then the original is there.
+ * @returns recovery settings and signal files that were left out, or kept.
+ * @throws {IntegrityError} when something else is there, or the guard is not as the run found it.
+ */
+function restoreAutoConf(
+  fs: FileSystem,
+  keys: DataKeys,
+  { root, control }: Datadir,
+  plan: DecryptPlan,
+): string[] {
+  const found = readAutoConf(fs, root);
+  const hasOriginal = fs.stat(joinPath(root, SEALED_AUTO_CONF)) !== undefined;
+  if (found !== "guard" && !hasOriginal) return [];
+  const { systemIdentifier } = control;
+  const original = openOriginalAutoConf(fs, root, { keys, systemIdentifier });
+  const { keepRecoverySettings: isKept, addedSignals, addedLines } = plan;
+  const expected = isKept ? withLines(original, Buffer.from(addedLines, "base64")) : original;
+  const isGuard = found === "guard" && digestOfGuard(fs, root) === plan.guardDigest;
+  if (
+    !isGuard &&
+    (found === "guard" || (found.kind !== "absent" && !sameOriginal(found, expected)))
+  ) {
+    throw new IntegrityError(
+      `"${displayPath(joinPath(root, AUTO_CONF))}" was changed while the decryption was unfinished`,
+      {
+        file: AUTO_CONF,
+        hint: "Move that file away, and run the same command again: the original is kept, sealed, and takes its place.",
+      },
+    );
+  }
+  const recoverySettings = [...settingsAddedToGuard(fs, root), ...addedSignals];
+  if (!isKept) for (const signal of addedSignals) fs.remove(joinPath(root, signal));
+  removeGuard(fs, root, expected, plainAccess(fs, root));
+  return recoverySettings;
+}
+
 /** The run was interrupted when every file was plain and checked, and what is kept of their tags was going. */
-function endedReport(plan: DecryptPlan): DecryptReport {
+function endedReport(plan: DecryptPlan, unchecked: DecryptReport["unchecked"]): DecryptReport {
   return {
     outcome: "ended-before",
     files: 0,
     bytes: 0,
     checkedAgain: 0,
+    unchecked,
     controlRestored: false,
     recoverySettings: [],
     recoverySettingsKept: plan.keepRecoverySettings,
@@ -398,6 +445,7 @@ function dryRunReport(fs: FileSystem, datadir: Datadir, opening: Opening): Decry
     outcome: "dry-run",
     ...countToOpen(fs, datadir, opening),
     checkedAgain: 0,
+    unchecked: 0,
     controlRestored: false,
     recoverySettings: settingsAddedToGuard(fs, datadir.root),
     recoverySettingsKept: false,

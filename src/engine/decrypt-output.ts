@@ -21,10 +21,11 @@ import {
 import { DirectoryRun } from "./run/directory-run.ts";
 import {
   AUTO_CONF,
+  linesAddedToGuard,
   openOriginalAutoConf,
   settingsAddedToGuard,
   stageAutoConf,
-  withAddedLines,
+  withLines,
   writeGuard,
 } from "./guard.ts";
 import { fileOf, writeNewFile } from "./new-file.ts";
@@ -71,6 +72,7 @@ export async function decryptIntoOutput(
       outcome: options.dryRun ? "dry-run" : "decrypted",
       ...counted,
       checkedAgain: 0,
+      unchecked: 0,
       controlRestored: !manifest.header.control.equals(source.controlBytes),
       recoverySettings: added,
       recoverySettingsKept: options.keepRecoverySettings,
@@ -111,7 +113,7 @@ export async function decryptIntoOutput(
         const steps = stageAutoConf(
           fs,
           plan.output,
-          kept ? withAddedLines(fs, source.root, original) : original,
+          kept ? withLines(original, linesAddedToGuard(fs, source.root)) : original,
           attributes,
         );
         run.commitLast(steps);

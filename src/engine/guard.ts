@@ -135,8 +135,7 @@ export function openOriginalAutoConf(
 }
 
 /**
- * Takes the guard away and puts `original` into its place; does nothing where the guard is gone already: what stands
- * there then may be of a server that has run since.
+ * Takes the guard away and puts `original` into its place; also where nothing is in its place any more.
  * @param access - of a directory that is decrypted; else the file has the guard's owner and mode, which was its own.
  */
 export function removeGuard(
@@ -145,9 +144,11 @@ export function removeGuard(
   original: OriginalAutoConf,
   access?: PlainAccess,
 ): void {
-  const guard = fs.stat(joinPath(root, AUTO_CONF));
-  if (guard?.kind !== "file" || readAutoConf(fs, root) !== "guard") return;
-  const attributes = access === undefined ? guard : plainAttributes(guard, access);
+  const like = [AUTO_CONF, SEALED_AUTO_CONF]
+    .map((name) => fs.stat(joinPath(root, name)))
+    .find((stat) => stat?.kind === "file");
+  if (like === undefined) return;
+  const attributes = access === undefined ? like : plainAttributes(like, access);
   carryOut(fs, root, stageAutoConf(fs, root, original, attributes));
 }
 
@@ -155,7 +156,7 @@ export function removeGuard(
 export function takeBackGuard(fs: FileSystem, root: BytePath, keys: GuardKeys): void {
   if (readAutoConf(fs, root) === "guard") {
     const original = openOriginalAutoConf(fs, root, keys);
-    removeGuard(fs, root, withAddedLines(fs, root, original));
+    removeGuard(fs, root, withLines(original, linesAddedToGuard(fs, root)));
   }
   fs.remove(joinPath(root, SEALED_AUTO_CONF));
   fs.syncDirectory(root);
@@ -181,13 +182,8 @@ export function stageAutoConf(
   return [{ action: "rename", from: working, to: AUTO_CONF }];
 }
 
-/** The original with the settings behind it that were added beside the guard. */
-export function withAddedLines(
-  fs: FileSystem,
-  root: BytePath,
-  original: OriginalAutoConf,
-): OriginalAutoConf {
-  const added = linesAddedToGuard(fs, root);
+/** The original with lines behind it that were added beside the guard. */
+export function withLines(original: OriginalAutoConf, added: Buffer): OriginalAutoConf {
   if (added.length === 0 || original.kind === "link") return original;
   const content = original.kind === "file" ? original.content : Buffer.alloc(0);
   return { kind: "file", content: Buffer.concat([content, added]) };
@@ -216,8 +212,9 @@ export function digestOfGuard(fs: FileSystem, root: BytePath): string {
   return sha256(content).toString("hex");
 }
 
-/** The lines of those settings, to be carried over. */
-function linesAddedToGuard(fs: FileSystem, root: BytePath): Buffer {
+/** The lines of those settings, to be carried over; none where no guard stands. */
+export function linesAddedToGuard(fs: FileSystem, root: BytePath): Buffer {
+  if (settingsAddedToGuard(fs, root).length === 0) return Buffer.alloc(0);
   const content = readWholeFile(fs, joinPath(root, AUTO_CONF), AUTO_CONF_LIMIT_BYTES);
   const lines = content.toString("latin1").split("\n");
   const kept = settingsBesideGuard(content).map(({ line }) => `${lines[line - 1] ?? ""}\n`);

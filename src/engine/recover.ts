@@ -27,6 +27,7 @@ export type RecoveryOutcome =
   | "encryption-undone"
   | "decryption-finished"
   | "decryption-ended"
+  | "decryption-unproved"
   | "rotation-finished"
   | "sync-finished"
   | "sync-undone"
@@ -101,7 +102,8 @@ const RECOVERIES: Readonly<Record<JournalOperation, Recovery>> = {
   },
   async decrypt(engine, keyContext, root, header) {
     const datadir = openUnused(engine.fs, root);
-    const { outcome } = await resumeDecryption(engine, keyContext, datadir, header);
+    const { outcome, unchecked } = await resumeDecryption(engine, keyContext, datadir, header);
+    if (unchecked !== 0) return "decryption-unproved";
     return outcome === "ended-before" ? "decryption-ended" : "decryption-finished";
   },
   async rotate(engine, keyContext, root, header) {

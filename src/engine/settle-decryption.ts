@@ -30,6 +30,8 @@ export class SettledFiles {
   private readonly bits: Uint8Array;
   /** How many there are. */
   count: number = 0;
+  /** Files that are plain, and of which nothing is left that would tell whether they are what was decrypted. */
+  unchecked: number = 0;
 
   constructor(entryCount: number) {
     this.bits = new Uint8Array(Math.ceil(entryCount / 8));
@@ -73,7 +75,7 @@ export async function settleDecryption(
   const settled = new SettledFiles(manifest.entryCount);
   await runBatches<Candidate>(
     runner,
-    candidates(engine.fs, datadir, unsettled),
+    candidates(engine.fs, datadir, unsettled, () => settled.unchecked++),
     {
       blockSizeBytes: datadir.control.blockSizeBytes,
       splitLarge: true,
@@ -115,6 +117,7 @@ function* candidates(
   fs: FileSystem,
   datadir: Datadir,
   { manifest, isCommitted }: Unsettled,
+  noEvidence: () => void,
 ): Generator<Planned<Candidate>> {
   const tags = new KeptTags(fs, datadir.root);
   const places: Places = { source: datadir.root, output: undefined };
@@ -126,8 +129,11 @@ function* candidates(
     switch (entry.class) {
       case "P": {
         const file = parseRelationPath(path, datadir);
-        if (!exists || file === undefined || sizeBytes === 0 || !hasSidecar(fs, datadir, path))
+        if (!exists || file === undefined || sizeBytes === 0) break;
+        if (!hasSidecar(fs, datadir, path)) {
+          if (isCommitted) noEvidence();
           break;
+        }
         // What bears the mark of sealed pages is not plain: opening it looks at every page.
         if (!isCommitted && beginsSealed(fs, datadir, path, file)) break;
         const sealed = openRelationItem(places, path, identityOf(datadir, file), sizeBytes);
@@ -137,13 +143,15 @@ function* candidates(
       }
       case "W": {
         const item = hasSidecar(fs, datadir, path) ? walItem(places, datadir, path) : undefined;
+        if (exists && item === undefined && isCommitted) noEvidence();
         if (exists && item !== undefined)
           yield { item, extra: { entry, index, mayBeSealed: true } };
         break;
       }
       case "S": {
         const item = contentCandidate(fs, datadir, tags, path, isCommitted);
-        if (item !== undefined) yield { item, extra: { entry, index, mayBeSealed: false } };
+        if (item === "no evidence") noEvidence();
+        else if (item !== undefined) yield { item, extra: { entry, index, mayBeSealed: false } };
         break;
       }
       case "R":
@@ -155,7 +163,8 @@ function* candidates(
 }
 
 /**
- * @returns undefined for one that is still sealed, missing, or an original that goes at the end.
+ * @returns undefined for one that is still sealed, missing, or an original that goes at the end; "no evidence" for one that
+ *   is plain, and whose tags are gone as they go at the end.
  * @throws {IntegrityError} for one that is plain, although nothing is kept of its tags.
  */
 function contentCandidate(
@@ -164,7 +173,7 @@ function contentCandidate(
   tags: KeptTags,
   path: BytePath,
   isCommitted: boolean,
-): Item | undefined {
+): Item | "no evidence" | undefined {
   if (path === OWN_FILES["auto-conf"] || path === OWN_FILES["backup-manifest"]) return undefined;
   const stat = fs.stat(joinPath(datadir.root, path));
   if (stat?.kind !== "file" || isContainer(fs, datadir, path)) return undefined;
@@ -172,7 +181,7 @@ function contentCandidate(
   if (keptTags === undefined) {
     // They go when all of them have been checked.
     if (isCommitted && fs.stat(joinPath(datadir.root, OWN_FILES["kept-tags"])) === undefined)
-      return undefined;
+      return "no evidence";
     throw isNeither(path, undefined);
   }
   const places: Places = { source: datadir.root, output: undefined };

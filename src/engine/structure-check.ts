@@ -24,7 +24,12 @@ const RESUMED_HINT =
   "Nothing was changed. It is not as it was when the run was begun: put it back, and run the same command again.";
 
 /** Files that a restore tool adds to start recovery. */
-export const RECOVERY_SIGNALS: readonly string[] = ["recovery.signal", "standby.signal"];
+const RECOVERY_SIGNALS: readonly string[] = ["recovery.signal", "standby.signal"];
+
+/** Whether it asks a server for a recovery: a file, of which the name says all. */
+export function isAddedSignal({ path, kind }: Pick<WalkEntry, "path" | "kind">): boolean {
+  return kind === "file" && RECOVERY_SIGNALS.includes(path);
+}
 
 const CONTROL_PATH = "global/pg_control";
 
@@ -118,7 +123,7 @@ function* plan(
         acceptOption(path, entry),
       );
     } else if (entry === undefined) {
-      if (RECOVERY_SIGNALS.includes(path)) addedSignals.push(path);
+      if (isAddedSignal(found)) addedSignals.push(path);
       else if (acceptance.allows(found, entry)) {
         const sizeBytes = fs.stat(joinPath(datadir.root, path))?.sizeBytes ?? 0;
         const expected = changedFile(places, path, sizeBytes);

@@ -36,7 +36,7 @@ import { namesOfFiles } from "./relation-names.ts";
 import { relationsOfManifest, relationsOnDisk, selectScope } from "./select-scope.ts";
 import { type ScopeSelection, selectsEverything } from "./scope-request.ts";
 import { segmentsOf } from "./seal-wal.ts";
-import { isFolderOf, RECOVERY_SIGNALS } from "./structure-check.ts";
+import { isAddedSignal, isFolderOf } from "./structure-check.ts";
 import { findStrippedFile, tracesOfTools } from "./tool-traces.ts";
 import { crossingDefect } from "./wal-readable/crossing-record.ts";
 import { VerifyFindings, type VerifyReport } from "./verify-report.ts";
@@ -424,7 +424,7 @@ class Verification {
   ): Pick<ManifestEntry, "class" | "sizeBytes" | "digest"> | undefined {
     const { path, classification } = found;
     if (this.manifest !== undefined) {
-      if (RECOVERY_SIGNALS.includes(path)) {
+      if (isAddedSignal(found)) {
         this.findings.notice(
           `${path} was added after encryption; decryption leaves it out unless it is asked to keep it`,
         );

@@ -182,6 +182,7 @@ test("a decryption gives the original and nothing else", () => {
       files: 0,
       bytes: 0,
       checkedAgain: 0,
+      unchecked: 0,
       controlRestored: false,
       recoverySettings: [],
       recoverySettingsKept: false,

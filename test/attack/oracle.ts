@@ -224,6 +224,8 @@ export class Oracle {
         }
         return this.encrypted(scene, new Set(outcome.report.accepted?.map(({ path }) => path)));
       case "decrypted": {
+        // It says that it proves nothing, and ends with an error.
+        if (outcome.report.unchecked !== 0) return [];
         const accepted = new Set(outcome.report.accepted.map(({ path }) => path));
         return this.decrypted(scene, accepted);
       }
@@ -239,7 +241,7 @@ export class Oracle {
   }
 
   private recovered(scene: Scene, outcome: string): Violation[] {
-    const { is, was, resumed, isDoubted, isEnded } = scene;
+    const { is, resumed, isDoubted, isEnded } = scene;
     switch (outcome) {
       case "encryption-finished":
         return this.encrypted(scene, new Set());
@@ -262,8 +264,9 @@ export class Oracle {
       case "decryption-ended":
       case "output-ended":
         // It says that the run had ended, which the state file knows whatever journal of it lies there.
-        if (isEnded || (resumed !== undefined && was.journal?.isCommitted === true)) return [];
-        return this.decrypted(scene, new Set());
+        return isEnded ? [] : this.decrypted(scene, new Set());
+      case "decryption-unproved":
+        return [];
       default:
         return [];
     }
@@ -330,8 +333,9 @@ export class Oracle {
   private decrypted(scene: Scene, accepted: ReadonlySet<string>): Violation[] {
     const { command, after, was, is, resumed } = scene;
     const { reader } = this.history;
-    // What is plain in its place is anybody's to change, before the end as well as after it.
-    if (resumed !== undefined && was.journal?.isCommitted === true) return [];
+    if (scene.isEnded) return [];
+    // A new directory is plain, and anybody's to change, before the end as well as after it.
+    if (isOutput(resumed) && was.journal?.isCommitted === true) return [];
     if (command.name === "decrypt --output") {
       return this.whole(scene, reader.read(after.output).tree, was.manifest, accepted);
     }

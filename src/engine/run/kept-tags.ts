@@ -14,6 +14,7 @@ import { FormatError } from "../../errors.ts";
 import { readUpTo, withFile, writeAll } from "../../storage/file-io.ts";
 import type { FileSystem, OpenFile } from "../../storage/file-system.ts";
 import type { FilePart } from "../../workers/tasks.ts";
+import { unshare } from "./redo.ts";
 
 const MAX_RECORD_BYTES = 2 ** 32 - 1;
 
@@ -40,6 +41,8 @@ export class KeptTags {
   keep(paths: readonly BytePath[]): void {
     if (paths.length === 0) return;
     const isNew = this.fs.stat(this.path) === undefined;
+    // A snapshot of hard links may have it, too.
+    if (!isNew) unshare(this.fs, this.root, OWN_FILES["kept-tags"]);
     const file = isNew ? this.fs.create(this.path, 0o600) : this.fs.openForWriting(this.path);
     try {
       // What a crash left behind the last whole record is none.

@@ -69,7 +69,7 @@ export function requirePatched(
   }
 }
 
-function unshare(fs: FileSystem, root: BytePath, path: BytePath): void {
+export function unshare(fs: FileSystem, root: BytePath, path: BytePath): void {
   const shared = joinPath(root, path);
   const stat = fs.stat(shared);
   if (stat === undefined || stat.linkCount < 2) return;
