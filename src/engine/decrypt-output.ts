@@ -89,7 +89,7 @@ export async function decryptIntoOutput(
     const plan = planOutput(fs, source, outputOptions);
     if (options.dryRun) return report;
 
-    makeOutputRoot(fs, plan);
+    makeOutputRoot(fs, source, plan);
     const lock = lockDatadir(fs, plan.output, engine.command);
     try {
       const { directoryId, epoch } = manifest.header;
@@ -99,7 +99,7 @@ export async function decryptIntoOutput(
         const like = fs.stat(joinPath(source.root, AUTO_CONF));
         const found = like?.kind === "file" ? like : fs.stat(joinPath(source.root, "PG_VERSION"));
         if (found === undefined) throw new StateError("PG_VERSION is gone");
-        const access = plainAccess(fs, source.root);
+        const access = plainAccess(fs, plan.output);
         const attributes = plainAttributes(found, access);
         writeGuard(fs, plan.output, attributes);
         makeFolders(fs, source, plan);
@@ -138,14 +138,14 @@ function writeControl(fs: FileSystem, source: Datadir, output: BytePath, origina
   if (like === undefined) throw new StateError(`${path} is gone`);
   const content = Buffer.alloc(CONTROL_FILE_BYTES);
   original.copy(content);
-  const attributes = plainAttributes(like, plainAccess(fs, source.root));
+  const attributes = plainAttributes(like, plainAccess(fs, output));
   writeNewFile(fs, joinPath(output, path), fileOf(fs, path, content, attributes));
 }
 
 function copySignal(fs: FileSystem, source: Datadir, output: BytePath, name: string): void {
   const like = fs.stat(joinPath(source.root, name));
   if (like === undefined) return;
-  const attributes = plainAttributes(like, plainAccess(fs, source.root));
+  const attributes = plainAttributes(like, plainAccess(fs, output));
   const file = fileOf(fs, name as BytePath, Buffer.alloc(0), attributes);
   writeNewFile(fs, joinPath(output, name), file);
 }

@@ -86,7 +86,7 @@ export async function decryptRelationsInto(
     endOutputBefore(engine, keyContext, output, "decryptOutput");
     assertFreePlace(fs, output, placesOf(source));
     const plan = { output, tablespaces: new Map() };
-    makeOutputRoot(fs, plan);
+    makeOutputRoot(fs, source, plan);
     const lock = lockDatadir(fs, output, engine.command);
     try {
       const { directoryId, epoch } = manifest.header;
@@ -97,7 +97,7 @@ export async function decryptRelationsInto(
         engine.progress.begin("decrypting", counted.bytes);
         await openAll(engine, runner, source, { source: source.root, output }, opening, () => {});
         // The deepest first: a name is durable when the folder that has it is.
-        const access = plainAccess(fs, source.root);
+        const access = plainAccess(fs, output);
         for (const folder of folders.toReversed()) {
           finishFolder(fs, { source, output, folder }, access);
         }

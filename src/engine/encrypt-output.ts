@@ -95,7 +95,7 @@ async function encryptFrom(
   }
   const plan = planOutput(fs, source, outputOptions);
 
-  makeOutputRoot(fs, plan);
+  makeOutputRoot(fs, source, plan);
   const lock: Lock = lockDatadir(fs, plan.output, engine.command);
   try {
     const directoryId = randomBytes(16).toString("hex");

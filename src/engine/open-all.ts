@@ -62,7 +62,7 @@ export async function openAll(
   commit: (steps: readonly DueStep[], containers: readonly BytePath[]) => void,
 ): Promise<void> {
   const { blockSizeBytes } = datadir.control;
-  const access = plainAccess(engine.fs, datadir.root);
+  const access = plainAccess(engine.fs, places.output ?? datadir.root);
   await writeBatches<Opened>(
     runner,
     plannedOpenings(engine.fs, datadir, places, opening),

@@ -11,7 +11,7 @@ import {
 } from "../bytes/byte-path.ts";
 import { AUTO_CONF, OWN_FILES } from "../datadir/classify.ts";
 import type { Datadir } from "../datadir/datadir.ts";
-import { type PlainAccess, plainAttributes } from "../datadir/plain-access.ts";
+import { type PlainAccess, plainAccess, plainAttributes } from "../datadir/plain-access.ts";
 import { walkDatadir } from "../datadir/walk.ts";
 import { StateError, UsageError } from "../errors.ts";
 import type { FileAttributes, FileStat, FileSystem } from "../storage/file-system.ts";
@@ -105,11 +105,15 @@ export function assertFreePlace(fs: FileSystem, place: BytePath, taken: readonly
 
 /**
  * Makes the output directory itself, so that it can be locked, durably: what comes to be in tablespaces must not
- * outlive the journal that says what to do with it.
+ * outlive the journal that says what to do with it. A new one gets the source's owner, and its group's access; of one that
+ * is there already these stay, and so say who may read what is decrypted into it.
  */
-export function makeOutputRoot(fs: FileSystem, { output }: OutputPlan): void {
+export function makeOutputRoot(fs: FileSystem, source: Datadir, { output }: OutputPlan): void {
   if (fs.statFollowing(output) !== undefined) return;
   fs.makeDirectory(output, 0o700);
+  const like = fs.statFollowing(source.root);
+  if (like !== undefined)
+    fs.setAttributes(output, plainAttributes(like, plainAccess(fs, source.root), "directory"));
   fs.syncDirectory(parentOf(output));
 }
 

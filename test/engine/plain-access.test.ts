@@ -4,7 +4,7 @@
  * read, whatever its sealed form had. On a simulated disk, where anybody can be the owner.
  */
 import assert from "node:assert/strict";
-import { chmodSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, mkdirSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { type BytePath, bytePath, joinPath } from "../../src/bytes/byte-path.ts";
@@ -230,6 +230,29 @@ test("modes and owners of ordinary clusters come back as they were, and verify h
         assert.equal(tree.get(path)?.mode.toString(8), mode.toString(8), path);
     }
   }
+});
+
+test("what is decrypted into a folder that is there is its owner's, and nobody else's", async (t) => {
+  if (process.getuid?.() !== 0) return t.skip("only root gives files to others");
+  const datadir = makeSmallCluster();
+  const engine = new SmallEngine();
+  await engine.encrypt(datadir);
+  // Whoever stores the encrypted directory need not be who may read it.
+  for (const path of ["", ...[...treeOf(datadir).keys()]])
+    chownSync(join(datadir, path), 12345, 12345);
+  chmodSync(datadir, 0o750);
+  const output = join(temporaryDirectory(t), "output");
+  mkdirSync(output, { mode: 0o700 });
+  chownSync(output, 65534, 65534);
+  await decryptIntoOutput(engine.engine, engine.keyContext, engine.decryptOptions(datadir), {
+    output: bytePath(output),
+    tablespaceMapping: new Map(),
+  });
+  for (const [path, { uid, gid, mode }] of treeOf(output)) {
+    assert.deepEqual([uid, gid], [65534, 65534], path);
+    assert.equal(mode & 0o077, 0, path);
+  }
+  assert.equal(statSync(output).uid, 65534);
 });
 
 test("verify names a single file that others can read", async () => {
