@@ -1,5 +1,4 @@
 // `npm run build`: compiles the TypeScript and the WebAssembly modules into dist/, and bundles the program.
-import { build } from "esbuild";
 import { execFileSync } from "node:child_process";
 import { copyFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -14,6 +13,12 @@ function run(packageName, program, ...args) {
   const path = join(dirname(require.resolve(`${packageName}/package.json`)), program);
   execFileSync(process.execPath, [path, ...args], { cwd: root, stdio: "inherit" });
 }
+
+const { build } = await import("esbuild").catch((error) => {
+  if (error.code !== "ERR_MODULE_NOT_FOUND") throw error;
+  console.error('What tde is built with is not installed: run "npm install" in its folder first.');
+  process.exit(1);
+});
 
 run("typescript", "bin/tsc", "--project", "tsconfig.json");
 const wasmModules = ["postgres/page-checksum", "wal/record-scan", "format/wal/block-text"];
