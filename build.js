@@ -23,7 +23,9 @@ function run(packageName, program, ...args) {
 if (!hasTools()) {
   // npm prepares what it links, and what it takes from git for everybody, before it has installed what that needs.
   if (process.env["npm_lifecycle_event"] !== "prepare") {
-    console.error('What tde is built with is not installed: run "npm install" in its folder first.');
+    console.error(
+      'What tde is built with is not installed: run "npm install" in its folder first.',
+    );
     process.exit(1);
   }
   const npm = ["install", "--global=false", "--include=dev", "--workspaces=false"];
