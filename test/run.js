@@ -18,7 +18,9 @@ if (files.length === 0) {
   console.error(`no test matches ${wanted.join(", ")}`);
   process.exit(1);
 }
-const { status } = spawnSync(process.execPath, ["--test", "--test-concurrency=2", ...files], {
+// This reporter repeats at the end what failed, wherever the output goes.
+const options = ["--test", "--test-concurrency=2", "--test-reporter=spec"];
+const { status } = spawnSync(process.execPath, [...options, ...files], {
   stdio: "inherit",
   env: { ...process.env, TMPDIR: process.env.TMPDIR ?? folderInMemory() },
 });

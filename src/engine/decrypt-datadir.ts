@@ -12,6 +12,7 @@ import { IntegrityError, StateError } from "../errors.ts";
 import type { Manifest } from "../format/manifest.ts";
 import { CONTROL_FILE_BYTES, sameButForChecksums } from "../postgres/control-file.ts";
 import type { FileSystem } from "../storage/file-system.ts";
+import { holds } from "../storage/read-back.ts";
 import { type JournalHeader, removeUnbornJournal } from "../storage/journal.ts";
 import type { RunContext } from "../workers/perform.ts";
 import type { TaskRunner } from "../workers/runner.ts";
@@ -359,18 +360,13 @@ export function assertControl(
 }
 
 /** @returns whether there was something to restore. */
-function restoreControl(
-  fs: FileSystem,
-  { root, controlBytes }: Datadir,
-  manifest: Manifest,
-): boolean {
-  const original = manifest.header.control;
-  if (original.equals(controlBytes)) return false;
+function restoreControl(fs: FileSystem, { root }: Datadir, manifest: Manifest): boolean {
   const path = "global/pg_control" as BytePath;
   const stat = fs.stat(joinPath(root, path));
   if (stat === undefined) throw new StateError("global/pg_control is gone");
   const content = Buffer.alloc(CONTROL_FILE_BYTES);
-  original.copy(content);
+  manifest.header.control.copy(content);
+  if (holds(fs, joinPath(root, path), content)) return false;
   writeDurably(fs, root, fileOf(fs, path, content, stat));
   return true;
 }

@@ -193,6 +193,11 @@ export function settingsAddedToGuard(fs: FileSystem, root: BytePath): string[] {
   return isGuardFile(content) ? settingsBesideGuard(content).map(({ name }) => name) : [];
 }
 
+/** Whether the guard stands there as it was written: nothing else in its place, and nothing beside it. */
+export function hasBareGuard(fs: FileSystem, root: BytePath): boolean {
+  return digestOfGuard(fs, root) === sha256(guardFileContent()).toString("hex");
+}
+
 /** SHA-256 of what stands in the place of postgresql.auto.conf, 64 hex digits; of nothing where nothing does. */
 export function digestOfGuard(fs: FileSystem, root: BytePath): string {
   const path = joinPath(root, AUTO_CONF);

@@ -17,7 +17,13 @@ import type { EngineContext, KeyContext } from "./context.ts";
 import { lockDatadir, unfinishedRun } from "./run/datadir-lock.ts";
 import { DirectoryRun, type FoundRun, type TakenUp } from "./run/directory-run.ts";
 import { runContextOf } from "./encrypt-datadir.ts";
-import { openOriginalAutoConf, readAutoConf, sameOriginal, settingsAddedToGuard } from "./guard.ts";
+import {
+  hasBareGuard,
+  openOriginalAutoConf,
+  readAutoConf,
+  sameOriginal,
+  settingsAddedToGuard,
+} from "./guard.ts";
 import {
   assertManifestOfRun,
   manifestIsMissing,
@@ -113,6 +119,13 @@ function openBoth(fs: FileSystem, options: SyncOptions): { source: Datadir; copy
   return { source, copy };
 }
 
+function assertNothingBesideGuard(fs: FileSystem, copy: Datadir): void {
+  if (settingsAddedToGuard(fs, copy.root).length === 0) return;
+  throw new StateError(`settings were added beside the guard of "${displayPath(copy.root)}"`, {
+    hint: "A restore tool prepared the copy to be started. Take them out of postgresql.auto.conf first.",
+  });
+}
+
 async function begin(
   engine: EngineContext,
   keyContext: KeyContext,
@@ -125,11 +138,7 @@ async function begin(
   const manifest = openJudgedManifest(fs, copy.root, keyContext, options);
   const recorded = parseControlFile(manifest.header.control, OWN_FILES.manifest);
   assertNotOlder(source.control, recorded);
-  if (settingsAddedToGuard(fs, copy.root).length > 0) {
-    throw new StateError(`settings were added beside the guard of "${displayPath(copy.root)}"`, {
-      hint: "A restore tool prepared the copy to be started. Take them out of postgresql.auto.conf first.",
-    });
-  }
+  assertNothingBesideGuard(fs, copy);
   const tablespaces = newTablespaces(fs, source, copy, options);
   if (!options.dryRun) removeUnbornJournal(fs, copy.root);
   const epoch = nextEpoch(manifest, memory);
@@ -171,6 +180,7 @@ async function goOn(
   try {
     if (endSyncIfDone(fs, keyContext, before.copy, takenUp)) return undefined;
     const { source, copy } = openBoth(fs, options);
+    assertNothingBesideGuard(fs, copy);
     assertNotOlder(source.control, parseControlFile(manifest.header.control, OWN_FILES.manifest));
     assertNotOlder(source.control, parseControlFile(Buffer.from(plan.control, "base64")));
     const tablespaces = newTablespaces(fs, source, copy, options);
@@ -284,7 +294,8 @@ class Session {
       systemIdentifier,
     });
     const original = readAutoConf(engine.fs, source.root);
-    changes.autoConf = original === "guard" || !sameOriginal(original, kept);
+    changes.autoConf =
+      original === "guard" || !sameOriginal(original, kept) || !hasBareGuard(engine.fs, copy.root);
     engine.progress.end();
     return changes;
   }

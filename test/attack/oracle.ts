@@ -215,7 +215,13 @@ export class Oracle {
         return this.whole(scene, is.tree, is.manifest, accepted);
       }
       case "encrypted":
-        if (command.name === "encrypt --output into it") return this.sameAsPlain(scene);
+        if (command.name === "encrypt --output into it") {
+          // It says that the run had ended, and looks at nothing.
+          const hadEnded = outcome.report.outcome === "already-encrypted";
+          if (!hadEnded || scene.was.journal?.isCommitted !== true) return this.sameAsPlain(scene);
+          if (is.manifest !== undefined) this.learn(is.manifest, scene.resumed?.goal);
+          return [];
+        }
         return this.encrypted(scene, new Set(outcome.report.accepted?.map(({ path }) => path)));
       case "decrypted": {
         const accepted = new Set(outcome.report.accepted.map(({ path }) => path));

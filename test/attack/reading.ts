@@ -14,10 +14,12 @@ import {
 } from "../support/open-by-the-book.ts";
 import type { BookIdentity } from "../support/sealed-by-the-book.ts";
 import type { Image, Thing } from "./image.ts";
-import { AUTO_CONF, BLOCK_BYTES, BLOCKS_PER_SEGMENT, type Tree } from "./tiny-cluster.ts";
+import { AUTO_CONF, BLOCK_BYTES, BLOCKS_PER_SEGMENT, CONTROL, type Tree } from "./tiny-cluster.ts";
 
 export const JOURNAL = "tde.journal";
 export const MANIFEST = "tde.manifest";
+/** How much of pg_control says something. */
+const CONTROL_DATA_BYTES = 512;
 export const SEALED_CONF = "tde.postgresql.auto.conf";
 
 /** What a manifest says that it is of. */
@@ -47,6 +49,7 @@ export interface Reading {
 
 export class Reader {
   private readonly book: BookOpening;
+  private readonly controls: WeakMap<Buffer, Buffer> = new WeakMap();
   private readonly systemIdentifier: string;
   private readonly relations: WeakMap<Buffer, Opened[]> = new WeakMap();
   private readonly containers: WeakMap<Buffer, Container> = new WeakMap();
@@ -73,6 +76,9 @@ export class Reader {
       tree.set(path, opened ?? thing);
     }
     this.readAutoConf(image, tree, sealed);
+    const control = tree.get(CONTROL);
+    // What servers leave zero behind their data means nothing, and comes back as zeros.
+    if (typeof control === "object") tree.set(CONTROL, this.withoutTail(control));
     return { tree, sealed, manifest: manifestFacts(image), journal: journalFacts(image) };
   }
 
@@ -104,6 +110,15 @@ export class Reader {
     const original = openRelationByTheBook(this.book, identity, stored, sidecar);
     known.push({ path, sidecar, original });
     return original;
+  }
+
+  private withoutTail(control: Buffer): Buffer {
+    const known = this.controls.get(control);
+    if (known !== undefined) return known;
+    const isZero = control.subarray(CONTROL_DATA_BYTES).every((byte) => byte === 0);
+    const whole = isZero ? control : Buffer.from(control).fill(0, CONTROL_DATA_BYTES);
+    this.controls.set(control, whole);
+    return whole;
   }
 
   private openContainer(bytes: Buffer): Container {

@@ -215,3 +215,15 @@ function decryptInto(
     tablespaceMapping: new Map(),
   });
 }
+
+test("what lies behind the data in pg_control means nothing, and comes back as zeros", async () => {
+  const datadir = copyOf(plain);
+  const control = join(datadir, "global/pg_control");
+  const zeros = readFileSync(control);
+  const marked = Buffer.from(zeros);
+  marked[5000] = 1;
+  writeFileSync(control, marked);
+  await small.encrypt(datadir);
+  await small.decrypt(datadir);
+  assert.deepEqual(readFileSync(control), zeros);
+});

@@ -6,6 +6,7 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import {
+  appendFileSync,
   chmodSync,
   copyFileSync,
   existsSync,
@@ -399,6 +400,18 @@ test("an interrupted sync keeps other commands away, and the same one goes on, a
   const newer = copyOf(source);
   await small.sync(newer, copy);
   await assertCopyOf(newer, copy);
+});
+
+test("an interrupted sync puts the guard back, whatever lies in its place, but not over settings beside it", async () => {
+  const { source, copy } = await stoppedAtRedo();
+  const guard = join(copy, "postgresql.auto.conf");
+  const whole = readFileSync(guard);
+  appendFileSync(guard, "restore_command = 'cp'\n");
+  await assert.rejects(small.sync(source, copy), /settings were added beside the guard/);
+  writeFileSync(guard, "work_mem = '1GB'\n");
+  await small.sync(source, copy);
+  assert.deepEqual(readFileSync(guard), whole);
+  await assertCopyOf(source, copy);
 });
 
 test("an interrupted sync does not go on with a source that is older than it was", async () => {
