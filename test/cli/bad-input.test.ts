@@ -153,7 +153,7 @@ const BAD_DIRECTORIES: readonly BadDirectory[] = [
     name: "a cluster that pg_upgrade --link disabled",
     change: (datadir) =>
       renameSync(join(datadir, "global/pg_control"), join(datadir, "global/pg_control.old")),
-    says: /was disabled by pg_upgrade/,
+    says: /was disabled, as pg_upgrade --link does/,
     exit: 5,
   },
   {
