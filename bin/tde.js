@@ -9,7 +9,11 @@ process.once("beforeExit", () => {
 });
 run().then(
   () => (ended = true),
-  (error) => fail(whyNotWhole(error)),
+  (error) =>
+    fail(
+      `the program is not whole: ${String(error)}\n` +
+        'tde: hint: Install it again. In a clone of its sources run "npm install", then "npm run build".',
+    ),
 );
 
 async function run() {
@@ -23,15 +27,6 @@ async function servesWal() {
   if (command !== "wal" || (subcommand !== "archive" && subcommand !== "restore")) return false;
   const { serve } = require("../dist/bundle/wal-server.cjs");
   return await serve(process.argv);
-}
-
-function whyNotWhole(error) {
-  const { existsSync } = require("node:fs");
-  const { join } = require("node:path");
-  const root = join(__dirname, "..");
-  if (existsSync(join(root, "dist", "bundle", "tde.js")))
-    return `the program is not whole: ${String(error)}\ntde: hint: Install it again.`;
-  return `the program is not built yet\ntde: hint: Run "npm install" and "npm run build" in "${root}".`;
 }
 
 function fail(why) {
