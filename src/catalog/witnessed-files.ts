@@ -10,6 +10,7 @@ import assert from "node:assert/strict";
 import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { runningSha256 } from "../crypto/primitives.ts";
 import type { Datadir } from "../datadir/datadir.ts";
+import { sidecarSizeBytes } from "../datadir/relation-job.ts";
 import { nameWithoutSidecarSuffix, sidecarName } from "../datadir/relation-path.ts";
 import { IntegrityError } from "../errors.ts";
 import type { ManifestEntry } from "../format/manifest-entry.ts";
@@ -98,15 +99,21 @@ export class WitnessedFiles implements FileReader {
   }
 
   private digest(file: OpenFile, path: BytePath): void {
+    const { blocksPerSegment, control } = this.datadir;
+    const segmentBytes = blocksPerSegment * control.blockSizeBytes;
     const owner = nameWithoutSidecarSuffix(path);
     if (owner !== undefined) {
-      this.witness(owner, { sidecar: digestOf(file) });
+      const limit = sidecarSizeBytes(segmentBytes, control.blockSizeBytes);
+      this.witness(owner, { sidecar: digestOf(file, limit, path) });
       return;
     }
     const { sizeBytes } = file.stat();
     const sidecar = joinPath(this.datadir.root, sidecarName(path));
     const isSealed = sizeBytes > 0 && this.fs.stat(sidecar) !== undefined;
-    this.witness(path, { sizeBytes, ...(isSealed ? {} : { content: digestOf(file) }) });
+    this.witness(path, {
+      sizeBytes,
+      ...(isSealed ? {} : { content: digestOf(file, segmentBytes, path) }),
+    });
   }
 
   /** @throws {IntegrityError} when it is not what was read of the same file before. */
@@ -164,7 +171,11 @@ function difference(
   }
 }
 
-function digestOf(file: OpenFile): string {
+/** @throws {IntegrityError} for a file that is larger than the catalog's can be: nothing of it is read. */
+function digestOf(file: OpenFile, limitBytes: number, path: BytePath): string {
+  const { sizeBytes } = file.stat();
+  if (sizeBytes > limitBytes)
+    throw notAsWritten(path, `it has ${sizeBytes} bytes, more than the ${limitBytes} it can have`);
   const hash = runningSha256();
   const buffer = Buffer.alloc(PART_BYTES);
   for (let position = 0; ;) {

@@ -42,6 +42,7 @@ export interface DecryptFlags
     OutputFlags,
     WorkFlags {
   readonly restoreControl?: boolean | undefined;
+  readonly acceptMoved?: boolean | undefined;
   readonly keepRecoverySettings?: boolean | undefined;
 }
 
@@ -53,6 +54,11 @@ export async function decrypt(
   const named = scopeFrom(flags);
   const into = outputFrom(flags);
   if (!selectsEverything(named)) assertOnlyRelations(flags, into);
+  if (flags.acceptMoved === true && into !== undefined) {
+    throw new UsageError("--accept-moved is about decrypting in place, and --output is given", {
+      hint: "Leave it out: behind the links of the source nothing is written.",
+    });
+  }
   const root = dataDirectoryFrom(flags, positional);
   const command = "tde decrypt-datadir";
   const engine = await engineContext(command, flags, output);
@@ -62,6 +68,7 @@ export async function decrypt(
     acceptOlder: flags.acceptOlder === true,
     acceptChanged: flags.acceptChanged ?? [],
     restoreControl: flags.restoreControl === true,
+    acceptMoved: flags.acceptMoved === true,
     keepRecoverySettings: flags.keepRecoverySettings === true,
     dryRun: flags.dryRun === true,
   };

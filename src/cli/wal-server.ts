@@ -5,6 +5,7 @@
  */
 import { COMPRESSION_METHODS } from "../compression/stream.ts";
 import type { Compression } from "../format/container.ts";
+import { keepMemoryOutOfCores } from "../storage/core-dump.ts";
 import { ExitCode, restoreExitCode } from "./exit-codes.ts";
 import { getopt, type GetoptEvent, type OptionShape } from "./getopt.ts";
 import { keyringFlagsOf, valuesOf } from "./keyring-events.ts";
@@ -29,6 +30,7 @@ const OPTIONS: Readonly<Record<string, readonly OptionShape[]>> = {
  * @returns false where the whole program has to look at the command line.
  */
 export async function serve(argv: readonly string[]): Promise<boolean> {
+  keepMemoryOutOfCores();
   const [, command = "", ...args] = rawArguments(argv);
   const { events, positionals } = getopt(args, OPTIONS[command] ?? []);
   const [first, second] = positionals.map(pathArgument);

@@ -18,6 +18,27 @@ export function isSlotChanged({ firstSlot, bits }: ChangedSlots, slot: number): 
   return (((bits[index >> 3] ?? 0) >> (index & 7)) & 1) === 1;
 }
 
+/** @param parts - by rising slots. */
+export function joinChanged(parts: readonly ChangedSlots[]): ChangedSlots | undefined {
+  const [first] = parts;
+  const last = parts.at(-1);
+  if (first === undefined || last === undefined) return undefined;
+  const { firstSlot } = first;
+  const slots = last.firstSlot - firstSlot + 8 * last.bits.length;
+  const bits = new Uint8Array(Math.ceil(slots / 8));
+  let count = 0;
+  for (const part of parts) {
+    count += part.count;
+    for (let i = 0; i < 8 * part.bits.length; i++) {
+      const slot = part.firstSlot + i;
+      if (!isSlotChanged(part, slot)) continue;
+      const index = slot - firstSlot;
+      bits[index >> 3] = (bits[index >> 3] ?? 0) | (1 << (index & 7));
+    }
+  }
+  return { firstSlot, bits, count };
+}
+
 export class PageComparison {
   private readonly chunk: Chunk;
   private readonly other: OpenFile;

@@ -21,8 +21,8 @@ import type { FileSystem, OpenFile } from "../storage/file-system.ts";
 
 export interface HeldFile {
   readonly isOriginal: boolean;
-  /** Of the container, as the manifest keeps it. */
-  readonly digest: Buffer;
+  /** Of the container, as the manifest keeps it; where the file is its original. */
+  readonly digest: Buffer | undefined;
 }
 
 /** Header and tags of the container at `path`, in parts. @throws as containerDigest. */
@@ -64,23 +64,24 @@ export function holdAgainstTags(
       hash.update(start.subarray(0, headerBytes));
       const { sizeBytes } = file.stat();
       const chunks = chunkCount(sizeBytes, header.chunkSizeBytes);
-      let isOriginal =
+      const isOfSize =
         header.compression === "none" &&
         header.contentSizeBytes === sizeBytes &&
         tags.length === headerBytes + chunks * TAG_BYTES;
+      // Nothing is read of what can be as large as somebody likes.
+      if (!isOfSize) return { isOriginal: false, digest: undefined };
       const buffer = Buffer.alloc(Math.min(header.chunkSizeBytes, sizeBytes));
       const scratch = Buffer.alloc(buffer.length);
       for (let at = headerBytes, i = 0; at < tags.length; at += TAG_BYTES, i++) {
         const tag = readTags(at, TAG_BYTES);
         hash.update(tag);
-        if (!isOriginal) continue;
         const count = readUpTo(file, buffer, 0, buffer.length, i * header.chunkSizeBytes);
         const nonce = chunkNonce(i, i === chunks - 1);
         const part = buffer.subarray(0, count);
         const made = gcmTag(key, nonce, NO_AAD, part, scratch.subarray(0, count));
-        isOriginal = equalInConstantTime(made, tag);
+        if (!equalInConstantTime(made, tag)) return { isOriginal: false, digest: undefined };
       }
-      return { isOriginal, digest: hash.digest() };
+      return { isOriginal: true, digest: hash.digest() };
     }),
   );
 }

@@ -3,7 +3,7 @@
  * nothing of it is believed before pg_control's CRC holds. Whether a server uses it is in-use.ts's question.
  */
 import { type BytePath, displayPath, joinPath, nameOf } from "../bytes/byte-path.ts";
-import { FormatError, StateError } from "../errors.ts";
+import { FormatError, StateError, TdeError } from "../errors.ts";
 import {
   CONTROL_CONTENT_BYTES,
   CONTROL_FILE_BYTES,
@@ -62,6 +62,49 @@ export function openDatadir(fs: FileSystem, root: BytePath): Datadir {
       { hint: "Files of two clusters are mixed here. Restore the directory as a whole." },
     );
   }
+  return datadirOf(fs, root, major, control, bytes);
+}
+
+/**
+ * As openDatadir, of a directory whose own PG_VERSION or pg_control cannot be used, so that the rest of it can be looked
+ * at all the same.
+ * @param controlBytes - another copy of the first 512 bytes of pg_control.
+ * @throws {StateError} {FormatError} where nothing tells the major version, or links lead nowhere.
+ */
+export function openDatadirWith(fs: FileSystem, root: BytePath, controlBytes: Buffer): Datadir {
+  const bytes = Buffer.alloc(CONTROL_FILE_BYTES);
+  controlBytes.copy(bytes);
+  const control = parseControlFile(bytes, "a copy of global/pg_control");
+  const told = VERSION_FILES.map((name) => majorIn(fs, joinPath(root, name)));
+  const major = told.find((one) => one !== undefined && control.majors.includes(one));
+  const [only] = control.majors;
+  if (major !== undefined) return datadirOf(fs, root, major, control, bytes);
+  if (only !== undefined && control.majors.length === 1)
+    return datadirOf(fs, root, only, control, bytes);
+  throw new FormatError(`nothing in "${displayPath(root)}" says of which major version it is`, {
+    hint: "Restore PG_VERSION from a backup.",
+  });
+}
+
+/** The second is of a database that every cluster has. */
+const VERSION_FILES: readonly string[] = ["PG_VERSION", "base/1/PG_VERSION"];
+
+function majorIn(fs: FileSystem, path: BytePath): Major | undefined {
+  try {
+    return parsePgVersion(readWholeFile(fs, path, VERSION_LIMIT_BYTES), displayPath(path));
+  } catch (error) {
+    if (error instanceof TdeError) return undefined;
+    throw error;
+  }
+}
+
+function datadirOf(
+  fs: FileSystem,
+  root: BytePath,
+  major: Major,
+  control: ControlFile,
+  bytes: Buffer,
+): Datadir {
   const { catalogVersion, blocksPerSegment } = control;
   const cluster = { major, catalogVersion, blocksPerSegment };
   return {

@@ -64,7 +64,7 @@ export function openPage(
     pageTags: true,
     slotCount: slotCountOf(files.sizeBytes, blockSizeBytes),
     maxEpoch: facts.epoch,
-    onlyPage: index,
+    pages: { index },
     path,
     report: (problem) => {
       if (problem.block === undefined || problem.block === blockNumber) problems.push(problem);

@@ -9,10 +9,9 @@ import { KeyError } from "../errors.ts";
 import type { Chunk } from "../format/chunk.ts";
 import { derivePageKey, deriveSidecarMacKey, type PageKey } from "../format/file-keys.ts";
 import { describeIdentity, sameIdentity } from "../format/identity.ts";
-import { ChunkOpener, type FileKeys } from "../format/open-chunk.ts";
+import { ChunkOpener, chosenPages, type FileKeys, type PageChoice } from "../format/open-chunk.ts";
 import type { Problem } from "../format/problem.ts";
 import { parseSidecarPage, type SidecarHead } from "../format/sidecar-page.ts";
-import { readSlotFields } from "../format/slot.ts";
 import { type DataKeys, dekFor } from "../keyring/data-keys.ts";
 import { readExactly, readUpTo } from "../storage/file-io.ts";
 import type { OpenFile } from "../storage/file-system.ts";
@@ -45,8 +44,8 @@ export interface OpenResult {
 export interface OpenDepth {
   /** "form" needs no key; "macs" adds those of the sidecar; "tags" those of every page. */
   readonly check: "form" | "macs" | "tags";
-  /** Pages sealed in earlier epochs are not read: they were checked before, and nobody wrote them since. */
-  readonly sinceEpoch?: bigint | undefined;
+  /** Others than these are not read. Left out: all. */
+  readonly pages?: PageChoice | undefined;
 }
 
 /**
@@ -60,7 +59,7 @@ export function openRange(
   files: RelationFiles,
   source: OpenSource,
   range: SlotRange,
-  { check, sinceEpoch }: OpenDepth,
+  { check, pages = "all" }: OpenDepth,
   report: (problem: Problem) => void,
   onBytes: (bytes: number) => void,
   take?: TakeChunk,
@@ -84,14 +83,14 @@ export function openRange(
         pageTags: check === "tags",
         slotCount: slotCountOf(files.sizeBytes, facts.blockSizeBytes),
         maxEpoch: facts.epoch,
-        sinceEpoch,
+        pages,
         path,
         report: (problem) => {
           clean = false;
           report(problem);
         },
       });
-      readPages(chunk, source.sealed, dataBytes, position, sinceEpoch);
+      readPages(chunk, source.sealed, dataBytes, position, pages);
       opener.open(firstSlot, dataBytes, take !== undefined);
       if (clean) take?.(firstSlot, dataBytes);
       onBytes(dataBytes);
@@ -160,23 +159,19 @@ export function readSlots(
   return hash.digest();
 }
 
-/** Whether the slot of a page, by its place in a chunk whose sidecar pages have been read, is of that epoch or later. */
-export function isOfEpoch(chunk: Chunk, index: number, epoch: bigint): boolean {
-  return readSlotFields(chunk.sidecar, chunk.slotAt(index)).epoch >= epoch;
-}
-
-/** Reads a chunk's pages, or, of a chunk whose sidecar pages have been read, those that were sealed since an epoch. */
+/** Reads a chunk's pages, or, of a chunk whose sidecar pages have been read, some of them. */
 function readPages(
   chunk: Chunk,
   sealed: OpenFile,
   dataBytes: number,
   position: number,
-  sinceEpoch: bigint | undefined,
+  pages: PageChoice,
 ): void {
-  if (sinceEpoch === undefined) return readExactly(sealed, chunk.data, 0, dataBytes, position);
+  if (pages === "all") return readExactly(sealed, chunk.data, 0, dataBytes, position);
   const { blockSizeBytes } = chunk;
-  const isWanted = (index: number): boolean => isOfEpoch(chunk, index, sinceEpoch);
-  for (const { start, end } of runsOf(Math.ceil(dataBytes / blockSizeBytes), isWanted)) {
+  const slotCount = Math.ceil(dataBytes / blockSizeBytes);
+  const isWanted = chosenPages(chunk, pages, position / blockSizeBytes, slotCount);
+  for (const { start, end } of runsOf(slotCount, isWanted)) {
     const at = start * blockSizeBytes;
     const length = Math.min(end * blockSizeBytes, dataBytes) - at;
     readExactly(sealed, chunk.data, at, length, position + at);
@@ -264,14 +259,16 @@ function remember<T>(cache: Map<number, T | string>, keyId: number, derive: () =
 }
 
 /**
- * The file root: SHA-256 over all bytes of the sidecar, and how many there are.
+ * The file root: SHA-256 over the bytes of the sidecar, and how many there are.
  * @param buffer - what to read into.
+ * @param limitBytes - what the sidecar can have: of a larger one no more is read than tells that it is larger.
  * @param rangeBytes - of the sidecar of each range that the file is checked in.
  * @returns also the digests of the ranges, so that each can be held against the one of the bytes that were checked.
  */
 export function digestSidecar(
   sidecar: OpenFile,
   buffer: Buffer,
+  limitBytes: number,
   rangeBytes: number = Number.POSITIVE_INFINITY,
 ): { root: Buffer; ranges: Buffer[]; sizeBytes: number } {
   const hash = runningSha256();
@@ -280,7 +277,8 @@ export function digestSidecar(
   let left = rangeBytes;
   let position = 0;
   for (;;) {
-    const count = sidecar.read(buffer, 0, Math.min(buffer.length, left), position);
+    const wanted = Math.min(buffer.length, left, limitBytes + 1 - position);
+    const count = wanted === 0 ? 0 : sidecar.read(buffer, 0, wanted, position);
     const bytes = buffer.subarray(0, count);
     hash.update(bytes);
     range.update(bytes);

@@ -1,10 +1,14 @@
 /**
  * Seals some pages of a relation file anew, under the salt that is there, and makes the sidecar pages that change with
  * them. Nothing is written: what is to be written comes back, for the journal. The other pages keep key and nonce.
+ *
+ * Their slots are authenticated anew, with the sidecar pages that they stand in. So these pages must be the very ones that
+ * were compared: an older one, put back since with its older page, would authenticate as well as they do.
  */
 import { displayPath } from "../bytes/byte-path.ts";
 import { runsOf } from "../bytes/runs.ts";
-import { FormatError, KeyError } from "../errors.ts";
+import { sha256 } from "../crypto/primitives.ts";
+import { FormatError, IntegrityError, KeyError } from "../errors.ts";
 import type { Chunk } from "../format/chunk.ts";
 import { ChunkOpener } from "../format/open-chunk.ts";
 import type { Problem } from "../format/problem.ts";
@@ -32,6 +36,8 @@ export interface PatchOrder {
   readonly sizeAfterBytes: number;
   /** Of the slots that the file has before; those that it gets are sealed in any case. Undefined: none. */
   readonly changed: ChangedSlots | undefined;
+  /** SHA-256 in hex of the sidecar pages of each chunk of the range, as far as the file has it before. */
+  readonly sidecarDigests: readonly string[];
 }
 
 export interface PatchedParts {
@@ -40,18 +46,21 @@ export interface PatchedParts {
   /** Of the sidecar afterwards. */
   readonly sidecarBytes: number;
   readonly pages: number;
+  /** Of the sidecar pages of each chunk of the range afterwards; undefined where nothing of it changes. */
+  readonly sidecarDigests: readonly (string | undefined)[];
 }
 
 /**
  * @param report - must throw: pages are not sealed beside others that do not authenticate.
- * @throws {StateError} on a page that is sealed already; {FormatError} {KeyError} {StorageError}.
+ * @throws {StateError} on a page that is sealed already; {IntegrityError} when a sidecar page is not one that was compared;
+ *   {FormatError} {KeyError} {StorageError}.
  */
 export function patchRange(
   chunk: Chunk,
   facts: RunFacts,
   files: RelationFiles,
   source: PatchSource,
-  { range, sizeAfterBytes, changed }: PatchOrder,
+  { range, sizeAfterBytes, changed, sidecarDigests }: PatchOrder,
   report: (problem: Problem) => never,
 ): PatchedParts {
   const { blockSizeBytes } = facts;
@@ -60,11 +69,13 @@ export function patchRange(
   const pagesBefore = Math.ceil(slotsBefore / chunk.slotsPerPage);
   const pagesAfter = Math.ceil(slotsAfter / chunk.slotsPerPage);
   const { opener, sealer } = workersOf(chunk, facts, files, source.sidecar, slotsBefore, report);
+  const digestsAfter: (string | undefined)[] = [];
   const parts: PatchedParts = {
     sealed: [],
     sidecar: [],
     sidecarBytes: pagesAfter * blockSizeBytes,
     pages: 0,
+    sidecarDigests: digestsAfter,
   };
   const end = Math.min(range.firstSlot + range.slotCount, slotsAfter);
   for (let firstSlot = range.firstSlot; firstSlot < end; firstSlot += chunk.slotCapacity) {
@@ -84,6 +95,8 @@ export function patchRange(
       return !runsOf(slotsOfPage, (i) => isChanged(firstOfPage + i)).next().done;
     };
     const sidecarPages = Math.ceil(slotCount / chunk.slotsPerPage);
+    const chunkIndex = (firstSlot - range.firstSlot) / chunk.slotCapacity;
+    digestsAfter[chunkIndex] = undefined;
     if (runsOf(sidecarPages, isAnew).next().done === true) continue;
 
     const position = firstSlot * blockSizeBytes;
@@ -96,6 +109,7 @@ export function patchRange(
       const pages = Math.ceil(bytesBefore / blockSizeBytes / chunk.slotsPerPage);
       const { sidecar } = source;
       readExactly(sidecar, chunk.sidecar, 0, pages * blockSizeBytes, sidecarPosition);
+      if (sidecarDigest(chunk, pages) !== sidecarDigests[chunkIndex]) throw notAsCompared(files);
       opener.open(firstSlot, bytesBefore, false);
     }
     const bytesAfter = Math.min(slotCount * blockSizeBytes, sizeAfterBytes - position);
@@ -106,6 +120,7 @@ export function patchRange(
     for (const { start, end: endByte } of runs)
       readExactly(source.original, chunk.data, start, endByte - start, position + start);
     sealer.sealAnew(firstSlot, bytesAfter, firstSlot + slotCount === slotsAfter, isChanged, isAnew);
+    digestsAfter[chunkIndex] = sidecarDigest(chunk, sidecarPages);
     for (const run of runs) parts.sealed.push(partOf(chunk.data, run, position));
     for (let i = 0; i < sidecarPages; i++) {
       if (!isAnew(i)) continue;
@@ -119,6 +134,22 @@ export function patchRange(
     }
   }
   return { ...parts, pages: sealer.counts.pages };
+}
+
+/** SHA-256 in hex of the first sidecar pages that a chunk holds. */
+function sidecarDigest({ sidecar, blockSizeBytes }: Chunk, pages: number): string {
+  return sha256(sidecar.subarray(0, pages * blockSizeBytes)).toString("hex");
+}
+
+/** That a sidecar is another than the one that was held against the manifest and the source. */
+export function notAsCompared({ path }: Pick<RelationFiles, "path">): IntegrityError {
+  return new IntegrityError(
+    `${displayPath(path)}: the sidecar is not the one any more that was compared with the source`,
+    {
+      file: displayPath(path),
+      hint: 'Something else writes to the encrypted copy, or put an older file back. Stop it; "tde verify" says what differs.',
+    },
+  );
 }
 
 function workersOf(
@@ -142,8 +173,8 @@ function workersOf(
     pageTags: false,
     slotCount,
     maxEpoch: epoch,
-    // Slots alone: the pages that stay are not in the buffer.
-    sinceEpoch: epoch + 1n,
+    // The pages that stay are not in the buffer.
+    pages: "none",
     path,
     report,
   });

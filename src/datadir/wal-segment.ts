@@ -33,7 +33,7 @@ import { sealSegment } from "../format/wal/seal-segment.ts";
 import { MapMemory, type SegmentMap } from "../format/wal/segment-map.ts";
 import { WAL_SIDECAR_PAGE_BYTES } from "../format/wal/wal-slot.ts";
 import { dekFor } from "../keyring/data-keys.ts";
-import { readExactly, withFile } from "../storage/file-io.ts";
+import { readExactly, readUpTo, withFile } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import type { SegmentBytes } from "../wal/segment-source.ts";
 import { DerivedFileKeys } from "./open-relation.ts";
@@ -107,7 +107,7 @@ export function sealWalSegment(
   files: WalSegmentFiles,
   { before, after }: WalSurroundings,
 ): SealedWalSegment {
-  const segment = readWhole(fs, files.segment, facts.memory);
+  const segment = readSegment(fs, files, facts.memory);
   const opened = new Map<number, SegmentBytes>();
   const at = (distance: number): SegmentBytes | undefined => {
     let bytes = opened.get(distance);
@@ -207,8 +207,8 @@ export function openWalSegment(
   depth: WalDepth,
   report: (problem: Problem) => void,
 ): OpenedWalSegment {
-  const segment = readWhole(fs, files.segment, facts.memory);
-  const bytes = { segment, sidecar: readWhole(fs, files.sidecar) };
+  const segment = readSegment(fs, files, facts.memory);
+  const bytes = { segment, sidecar: readSidecar(fs, files) };
   return openWalBytes(bytes, facts, files, depth, report);
 }
 
@@ -253,9 +253,9 @@ export function holdPlainWalSegment(
   files: WalSegmentFiles,
   report: (problem: Problem) => void,
 ): { readonly isOriginal: boolean; readonly sidecarDigest: Buffer } {
-  const sidecar = readWhole(fs, files.sidecar);
+  const sidecar = readSidecar(fs, files);
   const sidecarDigest = sha256(sidecar);
-  const segment = readWhole(fs, files.segment, facts.memory);
+  const segment = readSegment(fs, files, facts.memory);
   const context = openContext({ segment, sidecar }, facts, files, report);
   const isOriginal = context !== undefined && holdsOriginal(segment, sidecar, context);
   return { isOriginal, sidecarDigest };
@@ -299,6 +299,14 @@ function openContext(
   };
 }
 
+/** The salt that a segment's sidecar names, unauthenticated; undefined where it names none. */
+export function walFileSalt(fs: FileSystem, sidecar: BytePath): Buffer | undefined {
+  const page = Buffer.alloc(WAL_SIDECAR_PAGE_BYTES);
+  const count = withFile(fs, sidecar, (file) => readUpTo(file, page, 0, page.length, 0));
+  const head = walSidecarHead(page.subarray(0, count));
+  return typeof head === "string" ? undefined : head.fileSalt;
+}
+
 /** What the first page of a segment's sidecar says; in words why it says nothing. */
 export function walSidecarHead(sidecar: Buffer): SidecarPageHead | string {
   if (sidecar.length < WAL_SIDECAR_PAGE_BYTES) return "the sidecar is cut";
@@ -319,14 +327,29 @@ function identityMessage(
   return `it is segment ${identity.relfilenumber} of timeline ${identity.tablespaceOid}, not ${own.relfilenumber} of ${own.tablespaceOid}`;
 }
 
-/** The largest segment; its sidecar is smaller. */
-const LIMIT_BYTES = 2 ** 30;
+/** More than the sidecar of the largest segment has. */
+export const WAL_SIDECAR_LIMIT_BYTES: number = 2 ** 26;
 
-function readWhole(fs: FileSystem, path: BytePath, memory?: SegmentMemory): Buffer {
+function readSidecar(fs: FileSystem, { sidecar }: WalSegmentFiles): Buffer {
+  return readWhole(fs, sidecar, WAL_SIDECAR_LIMIT_BYTES);
+}
+
+function readSegment(fs: FileSystem, files: WalSegmentFiles, memory?: SegmentMemory): Buffer {
+  return readWhole(fs, files.segment, files.identity.relationSegment, memory);
+}
+
+function readWhole(
+  fs: FileSystem,
+  path: BytePath,
+  limitBytes: number,
+  memory?: SegmentMemory,
+): Buffer {
   return withFile(fs, path, (file) => {
     const { sizeBytes } = file.stat();
-    if (sizeBytes > LIMIT_BYTES) {
-      throw new FormatError(`file "${displayPath(path)}" is larger than any WAL segment`);
+    if (sizeBytes > limitBytes) {
+      throw new FormatError(
+        `file "${displayPath(path)}" has ${sizeBytes} bytes, more than the ${limitBytes} that it can have`,
+      );
     }
     const bytes = memory?.take(sizeBytes) ?? Buffer.allocUnsafe(sizeBytes);
     readExactly(file, bytes, 0, sizeBytes, 0);

@@ -4,6 +4,7 @@
  * one directory and of those above it, however many files there are.
  */
 import { type BytePath, joinPath } from "../bytes/byte-path.ts";
+import { StorageError } from "../errors.ts";
 import type { DirectoryEntry, FileKind, FileSystem } from "../storage/file-system.ts";
 import { type Classification, classify } from "./classify.ts";
 import { parseRelationFolder, parseRelationName, type RelationContext } from "./relation-path.ts";
@@ -19,21 +20,23 @@ export interface WalkEntry {
  * Yields every entry below `root`. A followed link comes as an entry of its own, and what is behind it below its
  * name. Foreign and excluded folders are yielded and not descended into.
  * @param root - a data directory whose links openDatadir has checked.
- * @throws {StorageError} when a directory cannot be read.
+ * @param passOver - told of a folder that cannot be read, which is then passed over.
+ * @throws {StorageError} when a directory cannot be read and nobody is to be told.
  */
 export function* walkDatadir(
   fs: FileSystem,
   root: BytePath,
   cluster: RelationContext,
+  passOver?: (path: BytePath, error: StorageError) => void,
 ): Generator<WalkEntry, void, undefined> {
-  const stack = [openFrame(fs, root, "" as BytePath, cluster)];
+  const stack = [openFrame(fs, root, "" as BytePath, cluster, passOver)];
   for (let frame = stack.at(-1); frame !== undefined; frame = stack.at(-1)) {
     const step = frame.steps[frame.next++];
     if (step === undefined) {
       stack.pop();
     } else if (step.name.endsWith("/")) {
       const path = joinPath(frame.path, step.name.slice(0, -1));
-      stack.push(openFrame(fs, root, path, cluster));
+      stack.push(openFrame(fs, root, path, cluster, passOver));
     } else {
       const path = joinPath(frame.path, step.name);
       const classification = classify(path, step.kind, { ...cluster, unlogged: frame.unlogged });
@@ -59,8 +62,9 @@ function openFrame(
   root: BytePath,
   path: BytePath,
   cluster: RelationContext,
+  passOver: ((path: BytePath, error: StorageError) => void) | undefined,
 ): Frame {
-  const steps = fs.readDirectory(joinPath(root, path));
+  const steps = namesIn(fs, root, path, passOver);
   const isRelationFolder = parseRelationFolder(path, cluster) !== undefined;
   const unlogged = isRelationFolder ? unloggedRelations(steps) : undefined;
   const folders = steps.filter(
@@ -71,6 +75,21 @@ function openFrame(
   // Strings of one byte a character: their order is the order of the bytes.
   steps.sort((a, b) => (a.name < b.name ? -1 : 1));
   return { path, steps, next: 0, unlogged };
+}
+
+function namesIn(
+  fs: FileSystem,
+  root: BytePath,
+  path: BytePath,
+  passOver: ((path: BytePath, error: StorageError) => void) | undefined,
+): DirectoryEntry[] {
+  try {
+    return fs.readDirectory(joinPath(root, path));
+  } catch (error) {
+    if (passOver === undefined || !(error instanceof StorageError)) throw error;
+    passOver(path, error);
+    return [];
+  }
 }
 
 function isDescended(path: BytePath, kind: FileKind, cluster: RelationContext): boolean {

@@ -8,6 +8,7 @@ import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { OWN_FILES } from "../datadir/classify.ts";
 import { type Datadir, openDatadir } from "../datadir/datadir.ts";
 import { assertNotInUse } from "../datadir/in-use.ts";
+import { plainAccess, plainAttributes } from "../datadir/plain-access.ts";
 import { IntegrityError, StateError } from "../errors.ts";
 import type { Manifest } from "../format/manifest.ts";
 import { CONTROL_FILE_BYTES, sameButForChecksums } from "../postgres/control-file.ts";
@@ -38,6 +39,14 @@ import {
 } from "./guard.ts";
 import { fileOf, writeDurably } from "./new-file.ts";
 import { countToOpen, openAll, type Opening } from "./open-all.ts";
+import {
+  type AcceptedMove,
+  assertNotMoved,
+  HINT_OF_BEGINNING,
+  HINT_OF_RESUMING,
+  movedLinks,
+} from "./moved-links.ts";
+import { narrowFolders } from "./narrow-folders.ts";
 import { KeptTags } from "./run/kept-tags.ts";
 import { removeKeptSidecars, settleDecryption, type SettledFiles } from "./settle-decryption.ts";
 import {
@@ -54,6 +63,8 @@ import { removeWorkingFiles } from "./run/working-files.ts";
 export interface DecryptOptions {
   readonly root: BytePath;
   readonly acceptOlder: boolean;
+  /** pg_wal and tablespaces may lead elsewhere than when the directory was encrypted. */
+  readonly acceptMoved?: boolean | undefined;
   /** Put the original pg_control back, whatever was changed in it. */
   readonly restoreControl: boolean;
   /** Carry over what a restore tool added beside the guard, and signal files. */
@@ -84,6 +95,8 @@ interface DecryptPlan {
   /** Signal files that were not there when the directory was encrypted. */
   readonly addedSignals: readonly string[];
   readonly accepted: readonly AcceptedChange[];
+  /** Where links led elsewhere than at encryption, and may: to these places and no others. */
+  readonly moved?: readonly AcceptedMove[] | undefined;
   /** SHA-256 of the guard with what stands beside it, 64 hex digits. */
   readonly guardDigest: string;
 }
@@ -139,6 +152,10 @@ async function begin(
   for (const notice of retiredKeyNotices(load, keys)) engine.notice(notice);
   const { systemIdentifier } = datadir.control;
   openOriginalAutoConf(fs, datadir.root, { keys, systemIdentifier });
+  const mayMove = options.acceptMoved === true ? "all" : [];
+  const links = movedLinks(fs, datadir, manifest);
+  const moved = assertNotMoved(links, mayMove, HINT_OF_BEGINNING);
+  for (const { message } of links) engine.notice(`${message}: plaintext goes there`);
 
   const runner = startRunner(engine, datadir, keyContext, manifest);
   try {
@@ -148,7 +165,8 @@ async function begin(
     if (options.dryRun) return dryRunReport(fs, datadir, { manifest, accepted });
     const { keepRecoverySettings } = options;
     const guardDigest = digestOfGuard(fs, datadir.root);
-    const plan: DecryptPlan = { keepRecoverySettings, addedSignals, accepted, guardDigest };
+    const plan: DecryptPlan = { keepRecoverySettings, addedSignals, accepted, guardDigest, moved };
+    narrowFolders(fs, datadir);
     const { directoryId, epoch } = manifest.header;
     const order = { operation: "decrypt", directoryId, epoch, from: manifest } as const;
     const run = DirectoryRun.begin(fs, datadir.root, keyContext, order, plan);
@@ -190,6 +208,8 @@ export async function resumeDecryption(
     }
     const manifest = openManifestOfRun(fs, root, keys, run.header);
     if (manifest === undefined) throw manifestIsMissing(root);
+    assertNotMoved(movedLinks(fs, datadir, manifest), plan.moved ?? [], HINT_OF_RESUMING);
+    narrowFolders(fs, datadir);
     const runner = startRunner(engine, datadir, keyContext, manifest);
     try {
       const { committed: isCommitted } = content;
@@ -287,11 +307,12 @@ function finish(
     const guardKeys = { keys, systemIdentifier: control.systemIdentifier };
     const original = openOriginalAutoConf(fs, root, guardKeys);
     recoverySettings = [...settingsAddedToGuard(fs, root), ...plan.addedSignals];
+    const access = plainAccess(fs, root);
     if (plan.keepRecoverySettings) {
-      removeGuard(fs, root, withAddedLines(fs, root, original));
+      removeGuard(fs, root, withAddedLines(fs, root, original), access);
     } else {
       for (const signal of plan.addedSignals) fs.remove(joinPath(root, signal));
-      removeGuard(fs, root, original);
+      removeGuard(fs, root, original, access);
     }
   }
   fs.remove(joinPath(root, SEALED_AUTO_CONF));
@@ -367,7 +388,8 @@ function restoreControl(fs: FileSystem, { root }: Datadir, manifest: Manifest): 
   const content = Buffer.alloc(CONTROL_FILE_BYTES);
   manifest.header.control.copy(content);
   if (holds(fs, joinPath(root, path), content)) return false;
-  writeDurably(fs, root, fileOf(fs, path, content, stat));
+  const attributes = plainAttributes(stat, plainAccess(fs, root));
+  writeDurably(fs, root, fileOf(fs, path, content, attributes));
   return true;
 }
 

@@ -5,6 +5,7 @@
 import { type BytePath, joinPath } from "../bytes/byte-path.ts";
 import { type Datadir, openDatadir } from "../datadir/datadir.ts";
 import { assertNotInUse } from "../datadir/in-use.ts";
+import { plainAccess, plainAttributes } from "../datadir/plain-access.ts";
 import { StateError } from "../errors.ts";
 import { CONTROL_FILE_BYTES } from "../postgres/control-file.ts";
 import type { FileSystem } from "../storage/file-system.ts";
@@ -94,9 +95,10 @@ export async function decryptIntoOutput(
       const run = DirectoryRun.begin(fs, plan.output, keyContext, order, keptOutput(plan));
       try {
         const like = fs.stat(joinPath(source.root, AUTO_CONF));
-        const attributes =
-          like?.kind === "file" ? like : fs.stat(joinPath(source.root, "PG_VERSION"));
-        if (attributes === undefined) throw new StateError("PG_VERSION is gone");
+        const found = like?.kind === "file" ? like : fs.stat(joinPath(source.root, "PG_VERSION"));
+        if (found === undefined) throw new StateError("PG_VERSION is gone");
+        const access = plainAccess(fs, source.root);
+        const attributes = plainAttributes(found, access);
         writeGuard(fs, plan.output, attributes);
         makeFolders(fs, source, plan);
         engine.progress.begin("decrypting", counted.bytes);
@@ -105,7 +107,7 @@ export async function decryptIntoOutput(
         writeControl(fs, source, plan.output, manifest.header.control);
         const kept = options.keepRecoverySettings;
         if (kept) for (const signal of addedSignals) copySignal(fs, source, plan.output, signal);
-        finishFolders(fs, source, plan);
+        finishFolders(fs, source, plan, access);
         const steps = stageAutoConf(
           fs,
           plan.output,
@@ -134,12 +136,14 @@ function writeControl(fs: FileSystem, source: Datadir, output: BytePath, origina
   if (like === undefined) throw new StateError(`${path} is gone`);
   const content = Buffer.alloc(CONTROL_FILE_BYTES);
   original.copy(content);
-  writeNewFile(fs, joinPath(output, path), fileOf(fs, path, content, like));
+  const attributes = plainAttributes(like, plainAccess(fs, source.root));
+  writeNewFile(fs, joinPath(output, path), fileOf(fs, path, content, attributes));
 }
 
 function copySignal(fs: FileSystem, source: Datadir, output: BytePath, name: string): void {
   const like = fs.stat(joinPath(source.root, name));
   if (like === undefined) return;
-  const file = fileOf(fs, name as BytePath, Buffer.alloc(0), like);
+  const attributes = plainAttributes(like, plainAccess(fs, source.root));
+  const file = fileOf(fs, name as BytePath, Buffer.alloc(0), attributes);
   writeNewFile(fs, joinPath(output, name), file);
 }

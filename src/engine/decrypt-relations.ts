@@ -8,6 +8,7 @@
 import { type BytePath, directoryOf, joinPath } from "../bytes/byte-path.ts";
 import { type Datadir, openDatadir } from "../datadir/datadir.ts";
 import { assertNotInUse } from "../datadir/in-use.ts";
+import { type PlainAccess, plainAccess, plainAttributes } from "../datadir/plain-access.ts";
 import { parseRelationPath } from "../datadir/relation-path.ts";
 import type { ManifestEntry } from "../format/manifest-entry.ts";
 import type { Manifest } from "../format/manifest.ts";
@@ -96,7 +97,10 @@ export async function decryptRelationsInto(
         engine.progress.begin("decrypting", counted.bytes);
         await openAll(engine, runner, source, { source: source.root, output }, opening, () => {});
         // The deepest first: a name is durable when the folder that has it is.
-        for (const folder of folders.toReversed()) finishFolder(fs, source, output, folder);
+        const access = plainAccess(fs, source.root);
+        for (const folder of folders.toReversed()) {
+          finishFolder(fs, { source, output, folder }, access);
+        }
         fs.syncDirectory(output);
         fs.syncDirectory(parentOf(output));
         run.commitLast([]);
@@ -152,8 +156,14 @@ function makeFoldersOf(
 }
 
 /** Gives a folder the source's owner, mode and times, and makes the names in it durable. */
-function finishFolder(fs: FileSystem, source: Datadir, output: BytePath, folder: BytePath): void {
+function finishFolder(
+  fs: FileSystem,
+  place: { readonly source: Datadir; readonly output: BytePath; readonly folder: BytePath },
+  access: PlainAccess,
+): void {
+  const { source, output, folder } = place;
   const like = fs.statFollowing(joinPath(source.root, folder));
-  if (like !== undefined) fs.setAttributes(joinPath(output, folder), like);
-  fs.syncDirectory(joinPath(output, folder));
+  const made = joinPath(output, folder);
+  if (like !== undefined) fs.setAttributes(made, plainAttributes(like, access, "directory"));
+  fs.syncDirectory(made);
 }

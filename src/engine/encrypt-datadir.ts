@@ -45,6 +45,7 @@ import {
   writeGuard,
 } from "./guard.ts";
 import { type InventoryOptions, takeInventory } from "./inventory.ts";
+import { movedLinks } from "./moved-links.ts";
 import {
   assertManifestOfRun,
   hasManifest,
@@ -273,6 +274,8 @@ async function begin(
   if (manifest === undefined) {
     assertNothingToAccept(options);
     assertNoGuardLeft(fs, datadir);
+  } else {
+    for (const { message } of movedLinks(fs, datadir, manifest)) engine.notice(message);
   }
   removeUnbornJournal(fs, datadir.root);
   const { wal, sealConfig } = options;

@@ -10,7 +10,7 @@ import { parseRelationPath, sidecarName } from "../datadir/relation-path.ts";
 import { containerHeaderOf } from "../datadir/sealed-file.ts";
 import type { WalkEntry } from "../datadir/walk.ts";
 import { fileContext } from "../format/container.ts";
-import type { ManifestEntry } from "../format/manifest-entry.ts";
+import { isMovableLink, type ManifestEntry } from "../format/manifest-entry.ts";
 import type { Problem, ProblemKind } from "../format/problem.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import type { Item, ItemResult } from "../workers/tasks.ts";
@@ -24,12 +24,25 @@ export interface Expectation {
   readonly item: Item | undefined;
 }
 
-/** What a file of that class at that path needs, checked against `entry` where there is a manifest to believe. */
+/** More than any configuration file has that somebody writes, or that a restore tool adds to. */
+const CHANGED_LIMIT_BYTES = 2 ** 24;
+
+export interface ExpectationOptions {
+  /** It may have been changed on purpose: then its size tells nothing, as long as it is that of such a file. */
+  readonly mayDiffer?: boolean | undefined;
+}
+
+/**
+ * What a file of that class at that path needs, checked against `entry` where there is a manifest to believe. Sizes come
+ * first: no more of a file is ever read than its line says that there is, or an edit could have made of one that is
+ * readable by design, however large what lies there was made.
+ */
 export function expectationOf(
   fs: FileSystem,
   datadir: Datadir,
   found: WalkEntry,
   entry: Pick<ManifestEntry, "class" | "sizeBytes" | "digest">,
+  { mayDiffer = false }: ExpectationOptions = {},
 ): Expectation {
   const { path } = found;
   const places: Places = { source: datadir.root, output: undefined };
@@ -43,10 +56,13 @@ export function expectationOf(
   if (found.kind !== "file") return only("content", `a ${found.kind} where a file should be`);
   const sizeBytes = fs.stat(joinPath(datadir.root, path))?.sizeBytes ?? 0;
   const problems: Problem[] = [];
+  if (mayDiffer) return changedFile(places, path, sizeBytes);
   if (sizeBytes !== entry.sizeBytes) {
     const message = `the file has ${sizeBytes} bytes where the manifest says ${entry.sizeBytes}`;
     problems.push({ kind: "size", path: displayPath(path), message });
   }
+  const isTooLarge = sizeBytes > entry.sizeBytes;
+  const isNoEdit = isTooLarge && sizeBytes > CHANGED_LIMIT_BYTES;
   switch (entry.class) {
     case "W": {
       if (sizeBytes !== datadir.control.walSegmentSizeBytes)
@@ -63,15 +79,18 @@ export function expectationOf(
       const file = parseRelationPath(path, datadir);
       if (file === undefined)
         return only("manifest", "the manifest names a relation file that cannot be one");
-      if (sizeBytes === 0) return { problems, item: undefined };
+      // Of a file that has grown the part that the manifest names.
+      const named = Math.min(sizeBytes, entry.sizeBytes);
+      if (named === 0) return { problems, item: undefined };
       const missing = sidecarProblem(fs, datadir, path);
       if (missing !== undefined) return { problems: [...problems, missing], item: undefined };
       return {
         problems,
-        item: openRelationItem(places, path, identityOf(datadir, file), sizeBytes),
+        item: openRelationItem(places, path, identityOf(datadir, file), named),
       };
     }
     case "S": {
+      if (isTooLarge) return { problems, item: undefined };
       const item = contentItem("check", places, path, sizeBytes);
       return { problems, item: { ...item, context: contextFor(fs, datadir, path) } };
     }
@@ -81,11 +100,19 @@ export function expectationOf(
         const message = "a sidecar of a file that is plain, out of scope";
         problems.push({ kind: "extra", path: displayPath(sidecarName(path)), message });
       }
-      return { problems, item: readableItem(places, path, sizeBytes) };
+      return { problems, item: isTooLarge ? undefined : readableItem(places, path, sizeBytes) };
     }
     case "R":
-      return { problems, item: readableItem(places, path, sizeBytes) };
+      return { problems, item: isNoEdit ? undefined : readableItem(places, path, sizeBytes) };
   }
+}
+
+/** A file that is read whatever its line says, or without one: its content is looked at by whoever asks. */
+export function changedFile(places: Places, path: BytePath, sizeBytes: number): Expectation {
+  if (sizeBytes <= CHANGED_LIMIT_BYTES)
+    return { problems: [], item: readableItem(places, path, sizeBytes) };
+  const message = `the file has ${sizeBytes} bytes, more than the ${CHANGED_LIMIT_BYTES} that a configuration file can have`;
+  return { problems: [{ kind: "size", path: displayPath(path), message }], item: undefined };
 }
 
 function sidecarProblem(fs: FileSystem, { root }: Datadir, path: BytePath): Problem | undefined {
@@ -138,8 +165,10 @@ function expectFolder(
   isDirectory: boolean,
 ): Expectation {
   const { path, kind } = found;
-  // A restore may turn the link pg_wal into a folder, and the other way round.
+  // A restore may turn the link pg_wal into a folder, and the other way round. What has moved, moved-links.ts tells.
   if (path === "pg_wal" && (kind === "directory" || kind === "link"))
+    return { problems: [], item: undefined };
+  if (isMovableLink(path) && kind === "link" && !isDirectory)
     return { problems: [], item: undefined };
   const wanted = isDirectory ? "directory" : "link";
   const message =

@@ -8,6 +8,7 @@ import { type BytePath, joinPath } from "../bytes/byte-path.ts";
 import { type KeyObject, sha256 } from "../crypto/primitives.ts";
 import { readSealedFile, sealBytes } from "../datadir/sealed-file.ts";
 import { containerHeaderOf } from "../datadir/sealed-file.ts";
+import { type PlainAccess, plainAttributes } from "../datadir/plain-access.ts";
 import { workingName } from "../datadir/relation-path.ts";
 import { IntegrityError } from "../errors.ts";
 import { fileContext, linkContext } from "../format/container.ts";
@@ -136,11 +137,18 @@ export function openOriginalAutoConf(
 /**
  * Takes the guard away and puts `original` into its place; does nothing where the guard is gone already: what stands
  * there then may be of a server that has run since.
+ * @param access - of a directory that is decrypted; else the file has the guard's owner and mode, which was its own.
  */
-export function removeGuard(fs: FileSystem, root: BytePath, original: OriginalAutoConf): void {
+export function removeGuard(
+  fs: FileSystem,
+  root: BytePath,
+  original: OriginalAutoConf,
+  access?: PlainAccess,
+): void {
   const guard = fs.stat(joinPath(root, AUTO_CONF));
   if (guard?.kind !== "file" || readAutoConf(fs, root) !== "guard") return;
-  carryOut(fs, root, stageAutoConf(fs, root, original, guard));
+  const attributes = access === undefined ? guard : plainAttributes(guard, access);
+  carryOut(fs, root, stageAutoConf(fs, root, original, attributes));
 }
 
 /** Undoes installGuard, where nothing else was done; settings that came in beside the guard stay. */
@@ -188,7 +196,9 @@ export function withAddedLines(
 /** Names of settings that stand beside the guard's line: a restore tool added them after encryption. */
 export function settingsAddedToGuard(fs: FileSystem, root: BytePath): string[] {
   const path = joinPath(root, AUTO_CONF);
-  if (fs.stat(path)?.kind !== "file") return [];
+  const stat = fs.stat(path);
+  // What is larger than any such file is no guard with settings beside it, and is judged as any file is.
+  if (stat?.kind !== "file" || stat.sizeBytes > AUTO_CONF_LIMIT_BYTES) return [];
   const content = readWholeFile(fs, path, AUTO_CONF_LIMIT_BYTES);
   return isGuardFile(content) ? settingsBesideGuard(content).map(({ name }) => name) : [];
 }

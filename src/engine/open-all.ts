@@ -4,6 +4,7 @@
 import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { AUTO_CONF, BACKUP_MANIFEST, OWN_FILES } from "../datadir/classify.ts";
 import type { Datadir } from "../datadir/datadir.ts";
+import { plainAccess } from "../datadir/plain-access.ts";
 import { identityOf } from "../datadir/relation-identity.ts";
 import { parseRelationPath, sidecarName } from "../datadir/relation-path.ts";
 import { containerHeaderOf } from "../datadir/sealed-file.ts";
@@ -61,13 +62,14 @@ export async function openAll(
   commit: (steps: readonly DueStep[], containers: readonly BytePath[]) => void,
 ): Promise<void> {
   const { blockSizeBytes } = datadir.control;
+  const access = plainAccess(engine.fs, datadir.root);
   await writeBatches<Opened>(
     runner,
     plannedOpenings(engine.fs, datadir, places, opening),
     {
       blockSizeBytes,
       splitLarge: true,
-      task: (items) => ({ kind: "open", items }),
+      task: (items) => ({ kind: "open", access, items }),
       prepareLarge: (item) => createPlainFile(engine.fs, item),
       signal: engine.signal,
     },

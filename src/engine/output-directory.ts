@@ -11,9 +11,10 @@ import {
 } from "../bytes/byte-path.ts";
 import { AUTO_CONF, OWN_FILES } from "../datadir/classify.ts";
 import type { Datadir } from "../datadir/datadir.ts";
+import { type PlainAccess, plainAttributes } from "../datadir/plain-access.ts";
 import { walkDatadir } from "../datadir/walk.ts";
 import { StateError, UsageError } from "../errors.ts";
-import type { FileSystem } from "../storage/file-system.ts";
+import type { FileAttributes, FileStat, FileSystem } from "../storage/file-system.ts";
 import { isLockName } from "./run/datadir-lock.ts";
 import { JOURNAL_NAME, NEW_JOURNAL_NAME } from "../storage/journal.ts";
 
@@ -131,8 +132,16 @@ export function makeFolders(fs: FileSystem, source: Datadir, plan: OutputPlan): 
   }
 }
 
-/** Gives every folder its owner, mode and times, and makes all names durable. */
-export function finishFolders(fs: FileSystem, source: Datadir, plan: OutputPlan): void {
+/**
+ * Gives every folder its owner, mode and times, and makes all names durable.
+ * @param access - where what is in them is plain.
+ */
+export function finishFolders(
+  fs: FileSystem,
+  source: Datadir,
+  plan: OutputPlan,
+  access?: PlainAccess,
+): void {
   const folders: BytePath[] = [...walkDatadir(fs, source.root, source)]
     .filter(
       ({ path, classification }) =>
@@ -141,13 +150,18 @@ export function finishFolders(fs: FileSystem, source: Datadir, plan: OutputPlan)
     .map(({ path }) => path);
   // The deepest first: setting up a folder changes the times of the one above it.
   for (const path of ["" as BytePath, ...folders].toReversed()) {
-    const target = joinPath(plan.output, path);
+    const target = fs.realPath(joinPath(plan.output, path));
     const stat = fs.statFollowing(joinPath(source.root, path));
-    if (stat !== undefined) fs.setAttributes(target, stat);
+    if (stat !== undefined) fs.setAttributes(target, folderAttributes(stat, access));
     fs.syncDirectory(target);
   }
   for (const tablespace of plan.tablespaces.values()) fs.syncDirectory(parentOf(tablespace));
   fs.syncDirectory(parentOf(plan.output));
+}
+
+/** Of the folder that takes the place of one with these. */
+export function folderAttributes(stat: FileStat, access: PlainAccess | undefined): FileAttributes {
+  return access === undefined ? stat : plainAttributes(stat, access, "directory");
 }
 
 /**

@@ -4,7 +4,6 @@
  * what it found.
  */
 import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
-import { sha256 } from "../crypto/primitives.ts";
 import { OWN_FILES } from "../datadir/classify.ts";
 import type { Datadir } from "../datadir/datadir.ts";
 import { identityOf } from "../datadir/relation-identity.ts";
@@ -20,7 +19,7 @@ import type { DataKeys } from "../keyring/data-keys.ts";
 import type { KeyLoad, KeyLoads } from "../keyring/key-load.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import type { TaskRunner } from "../workers/runner.ts";
-import type { Item, ItemResult } from "../workers/tasks.ts";
+import type { Item, ItemResult, ReadBefore } from "../workers/tasks.ts";
 import { runBatches, type Planned } from "./batches.ts";
 import {
   filesToSum,
@@ -32,6 +31,8 @@ import { ABSENT_CONTEXT, contexts as autoConfContexts } from "./guard.ts";
 import { secretsIn } from "./inventory.ts";
 import { Counter, type FileCount, STRUCTURE_OF_WAL } from "./manifest-facts.ts";
 import { writeManifestFile } from "./manifest-file.ts";
+import { targetDigest } from "./moved-links.ts";
+import { hasManifest, openAuthenticManifest } from "./open-manifest.ts";
 import { contentItem, openRelationItem, type Places, readableItem, walItem } from "./plan-items.ts";
 import { type PlaintextGroup, PlaintextGroups } from "./plaintext-groups.ts";
 import type { BackupRewriting, ManifestProof } from "./write-manifests.ts";
@@ -62,9 +63,9 @@ export interface ProofReport {
 export interface ProofOptions {
   readonly header: ManifestHeader;
   readonly keys: DataKeys;
-  /** Only pages sealed since are read: all others were checked by the same run before it wrote anything. */
-  readonly sinceEpoch?: bigint | undefined;
-  /** Files that it wrote in place, which are read whole: a write to a wrong place would be anywhere in them. */
+  /** What this run has read already, since it was written. All else is read to its last tag. */
+  readonly readBefore: ReadBefore;
+  /** Files that it wrote in place. */
   readonly patched?: ReadonlySet<BytePath> | undefined;
   readonly signal: AbortSignal | undefined;
 }
@@ -92,6 +93,8 @@ export class Proof implements ManifestProof<ProofReport> {
   private newestPages = 0;
   private wrongChecksums = 0;
   private readonly outOfScope: { files: number; bytes: number } = { files: 0, bytes: 0 };
+  /** Where movable links led when the directory was encrypted first: what has moved since stays told. */
+  private readonly led: Map<BytePath, Pick<ManifestEntry, "class" | "digest">> = new Map();
 
   constructor(fs: FileSystem, datadir: Datadir, options: ProofOptions) {
     this.fs = fs;
@@ -117,6 +120,7 @@ export class Proof implements ManifestProof<ProofReport> {
    */
   async writeManifest(runner: TaskRunner, name: BytePath): Promise<ProofReport> {
     const { fs, datadir, options } = this;
+    this.rememberLinks();
     const root = await writeManifestFile(fs, datadir.root, name, options, (writer) =>
       runBatches<Fact>(
         runner,
@@ -126,8 +130,8 @@ export class Proof implements ManifestProof<ProofReport> {
           splitLarge: true,
           task: (items) => ({
             kind: "check",
-            depth: "macs",
-            sinceEpoch: options.sinceEpoch,
+            depth: "tags",
+            readBefore: options.readBefore,
             items,
           }),
           signal: options.signal,
@@ -148,6 +152,17 @@ export class Proof implements ManifestProof<ProofReport> {
       plaintext: this.plaintext.list(),
       secrets: this.secrets,
     };
+  }
+
+  /** From the manifest that is to be replaced, where there is one. */
+  private rememberLinks(): void {
+    const { fs, datadir, options } = this;
+    if (!hasManifest(fs, datadir.root)) return;
+    const before = openAuthenticManifest(fs, datadir.root, options.keys);
+    for (const { path, class: kind, digest } of before.entries()) {
+      if (!isMovableLink(path)) continue;
+      if (kind === "D" || digest !== undefined) this.led.set(path, { class: kind, digest });
+    }
   }
 
   private *plan(): Generator<Planned<Fact>> {
@@ -285,24 +300,28 @@ export class Proof implements ManifestProof<ProofReport> {
       this.newestPages += result?.newestPages ?? 0;
       this.wrongChecksums += result?.wrongChecksums ?? 0;
     }
+    const link = this.led.get(entry.path) ?? {
+      class: fact.class,
+      digest: fact.class === "L" ? linkDigest(this.fs, this.datadir, entry.path) : undefined,
+    };
+    const isFolder = fact.class === "D" || fact.class === "L";
     const manifestEntry: ManifestEntry = {
       path: entry.path,
-      class: fact.class,
+      class: isFolder ? link.class : fact.class,
       expendable: "expendable" in entry.classification && entry.classification.expendable,
       added: fact.added,
-      sizeBytes: fact.class === "D" || fact.class === "L" ? 0 : sizeBytes,
+      sizeBytes: isFolder ? 0 : sizeBytes,
       keys: [...(result?.keys ?? [])]
         .map(([keyId, count]) => ({ keyId, count }))
         .sort((a, b) => a.keyId - b.keyId),
-      digest: fact.class === "L" ? linkDigest(this.fs, this.datadir, entry.path) : result?.digest,
+      digest: isFolder ? link.digest : result?.digest,
     };
     addEntryLoad(this.load, manifestEntry, this.datadir.control.blockSizeBytes);
     return manifestEntry;
   }
 }
 
-/** SHA-256 of a link's target; none for links that a restore may point elsewhere. */
-export function linkDigest(fs: FileSystem, datadir: Datadir, path: BytePath): string | undefined {
-  if (isMovableLink(path)) return undefined;
-  return sha256(Buffer.from(fs.readLink(joinPath(datadir.root, path)), "latin1")).toString("hex");
+/** Of the target of a link, as the manifest keeps it. */
+export function linkDigest(fs: FileSystem, datadir: Datadir, path: BytePath): string {
+  return targetDigest(fs.readLink(joinPath(datadir.root, path)));
 }

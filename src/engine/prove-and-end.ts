@@ -53,13 +53,15 @@ export async function proveAndEnd(
   engine.progress.end();
   engine.progress.begin("proving", todo.bytes + todo.outOfScope.bytes);
   const options = { header, keys };
+  // Files of an earlier encryption, which this run has only held against their digests, are not among them.
+  const readBefore = { files: "of-run", pages: "sample" } as const;
   const before = loadBefore(engine, datadir, keys);
   const { proof, root, backupManifestBytes, steps } = await writeManifests(
     engine,
     runner,
     datadir,
     options,
-    new Proof(engine.fs, datadir, { ...options, signal: engine.signal }),
+    new Proof(engine.fs, datadir, { ...options, readBefore, signal: engine.signal }),
   );
   commit(steps);
   const { load } = proof;

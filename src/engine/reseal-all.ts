@@ -5,8 +5,9 @@
 import type { KeyObject } from "../crypto/primitives.ts";
 import type { Datadir } from "../datadir/datadir.ts";
 import { digestSidecar } from "../datadir/open-relation.ts";
+import { sidecarSizeBytes } from "../datadir/relation-job.ts";
 import { sidecarName } from "../datadir/relation-path.ts";
-import type { WalFacts } from "../datadir/wal-segment.ts";
+import { WAL_SIDECAR_LIMIT_BYTES, type WalFacts } from "../datadir/wal-segment.ts";
 import { inspectSealedFile } from "../datadir/sealed-file.ts";
 import type { ManifestEntry } from "../format/manifest-entry.ts";
 import { newFileSalt } from "../format/file-salt.ts";
@@ -65,7 +66,8 @@ function* planned(
     if (file.do === "drop" && file.hasSidecar) {
       yield { item: undefined, extra: [{ action: "remove", path: sidecarName(path) }] };
     }
-    const isTodo = file.do === "reseal" && (!isResumed || isAsBefore(fs, file.entry, file.item));
+    const isTodo =
+      file.do === "reseal" && (!isResumed || isAsBefore(fs, datadir, file.entry, file.item));
     if (file.entry.class === "W") {
       if (isTodo) wal.addAnew(path);
       else wal.addStored(path);
@@ -95,13 +97,20 @@ function relationTarget(
 /** Whether a file is the one that the manifest of before names: its digest is of all that makes it that one. */
 export function isAsBefore(
   fs: FileSystem,
+  { control }: Datadir,
   { digest }: ManifestEntry,
   item: RelationItem | WalItem | ContentItem,
 ): boolean {
   if (item.kind !== "content") {
     const buffer = Buffer.alloc(READ_BYTES);
-    const { root } = withFile(fs, item.files.sidecar, (sidecar) => digestSidecar(sidecar, buffer));
-    return root.toString("hex") === digest;
+    const limit =
+      item.kind === "wal"
+        ? WAL_SIDECAR_LIMIT_BYTES
+        : sidecarSizeBytes(item.files.sizeBytes, control.blockSizeBytes);
+    const { root, sizeBytes } = withFile(fs, item.files.sidecar, (sidecar) =>
+      digestSidecar(sidecar, buffer, limit),
+    );
+    return sizeBytes <= limit && root.toString("hex") === digest;
   }
   return inspectSealedFile(fs, item.sealed, item.context).digest.toString("hex") === digest;
 }

@@ -27,6 +27,7 @@ import { directoryLoad } from "./directory-load.ts";
 import { DirectoryRun } from "./run/directory-run.ts";
 import { assertManifestFits, runContextOf } from "./encrypt-datadir.ts";
 import { readAutoConf } from "./guard.ts";
+import { movedLinks } from "./moved-links.ts";
 import {
   assertManifestOfRun,
   manifestIsMissing,
@@ -182,6 +183,7 @@ async function begin(
   if (!options.dryRun) removeUnbornJournal(fs, datadir.root);
   const manifest = openJudgedManifest(fs, datadir.root, keyContext, options);
   assertManifestFits(datadir, manifest, undefined);
+  for (const { message } of movedLinks(fs, datadir, manifest)) engine.notice(message);
   assertGuard(fs, datadir);
   const selection = selectionOf(engine, keyContext, datadir, manifest, options.request);
   const todo = countSelected(fs, datadir, manifest, selection, keys.currentKeyId);
@@ -262,7 +264,7 @@ function* resealedByRun(
   { datadir, manifest, selection }: Rotation,
 ): Generator<Item> {
   for (const file of rotationFiles(fs, datadir, manifest, selection)) {
-    if (file.do === "reseal" && !isAsBefore(fs, file.entry, file.item)) yield file.item;
+    if (file.do === "reseal" && !isAsBefore(fs, datadir, file.entry, file.item)) yield file.item;
   }
 }
 
@@ -274,7 +276,7 @@ function isOfOneFile(error: unknown): boolean {
 async function proveAndEnd(
   engine: EngineContext,
   { keys }: KeyContext,
-  { datadir, run, manifest: before, selection, isResumed }: Rotation,
+  { datadir, run, manifest: before, selection }: Rotation,
   runner: TaskRunner,
   isCutShort: boolean,
 ): Promise<RotateReport> {
@@ -285,7 +287,7 @@ async function proveAndEnd(
   const runKeys = new Set([run.header.keyId, keyId]);
   engine.progress.end();
   engine.progress.begin("proving", countSelected(fs, datadir, before, selection).bytes);
-  const options = { header, keys, before, selection, runKeys, isCutShort, isResumed, signal };
+  const options = { header, keys, before, selection, runKeys, isCutShort, signal };
   const proof = new RotationProof(fs, datadir, options);
   const written = await writeManifests<RotationProofReport>(
     engine,

@@ -48,8 +48,6 @@ export interface RotationProofOptions {
   readonly runKeys: ReadonlySet<number>;
   /** The run was stopped by a file that cannot be opened: what is as it was goes on as it was. */
   readonly isCutShort: boolean;
-  /** Some of the files are of a part of the run that was interrupted, and were not read back by this one. */
-  readonly isResumed: boolean;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -80,8 +78,9 @@ export class RotationProof implements ManifestProof<RotationProofReport> {
   /** @throws {IntegrityError} when a file is not of this run, and not as it was where the run was cut short. */
   async writeManifest(runner: TaskRunner, name: BytePath): Promise<RotationProofReport> {
     const { fs, datadir, options } = this;
-    const { before, selection, isResumed, signal } = options;
-    const wholeFiles = isResumed ? "tags" : "macs";
+    const { before, selection, signal } = options;
+    // What stays as it was, where the run was cut short, may be damaged: the manifest goes on saying what it said.
+    const readBefore = { files: "of-run", pages: "sample" } as const;
     const { blockSizeBytes } = datadir.control;
     const root = await writeManifestFile(fs, datadir.root, name, options, (writer) =>
       runBatches<RotationFile>(
@@ -90,7 +89,7 @@ export class RotationProof implements ManifestProof<RotationProofReport> {
         {
           blockSizeBytes,
           splitLarge: true,
-          task: (items) => ({ kind: "check", depth: "macs", wholeFiles, items }),
+          task: (items) => ({ kind: "check", depth: "macs", readBefore, items }),
           signal,
         },
         (done) => {

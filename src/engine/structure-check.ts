@@ -17,9 +17,8 @@ import type { TaskRunner } from "../workers/runner.ts";
 import { type Planned, runBatches } from "./batches.ts";
 import { type AcceptedChange, type Acceptance, acceptOption } from "./accepted-changes.ts";
 import type { EngineContext } from "./context.ts";
-import { digestProblem, expectationOf } from "./expected-entry.ts";
+import { changedFile, digestProblem, expectationOf } from "./expected-entry.ts";
 import { settingsAddedToGuard } from "./guard.ts";
-import { readableItem } from "./plan-items.ts";
 
 const RESUMED_HINT =
   "Nothing was changed. It is not as it was when the run was begun: put it back, and run the same command again.";
@@ -122,7 +121,9 @@ function* plan(
       if (RECOVERY_SIGNALS.includes(path)) addedSignals.push(path);
       else if (acceptance.allows(found, entry)) {
         const sizeBytes = fs.stat(joinPath(datadir.root, path))?.sizeBytes ?? 0;
-        yield { item: readableItem(places, path, sizeBytes), extra: { found, entry } };
+        const expected = changedFile(places, path, sizeBytes);
+        for (const problem of expected.problems) problems.add(problem);
+        yield { item: expected.item, extra: { found, entry } };
       } else if (!isFolderOf(acceptance, found) && allowAdded?.(found) !== true) {
         problems.add(
           { kind: "extra", path: displayPath(path), message: "the manifest does not name it" },
@@ -130,10 +131,10 @@ function* plan(
         );
       }
     } else {
-      const expected = expectationOf(fs, datadir, found, entry);
-      const isSettled = isJudgedElsewhere(fs, datadir, entry) || acceptance.allows(found, entry);
-      if (!isSettled)
-        for (const problem of expected.problems) problems.add(problem, acceptOption(path, entry));
+      const mayDiffer = isJudgedElsewhere(fs, datadir, entry) || acceptance.allows(found, entry);
+      const expected = expectationOf(fs, datadir, found, entry, { mayDiffer });
+      const option = mayDiffer ? undefined : acceptOption(path, entry);
+      for (const problem of expected.problems) problems.add(problem, option);
       yield { item: expected.item, extra: { found, entry } };
     }
   }

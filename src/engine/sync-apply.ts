@@ -9,11 +9,17 @@ import { type BytePath, directoryOf, joinPath } from "../bytes/byte-path.ts";
 import { BACKUP_MANIFEST, classify, OWN_FILES } from "../datadir/classify.ts";
 import type { Datadir } from "../datadir/datadir.ts";
 import { identityOf } from "../datadir/relation-identity.ts";
+import { digestSidecar } from "../datadir/open-relation.ts";
+import { notAsCompared } from "../datadir/patch-relation.ts";
+import { sidecarSizeBytes } from "../datadir/relation-job.ts";
 import { parseRelationPath, sidecarName, workingName } from "../datadir/relation-path.ts";
 import type { WalFacts } from "../datadir/wal-segment.ts";
 import { StateError } from "../errors.ts";
+import { slotsPerChunk } from "../format/chunk.ts";
 import { fileContext } from "../format/container.ts";
+import { slotsPerPage } from "../format/sidecar-page.ts";
 import type { DataKeys } from "../keyring/data-keys.ts";
+import { withFile } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import type { DueStep } from "../storage/journal.ts";
 import { notAsPatched } from "../storage/read-back.ts";
@@ -26,7 +32,7 @@ import { AUTO_CONF, readAutoConf, SEALED_AUTO_CONF, stageGuard } from "./guard.t
 import { emptyRelation, walItem } from "./plan-items.ts";
 import { prepareLarge } from "./seal-all.ts";
 import { WalToSeal } from "./seal-wal.ts";
-import type { SyncChanges, WholeFile } from "./sync-changes.ts";
+import type { PatchedFile, SyncChanges, WholeFile } from "./sync-changes.ts";
 import { partsOf } from "./sync-patches.ts";
 
 export interface SyncPlaces {
@@ -49,6 +55,14 @@ interface WholeSteps {
   readonly steps: readonly DueStep[];
   /** The file, where it is one that is sealed whole. */
   readonly container?: BytePath;
+}
+
+/** A part of a file to patch. */
+interface PlannedPatch {
+  readonly item: PatchItem;
+  /** Of all chunks of the file: kept up as it is patched. */
+  readonly digests: string[];
+  readonly firstChunk: number;
 }
 
 export class SyncWriter {
@@ -231,29 +245,53 @@ export class SyncWriter {
   private async patch({ patched }: SyncChanges): Promise<void> {
     const { blockSizeBytes } = this.places.copy.control;
     const limit = Math.min(REDO_BYTES, this.runner.limits?.rangeBytes ?? REDO_BYTES);
-    let items: PatchItem[] = [];
+    const chunkSlots = slotsPerChunk(blockSizeBytes);
+    let items: PlannedPatch[] = [];
     let bytes = 0;
     const flush = async (): Promise<void> => {
       await this.patchAtOnce(items);
       [items, bytes] = [[], 0];
     };
     for (const file of patched) {
+      const digests = this.chunkDigests(file);
       for (const part of partsOf(file, blockSizeBytes, limit)) {
         if (items.length >= PATCHES_AT_ONCE || (items.length > 0 && bytes + part.bytes > limit))
           await flush();
-        items.push({
+        const firstChunk = part.range.firstSlot / chunkSlots;
+        const chunks = Math.ceil(part.range.slotCount / chunkSlots);
+        const item = {
           files: this.filesToPatch(file.path, part.sizeBeforeBytes),
           plainSizeBytes: file.sourceBytes,
           range: part.range,
           sizeAfterBytes: part.sizeAfterBytes,
           changed: part.changed,
-        });
+          sidecarDigests: digests.slice(firstChunk, firstChunk + chunks),
+        };
+        items.push({ item, digests, firstChunk });
         bytes += part.bytes;
         // The next part begins at the size that this one leaves.
         if (part.sizeAfterBytes !== part.sizeBeforeBytes) await flush();
       }
     }
     await flush();
+  }
+
+  /**
+   * What a file's sidecar pages are to be when they are patched, chunk by chunk: those that were compared, as the digest
+   * of all of them together shows.
+   * @throws {IntegrityError} when the sidecar is another one by now.
+   */
+  private chunkDigests({ path, sealedBytes, sidecarDigest }: PatchedFile): string[] {
+    const { blockSizeBytes } = this.places.copy.control;
+    const chunkBytes =
+      (slotsPerChunk(blockSizeBytes) / slotsPerPage(blockSizeBytes)) * blockSizeBytes;
+    const limit = sidecarSizeBytes(sealedBytes, blockSizeBytes);
+    const sidecar = this.inCopy(sidecarName(path));
+    const found = withFile(this.fs, sidecar, (file) =>
+      digestSidecar(file, Buffer.alloc(chunkBytes), limit, chunkBytes),
+    );
+    if (found.root.toString("hex") !== sidecarDigest) throw notAsCompared({ path });
+    return found.ranges.map((digest) => digest.toString("hex"));
   }
 
   private filesToPatch(path: BytePath, sizeBytes: number): PatchItem["files"] {
@@ -270,10 +308,16 @@ export class SyncWriter {
     };
   }
 
-  private async patchAtOnce(items: readonly PatchItem[]): Promise<void> {
-    if (items.length === 0) return;
+  private async patchAtOnce(planned: readonly PlannedPatch[]): Promise<void> {
+    if (planned.length === 0) return;
     this.engine.signal?.throwIfAborted();
+    const items = planned.map(({ item }) => item);
     const results = await this.runner.run({ kind: "patch", items });
+    // What is patched now is what the next part of the same file has to find.
+    for (const [i, { digests, firstChunk }] of planned.entries()) {
+      for (const [chunk, digest] of (results[i]?.patchedDigests ?? []).entries())
+        if (digest !== undefined) digests[firstChunk + chunk] = digest;
+    }
     const patches = results.flatMap((result) => result.patches ?? []);
     await this.run.redo(patches);
     // While the journal still keeps what belongs there.

@@ -42,7 +42,9 @@ export async function copyAttributes(
       } else if (kind === "file" && found.linkCount === 1) {
         const file = fs.open(target);
         files.push(file);
-        file.setAttributes(original);
+        // Of what was opened: another file may stand under the name by now, or the same one under two.
+        const opened = file.stat();
+        if (opened.kind === "file" && opened.linkCount === 1) file.setAttributes(original);
         if (files.length >= SYNC_GROUP) await settle();
       }
     }

@@ -21,6 +21,8 @@ export interface PatchedFile {
   readonly sourceBytes: number;
   /** Of the sealed file. */
   readonly sealedBytes: number;
+  /** SHA-256 in hex of the sidecar that was compared. */
+  readonly sidecarDigest: string;
   /** By rising ranges; undefined: to be found out. */
   readonly changed: readonly ChangedSlots[] | undefined;
 }

@@ -362,7 +362,10 @@ class TreeComparison {
     changes.figures.patchedFiles++;
     changes.figures.bytesToWrite += patchBytes;
     changes.figures.growthBytes += Math.max(0, after - before);
-    changes.addPatched({ path, sourceBytes: after, sealedBytes: before, changed });
+    const sidecarDigest = result?.digest;
+    // Without one there is a problem with the file, which ends the comparison.
+    if (sidecarDigest === undefined) return;
+    changes.addPatched({ path, sourceBytes: after, sealedBytes: before, sidecarDigest, changed });
   }
 
   private replace(path: BytePath, wanted: InventoryEntry, found: WalkEntry | undefined): void {

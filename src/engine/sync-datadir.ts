@@ -24,6 +24,7 @@ import {
   sameOriginal,
   settingsAddedToGuard,
 } from "./guard.ts";
+import { movedLinks } from "./moved-links.ts";
 import {
   assertManifestOfRun,
   manifestIsMissing,
@@ -138,6 +139,7 @@ async function begin(
   const manifest = openJudgedManifest(fs, copy.root, keyContext, options);
   const recorded = parseControlFile(manifest.header.control, OWN_FILES.manifest);
   assertNotOlder(source.control, recorded);
+  for (const { message } of movedLinks(fs, copy, manifest)) engine.notice(message);
   assertNothingBesideGuard(fs, copy);
   const tablespaces = newTablespaces(fs, source, copy, options);
   if (!options.dryRun) removeUnbornJournal(fs, copy.root);
@@ -331,12 +333,13 @@ class Session {
       };
       const { signal } = engine;
       const patched = new Set(changes.patched.map(({ path }) => path));
+      const readBefore = { files: "all-but-patched", pages: "none" } as const;
       const { proof, root, steps } = await writeManifests(
         engine,
         this.runner,
         after.copy,
         { header, keys },
-        new Proof(fs, after.copy, { header, keys, sinceEpoch: epoch, patched, signal }),
+        new Proof(fs, after.copy, { header, keys, readBefore, patched, signal }),
       );
       run.commitLast(steps);
       const { load, newestPages } = proof;

@@ -3,38 +3,35 @@
  * state that was seen of it. Goes on to the end whatever it finds, and says "verified" of nothing that it did not
  * check. Without a keyring it checks checksums and form, which find damage but no forger.
  */
-import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
+import { type BytePath, directoryOf, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { AUTO_CONF, OWN_FILES } from "../datadir/classify.ts";
-import { type Datadir, openDatadir } from "../datadir/datadir.ts";
+import type { Datadir } from "../datadir/datadir.ts";
 import { parseRelationPath, sidecarName } from "../datadir/relation-path.ts";
 import { walkDatadir, type WalkEntry } from "../datadir/walk.ts";
-import { StateError, TdeError } from "../errors.ts";
-import type { ManifestClass, ManifestEntry } from "../format/manifest-entry.ts";
+import { StateError, type StorageError, TdeError } from "../errors.ts";
+import { isMovableLink, type ManifestClass, type ManifestEntry } from "../format/manifest-entry.ts";
 import { joinByPath } from "../format/manifest-order.ts";
-import { type Manifest, openManifestWithoutKey } from "../format/manifest.ts";
+import type { Manifest } from "../format/manifest.ts";
 import type { Problem } from "../format/problem.ts";
 import { type Scope, type ScopeFilter, scopeFilter } from "../format/scope.ts";
 import { sameButForChecksums } from "../postgres/control-file.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { NEW_JOURNAL_NAME } from "../storage/journal.ts";
+import { problemOf } from "../workers/problem-collector.ts";
 import type { ItemResult } from "../workers/tasks.ts";
 import { type Planned, runBatches } from "./batches.ts";
 import { Acceptance, acceptedFiles, acceptOption } from "./accepted-changes.ts";
 import { catalogNames } from "./catalog-names.ts";
+import { AccessNotes } from "./access-notes.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
 import { unfinishedRun } from "./run/datadir-lock.ts";
 import { directoryLoad } from "./directory-load.ts";
 import { retiredKeyNotices } from "./retired-keys.ts";
-import { type Expectation, digestProblem, expectationOf } from "./expected-entry.ts";
+import { changedFile, digestProblem, type Expectation, expectationOf } from "./expected-entry.ts";
 import { settingsAddedToGuard } from "./guard.ts";
-import {
-  hasManifest,
-  manifestSource,
-  openAuthenticManifest,
-  seenAsManifest,
-  whyNotCurrent,
-} from "./open-manifest.ts";
-import { readableItem } from "./plan-items.ts";
+import { hasManifest, seenAsManifest, whyNotCurrent } from "./open-manifest.ts";
+import { movedLinks } from "./moved-links.ts";
+import { openManifestFor, type OpenedToVerify, openToVerify } from "./open-to-verify.ts";
 import { namesOfFiles } from "./relation-names.ts";
 import { relationsOfManifest, relationsOnDisk, selectScope } from "./select-scope.ts";
 import { type ScopeSelection, selectsEverything } from "./scope-request.ts";
@@ -65,10 +62,10 @@ export async function verifyDatadir(
   options: VerifyOptions,
 ): Promise<VerifyReport> {
   const { fs } = engine;
-  const datadir = openDatadir(fs, options.root);
-  unfinishedRun(fs, datadir.root, undefined, keyContext?.memory);
-  assertEncrypted(fs, datadir);
-  return new Verification(engine, datadir, keyContext, options).run();
+  const opened = openToVerify(fs, options.root, keyContext);
+  unfinishedRun(fs, options.root, undefined, keyContext?.memory);
+  assertEncrypted(fs, opened.datadir);
+  return new Verification(engine, opened, keyContext, options).run();
 }
 
 interface Extra {
@@ -81,9 +78,11 @@ class Verification {
   private readonly engine: EngineContext;
   private readonly fs: FileSystem;
   private readonly datadir: Datadir;
+  private readonly hasOwnControl: boolean;
   private readonly keyContext: KeyContext | undefined;
   private readonly options: VerifyOptions;
   private readonly findings: VerifyFindings = new VerifyFindings();
+  private readonly access: AccessNotes;
   private readonly acceptance: Acceptance;
   private manifest: Manifest | undefined;
   /** Undefined: everything is checked. */
@@ -91,19 +90,23 @@ class Verification {
   private readonly segments: BytePath[] = [];
   private selected: Scope | undefined;
   private isSelected: ScopeFilter = () => true;
+  /** Folders that could not be listed: what is in them is not missing. */
+  private readonly unreadable: Set<BytePath> = new Set();
 
   constructor(
     engine: EngineContext,
-    datadir: Datadir,
+    { datadir, hasOwnControl }: OpenedToVerify,
     keyContext: KeyContext | undefined,
     options: VerifyOptions,
   ) {
     this.engine = engine;
     this.fs = engine.fs;
     this.datadir = datadir;
+    this.hasOwnControl = hasOwnControl;
     this.keyContext = keyContext;
     this.options = options;
     this.acceptance = new Acceptance(options.acceptChanged);
+    this.access = new AccessNotes(engine.fs, datadir);
   }
 
   async run(): Promise<VerifyReport> {
@@ -118,7 +121,7 @@ class Verification {
     const { manifest, findings, keyContext, datadir } = this;
     if (!findings.clean) {
       const isWrong = (path: BytePath): boolean => findings.isWrong(displayPath(path));
-      findings.traces(tracesOfTools(this.fs, datadir, manifest, isWrong));
+      this.lookAtTraces(isWrong);
       const facts = { keys: keyContext?.keys, manifest };
       const sayWhyNot = (reason: string): void => findings.notice(reason);
       findings.name((files) => namesOfFiles(this.engine, datadir, facts, files, sayWhyNot));
@@ -139,6 +142,30 @@ class Verification {
     });
   }
 
+  /** Which tool was here, as far as the files that tell it can be read. */
+  private lookAtTraces(isWrong: (path: BytePath) => boolean): void {
+    try {
+      this.findings.traces(tracesOfTools(this.fs, this.datadir, this.manifest, isWrong));
+    } catch (error) {
+      if (!(error instanceof TdeError)) throw error;
+      this.findings.notice(`which tool changed the directory cannot be told: ${error.message}`);
+    }
+  }
+
+  /**
+   * Looks at one path. What the system or the file itself has against that is a problem of this path alone: everything
+   * else is checked all the same.
+   */
+  private at<T>(path: BytePath, look: () => T): T | undefined {
+    try {
+      return look();
+    } catch (error) {
+      if (!(error instanceof TdeError)) throw error;
+      this.findings.problem(problemOf(error, path));
+      return undefined;
+    }
+  }
+
   /** The manifest, or undefined when it cannot be believed: then the files are checked by themselves. */
   private readManifest(): Manifest | undefined {
     const { fs, datadir, keyContext } = this;
@@ -151,9 +178,7 @@ class Verification {
       return undefined;
     }
     try {
-      return keyContext === undefined
-        ? openManifestWithoutKey(manifestSource(fs, datadir.root), OWN_FILES.manifest)
-        : openAuthenticManifest(fs, datadir.root, keyContext.keys);
+      return openManifestFor(fs, datadir.root, keyContext);
     } catch (error) {
       if (!(error instanceof TdeError)) throw error;
       this.problem(kindOfManifestError(error), OWN_FILES.manifest, error.message);
@@ -254,15 +279,7 @@ class Verification {
           for (const { extra, result } of done) {
             for (const problem of extra.problems) findings.problem(problem);
             if (result === undefined) continue;
-            const { entry, found } = extra;
-            if (this.isAccepted(found, entry, result)) continue;
-            findings.add(result);
-            if (entry?.class === "O" && found.classification.class === "relation")
-              findings.outOfScope(result.sizeBytes ?? 0);
-            const differs = entry === undefined ? undefined : digestProblem(entry, result);
-            if (differs !== undefined && entry !== undefined) this.reportDifference(entry, differs);
-            const isWhole = differs === undefined && result.problemCount === 0;
-            if (isWhole && this.isSegment(found)) this.segments.push(found.path);
+            this.at(extra.found.path, () => this.take(extra, result));
           }
         },
       );
@@ -272,11 +289,25 @@ class Verification {
     }
   }
 
+  private take({ entry, found }: Extra, result: ItemResult): void {
+    const { findings } = this;
+    if (this.isAccepted(found, entry, result)) return;
+    findings.add(result);
+    if (entry?.class === "O" && found.classification.class === "relation")
+      findings.outOfScope(result.sizeBytes ?? 0);
+    const differs = entry === undefined ? undefined : digestProblem(entry, result);
+    if (differs !== undefined && entry !== undefined) this.reportDifference(entry, differs);
+    const isWhole = differs === undefined && result.problemCount === 0;
+    if (isWhole && this.isSegment(found)) this.segments.push(found.path);
+  }
+
   /** A stored CRC that counts bytes of two segments is in no message of either. */
   private checkCrossings(): void {
     const segments = segmentsOf(this.datadir, this.segments);
     for (const segment of segments) {
-      const defect = crossingDefect(this.fs, segments, segment, () => true);
+      const defect = this.at(segment.path, () =>
+        crossingDefect(this.fs, segments, segment, () => true),
+      );
       if (defect !== undefined) this.problem("checksum", segment.path, defect);
     }
   }
@@ -285,23 +316,29 @@ class Verification {
     for (const { path, entry, found } of joinByPath(this.entries(), this.walk())) {
       if (found === undefined && entry !== undefined) this.reportMissing(path, entry);
       if (found === undefined) continue;
-      if (entry === undefined && this.acceptance.allows(found, entry)) {
-        const sizeBytes = this.fs.stat(joinPath(this.datadir.root, path))?.sizeBytes ?? 0;
-        const places = { source: this.datadir.root, output: undefined };
-        const item = readableItem(places, path, sizeBytes);
-        yield { item, extra: { entry, found, problems: [] } };
-        continue;
-      }
-      const expected = entry ?? this.assumedEntry(found);
-      if (expected === undefined) continue;
-      const { problems, item }: Expectation = expectationOf(this.fs, this.datadir, found, expected);
-      // Settings beside the guard make it longer, and so may edits; the content is looked at when it has been read.
-      const isGuard =
-        path === AUTO_CONF && settingsAddedToGuard(this.fs, this.datadir.root).length > 0;
-      const mayDiffer = isGuard || this.acceptance.allows(found, entry);
-      const judged = mayDiffer ? problems.filter(({ kind }) => kind !== "size") : problems;
-      yield { item, extra: { entry, found, problems: judged } };
+      // Behind other links nothing is the directory's.
+      if (found.kind !== "link" || isMovableLink(path)) this.access.look(path);
+      const expectation = this.at(path, () => this.expect(found, entry));
+      if (expectation === undefined) continue;
+      const { problems, item } = expectation;
+      yield { item, extra: { entry, found, problems } };
     }
+  }
+
+  /** @returns undefined where there is nothing to expect: the file was reported, or is none to look at. */
+  private expect(found: WalkEntry, entry: ManifestEntry | undefined): Expectation | undefined {
+    const { fs, datadir } = this;
+    const { path } = found;
+    const isAcceptable = this.acceptance.allows(found, entry);
+    if (entry === undefined && isAcceptable) {
+      const sizeBytes = fs.stat(joinPath(datadir.root, path))?.sizeBytes ?? 0;
+      return changedFile({ source: datadir.root, output: undefined }, path, sizeBytes);
+    }
+    const expected = entry ?? this.assumedEntry(found);
+    if (expected === undefined) return undefined;
+    // Settings beside the guard make it longer, and so may edits; the content is looked at when it has been read.
+    const isGuard = path === AUTO_CONF && settingsAddedToGuard(fs, datadir.root).length > 0;
+    return expectationOf(fs, datadir, found, expected, { mayDiffer: isGuard || isAcceptable });
   }
 
   /** The lines of what is looked at. */
@@ -322,16 +359,17 @@ class Verification {
 
   /** What has a line in the manifest, or should have. Everything else is looked at on the way. */
   private *walk(): Generator<WalkEntry> {
-    for (const found of walkDatadir(this.fs, this.datadir.root, this.datadir)) {
+    const passOver = (path: BytePath, error: StorageError): void => {
+      this.unreadable.add(path);
+      this.findings.problem(problemOf(error, path === "" ? OWN_FOLDER : path));
+    };
+    for (const found of walkDatadir(this.fs, this.datadir.root, this.datadir, passOver)) {
       const { path, classification } = found;
       if (!this.looksAt(classification.class === "sidecar" ? classification.of : path)) continue;
       switch (classification.class) {
         case "sidecar": {
-          const owner = this.fs.stat(joinPath(this.datadir.root, classification.of));
-          // A tool that leaves out what is expendable keeps the sidecar, whose name it does not know.
-          if (owner === undefined && classification.expendable) break;
-          if (owner === undefined || owner.sizeBytes === 0)
-            this.problem("extra", path, "a sidecar without its file");
+          const { of, expendable } = classification;
+          this.at(path, () => this.lookForOwner(path, of, expendable));
           break;
         }
         case "own":
@@ -372,6 +410,14 @@ class Verification {
     }
   }
 
+  private lookForOwner(sidecar: BytePath, of: BytePath, expendable: boolean): void {
+    const owner = this.fs.stat(joinPath(this.datadir.root, of));
+    // A tool that leaves out what is expendable keeps the sidecar, whose name it does not know.
+    if (owner === undefined && expendable) return;
+    if (owner === undefined || owner.sizeBytes === 0)
+      this.problem("extra", sidecar, "a sidecar without its file");
+  }
+
   /** How to check a file that no line names: reported as such, and checked by itself where there is no manifest. */
   private assumedEntry(
     found: WalkEntry,
@@ -408,9 +454,17 @@ class Verification {
   }
 
   private reportMissing(path: BytePath, entry: ManifestEntry): void {
+    if (this.isHidden(path)) return;
     if (entry.expendable) this.findings.missing(displayPath(path));
     else if (!this.acceptance.takeRemoved(entry))
       this.problem("missing", path, withHint("the file is missing", path, entry));
+  }
+
+  /** Whether it is in a folder that could not be listed, which was said. */
+  private isHidden(path: BytePath): boolean {
+    for (let folder = directoryOf(path); folder !== "."; folder = directoryOf(folder))
+      if (this.unreadable.has(folder)) return true;
+    return this.unreadable.has("" as BytePath);
   }
 
   private reportDifference(entry: ManifestEntry, problem: Problem): void {
@@ -426,6 +480,7 @@ class Verification {
     }
     if (
       entry.path === CONTROL_PATH &&
+      this.hasOwnControl &&
       manifest !== undefined &&
       sameButForChecksums(manifest.header.control, datadir.controlBytes)
     ) {
@@ -441,11 +496,21 @@ class Verification {
 
   private addNotices(): void {
     const { manifest, keyContext, datadir } = this;
+    for (const notice of this.access.notices) this.findings.notice(notice);
+    this.addMoves();
     if (manifest?.header.wal === "skip")
       this.findings.notice("pg_wal is plaintext: the directory was encrypted with --wal=skip");
     if (manifest === undefined || keyContext === undefined) return;
     const load = directoryLoad(manifest, datadir.control.blockSizeBytes);
     for (const notice of retiredKeyNotices(load, keyContext.keys)) this.findings.notice(notice);
+  }
+
+  /** What leads elsewhere than it did: a restore may have moved it, and so may somebody else. */
+  private addMoves(): void {
+    const { fs, datadir, manifest } = this;
+    if (manifest === undefined || this.selected !== undefined) return;
+    const moved = this.at("pg_tblspc" as BytePath, () => movedLinks(fs, datadir, manifest));
+    for (const { message } of moved ?? []) this.findings.notice(message);
   }
 
   private totalBytes(): number {
@@ -473,6 +538,8 @@ function kindOfManifestError({ code }: TdeError): Problem["kind"] {
 }
 
 const CONTROL_PATH = "global/pg_control";
+/** The data directory's own, as problems name it. */
+const OWN_FOLDER = "." as BytePath;
 
 /** What was found, and the option that takes it as it is where there is one. */
 function withHint(message: string, path: BytePath, entry?: ManifestEntry): string {

@@ -33,7 +33,7 @@ export class PlainChunkChecker {
     this.slots = new ChunkOpener(chunk, {
       ...context,
       pageTags: false,
-      sinceEpoch: context.maxEpoch + 1n,
+      pages: "none",
       report: (problem) => {
         this.areSlotsSound = false;
         context.report(problem);

@@ -14,7 +14,15 @@ import { describeIdentity, sameIdentity } from "./identity.ts";
 import { MESSAGE_START, PageAad, SEALED_PAGE_MARK, wrongOnPurpose } from "./page-message.ts";
 import type { Problem, ProblemKind } from "./problem.ts";
 import { parseSidecarPage, sidecarMacHolds, type SidecarHead } from "./sidecar-page.ts";
-import { isUnusedSlot, readSlotFields, SLOT, slotDefect, SLOT_FLAG, SLOT_KIND } from "./slot.ts";
+import {
+  isUnusedSlot,
+  readSlotFields,
+  SLOT,
+  slotDefect,
+  SLOT_FLAG,
+  SLOT_KIND,
+  type SlotFields,
+} from "./slot.ts";
 
 /** Keys by id; a string says why there is none, once for each file and key. */
 export interface FileKeys {
@@ -31,12 +39,40 @@ export interface OpenContext {
   /** Slots of the whole file. */
   readonly slotCount: number;
   readonly maxEpoch: bigint;
-  /** Pages sealed before this epoch are not looked at, only their slots; their bytes need not be in the buffer. */
-  readonly sinceEpoch?: bigint | undefined;
-  /** The one page of the chunk that is looked at, by its place in it; of the others only slots, as above. */
-  readonly onlyPage?: number | undefined;
+  /** Of others than these only the slots are looked at; their bytes need not be in the buffer. Left out: all. */
+  readonly pages?: PageChoice | undefined;
   readonly path: string;
   readonly report: (problem: Problem) => void;
+}
+
+/**
+ * Which pages of a chunk are looked at. sample: those of a file's first chunk, and of every other chunk the first that is
+ * not zero. sinceEpoch: those that were sealed since. index: the one at that place in the chunk.
+ */
+export type PageChoice =
+  "all" | "none" | "sample" | { readonly sinceEpoch: bigint } | { readonly index: number };
+
+/**
+ * @param chunk - whose sidecar buffer is filled.
+ * @param firstSlot - number, within the file, of its first slot.
+ * @returns whether a page is looked at, by its place in the chunk.
+ */
+export function chosenPages(
+  chunk: Chunk,
+  choice: PageChoice,
+  firstSlot: number,
+  slotCount: number,
+): (index: number) => boolean {
+  const slotOf = (index: number): SlotFields => readSlotFields(chunk.sidecar, chunk.slotAt(index));
+  if (choice === "all" || (choice === "sample" && firstSlot === 0)) return () => true;
+  if (choice === "none") return () => false;
+  if (choice === "sample") {
+    let sampled = 0;
+    while (sampled < slotCount && slotOf(sampled).kind !== SLOT_KIND.page) sampled++;
+    return (index) => index === sampled;
+  }
+  if ("index" in choice) return (index) => index === choice.index;
+  return (index) => slotOf(index).epoch >= choice.sinceEpoch;
 }
 
 /** How many pages that fail in one chunk are tried against each other's places. */
@@ -55,6 +91,7 @@ export class ChunkOpener {
   wrongChecksums: number = 0;
   /** In the chunk in hand. */
   private wholePages = 0;
+  private isWanted: (index: number) => boolean = () => true;
 
   constructor(chunk: Chunk, context: OpenContext) {
     this.chunk = chunk;
@@ -73,6 +110,7 @@ export class ChunkOpener {
     const blockCount = Math.floor(dataBytes / chunk.blockSizeBytes);
     const slotCount = Math.ceil(dataBytes / chunk.blockSizeBytes);
     this.wholePages = blockCount;
+    this.isWanted = chosenPages(chunk, context.pages ?? "all", firstSlot, slotCount);
     this.checkSidecarPages(firstSlot, slotCount);
 
     for (const { start, end } of runsOf(blockCount, (i) => this.isWanted(i))) {
@@ -85,14 +123,6 @@ export class ChunkOpener {
       if (!this.openSlot(i, firstSlot + i, lengthBytes, decrypt)) suspects.push(i);
     }
     if (suspects.length > 0) this.explain(suspects, firstSlot);
-  }
-
-  /** Whether the page itself is looked at, by its place in the chunk. */
-  private isWanted(index: number): boolean {
-    const { sinceEpoch, onlyPage } = this.context;
-    if (onlyPage !== undefined) return index === onlyPage;
-    if (sinceEpoch === undefined) return true;
-    return readSlotFields(this.chunk.sidecar, this.chunk.slotAt(index)).epoch >= sinceEpoch;
   }
 
   private checkSidecarPages(firstSlot: number, slotCount: number): void {

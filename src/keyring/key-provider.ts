@@ -20,6 +20,11 @@ export interface RecipientType {
   readonly name: string;
   /** All of them are present in the line, in this order. */
   readonly parameterNames: readonly string[];
+  /**
+   * What it costs to try a secret on such a recipient, and how much all of a keyring may cost together: whoever can write
+   * the file could else keep for hours whoever wants to open it. Undefined where it costs nothing worth counting.
+   */
+  readonly work?: { readonly of: (key: WrappedKey) => number; readonly limit: number } | undefined;
   /** At most this many bytes in `wrapped`. */
   readonly wrappedLimitBytes: number;
   /**

@@ -42,6 +42,7 @@ import {
   serializeKeyringFile,
 } from "./keyring-file.ts";
 import { readPrivateFile } from "./private-file.ts";
+import { excessiveWork, requireAffordable, tooMuchWork } from "./recipient-work.ts";
 import { ARCHIVE_ROOT, directoriesUsing, requireNewestKeyring, type State } from "./state.ts";
 
 /** Where a keyring is, and what works on it (for the lock's message to others). */
@@ -393,6 +394,7 @@ export class Keyring {
   ): Keyring {
     const { id, generation, recipients, keys } = { ...this.file, ...changes };
     const content = { id, generation: generation + 1, recipients, keys };
+    requireAffordable(recipients, this.name);
     const file = sealed(content, keyringKey);
     withLock(this.place, () => {
       const now = readKeyringFile(this.place.fs, this.place.path);
@@ -426,6 +428,11 @@ async function findKeyringKey(
   let altered = false;
   const failures: KeyError[] = [];
   for (const provider of providers) {
+    const excess = excessiveWork(file.recipients, provider.typeName);
+    if (excess !== undefined) {
+      failures.push(tooMuchWork(name, provider, excess));
+      continue;
+    }
     for (const recipient of file.recipients) {
       if (recipient.typeName !== provider.typeName) continue;
       const bytes = await attemptUnwrap(provider, recipient, file.id, failures);

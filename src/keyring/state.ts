@@ -77,7 +77,7 @@ export function loadState(fs: FileSystem, path: BytePath, keys: DataKeys): State
     emptyState(keys, "unusable", `${name} is not used: ${why}; rollback cannot be noticed`);
   let file: StateFile;
   try {
-    file = parseStateFile(readWholeFile(fs, path, STATE_LIMIT_BYTES));
+    file = parseStateFile(readWholeFile(fs, fs.realPath(path), STATE_LIMIT_BYTES));
   } catch (error) {
     // Whoever may not read it is told so; what needs no state file, such as archiving WAL, goes on.
     if (error instanceof FormatError || error instanceof StorageError)

@@ -3,7 +3,7 @@
  */
 import { type BytePath, displayPath } from "../bytes/byte-path.ts";
 import { FormatError, StorageError } from "../errors.ts";
-import type { FileReader, OpenFile } from "./file-system.ts";
+import type { FileReader, FileSystem, OpenFile } from "./file-system.ts";
 
 /** Reads until `length` bytes are there or the file ends; returns how many were read. */
 export function readUpTo(
@@ -119,6 +119,11 @@ export function withFile<T>(fs: FileReader, path: BytePath, use: (file: OpenFile
   } finally {
     file.close();
   }
+}
+
+/** Opens a file that the user names, and that may be a link: a mounted secret, a segment of WAL. */
+export function openFollowing(fs: FileSystem, path: BytePath): OpenFile {
+  return fs.open(fs.stat(path)?.kind === "link" ? fs.realPath(path) : path);
 }
 
 /** Closes each of them, also after one whose close failed. */

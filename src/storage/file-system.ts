@@ -60,7 +60,10 @@ export interface FileSystem {
   readLink(path: BytePath): BytePath;
   /** The absolute path without any link in it. */
   realPath(path: BytePath): BytePath;
-  /** Opens for reading, following links. */
+  /**
+   * Opens for reading; does not follow a link at the end of the path: in a data directory or archive none is expected, and
+   * whoever can put one there must not lead tde to another file. What may be a link is resolved by realPath first.
+   */
   open(path: BytePath): OpenFile;
   /** Opens an existing file for reading and writing; does not follow a link at the end of the path. */
   openForWriting(path: BytePath): OpenFile;
@@ -75,7 +78,7 @@ export interface FileSystem {
   /** Removes a file or link. A name that does not exist is no error. */
   remove(path: BytePath): void;
   removeDirectory(path: BytePath): void;
-  /** Of a directory; files have theirs set while open. */
+  /** Of a directory, which must not be a link; files have theirs set while open. */
   setAttributes(path: BytePath, attributes: FileAttributes): void;
   /** Owner of a link itself. */
   setLinkOwner(path: BytePath, uid: number, gid: number): void;

@@ -15,7 +15,7 @@ import type {
 } from "./file-system.ts";
 import { uninterrupted, wasInterrupted } from "./interrupted.ts";
 
-const { O_RDONLY, O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK } = fs.constants;
+const { O_RDONLY, O_RDWR, O_CREAT, O_EXCL, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK } = fs.constants;
 const fsync = promisify(fs.fsync);
 
 export class NodeFileSystem implements FileSystem {
@@ -55,7 +55,7 @@ export class NodeFileSystem implements FileSystem {
   open(path: BytePath): OpenFile {
     // To open a pipe waits for its other end, for ever in a directory that nobody writes to; without blocking it is
     // only refused.
-    const file = openNode(path, O_RDONLY | O_NONBLOCK, 0);
+    const file = openNode(path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW, 0);
     const refused = attemptOrClose(file, () => file.stat().kind === "other");
     if (!refused) return file;
     file.close();
@@ -110,14 +110,15 @@ export class NodeFileSystem implements FileSystem {
   }
 
   setAttributes(path: BytePath, attributes: FileAttributes): void {
-    attemptUninterrupted("could not set owner, mode and times of", path, () => {
-      const native = toNativePath(path);
-      const { uid, gid } = fs.statSync(native);
-      if (uid !== attributes.uid || gid !== attributes.gid) {
-        fs.chownSync(native, attributes.uid, attributes.gid);
+    attempt("could not set owner, mode and times of", path, () => {
+      // By its handle: what stands under the name may be another directory, or a link, the next time that it is used.
+      const flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
+      const descriptor = uninterrupted(() => fs.openSync(toNativePath(path), flags));
+      try {
+        uninterrupted(() => setAttributesOf(descriptor, attributes));
+      } finally {
+        fs.closeSync(descriptor);
       }
-      fs.chmodSync(native, attributes.mode);
-      fs.utimesSync(native, attributes.accessTime, attributes.modifyTime);
     });
   }
 
@@ -189,14 +190,9 @@ class NodeFile implements OpenFile {
   }
 
   setAttributes(attributes: FileAttributes): void {
-    attemptUninterrupted("could not set owner, mode and times of", this.path, () => {
-      const { uid, gid } = fs.fstatSync(this.descriptor);
-      if (uid !== attributes.uid || gid !== attributes.gid) {
-        fs.fchownSync(this.descriptor, attributes.uid, attributes.gid);
-      }
-      fs.fchmodSync(this.descriptor, attributes.mode);
-      fs.futimesSync(this.descriptor, attributes.accessTime, attributes.modifyTime);
-    });
+    attemptUninterrupted("could not set owner, mode and times of", this.path, () =>
+      setAttributesOf(this.descriptor, attributes),
+    );
   }
 
   sync(): void {
@@ -206,6 +202,16 @@ class NodeFile implements OpenFile {
   close(): void {
     attempt("could not close", this.path, () => fs.closeSync(this.descriptor));
   }
+}
+
+/** The owner first: to change it takes bits of the mode away. */
+function setAttributesOf(descriptor: number, attributes: FileAttributes): void {
+  const { uid, gid } = fs.fstatSync(descriptor);
+  if (uid !== attributes.uid || gid !== attributes.gid) {
+    fs.fchownSync(descriptor, attributes.uid, attributes.gid);
+  }
+  fs.fchmodSync(descriptor, attributes.mode);
+  fs.futimesSync(descriptor, attributes.accessTime, attributes.modifyTime);
 }
 
 function openNode(path: BytePath, flags: number, mode: number): OpenFile {

@@ -3,26 +3,34 @@
  * result, so that the others are looked at, too.
  */
 import assert from "node:assert/strict";
-import { displayPath } from "../bytes/byte-path.ts";
+import { type BytePath, displayPath } from "../bytes/byte-path.ts";
 import { runningSha256 } from "../crypto/primitives.ts";
 import { PageComparison } from "../datadir/compare-relation.ts";
 import {
   digestSidecar,
   openRange,
   type OpenResult,
+  readHead,
   type TakeChunk,
 } from "../datadir/open-relation.ts";
 import { holdAgainstTags } from "../datadir/container-tags.ts";
 import { checkPlainRange } from "../datadir/plain-relation.ts";
 import type { RelationFiles, SlotRange } from "../datadir/relation-job.ts";
-import { compareSealedFile, inspectSealedFile, verifySealedFile } from "../datadir/sealed-file.ts";
+import {
+  compareSealedFile,
+  containerHeaderOf,
+  inspectSealedFile,
+  verifySealedFile,
+} from "../datadir/sealed-file.ts";
+import { walFileSalt } from "../datadir/wal-segment.ts";
 import { BackupChecksum } from "../format/backup-manifest-file.ts";
+import { isSaltOfRun } from "../format/file-salt.ts";
 import type { Problem } from "../format/problem.ts";
 import { withFile } from "../storage/file-io.ts";
 import type { OpenFile } from "../storage/file-system.ts";
 import { checkPlainWal, checkWal } from "./perform-wal.ts";
 import { ProblemCollector } from "./problem-collector.ts";
-import { readThrough } from "./read-through.ts";
+import { hasChanged, readThrough } from "./read-through.ts";
 import {
   type CheckDepth,
   type CheckTask,
@@ -32,6 +40,7 @@ import {
   type Original,
   pathOf,
   type ReadableItem,
+  type ReadBefore,
   type RelationItem,
   type WalItem,
 } from "./tasks.ts";
@@ -39,13 +48,10 @@ import type { Tools } from "./tools.ts";
 
 type Report = (problem: Problem) => void;
 
-/** A digest alone. */
-const NO_DEPTH: Depth = { depth: undefined, wholeFiles: undefined, sinceEpoch: undefined };
-
 interface Depth {
+  /** Undefined: a digest alone. */
   readonly depth: CheckDepth | undefined;
-  readonly wholeFiles: CheckDepth | undefined;
-  readonly sinceEpoch: bigint | undefined;
+  readonly readBefore?: ReadBefore | undefined;
 }
 
 export function checkItem(tools: Tools, task: CheckTask, item: Item): ItemResult {
@@ -61,9 +67,7 @@ export function checkItem(tools: Tools, task: CheckTask, item: Item): ItemResult
 }
 
 function depthOf(task: CheckTask): Depth {
-  if (task.kind !== "check") return NO_DEPTH;
-  const { depth, wholeFiles = depth, sinceEpoch } = task;
-  return { depth, wholeFiles, sinceEpoch };
+  return task.kind === "check" ? task : { depth: undefined };
 }
 
 function checkSealedItem(tools: Tools, how: Depth, item: Item, report: Report): ItemResult {
@@ -71,11 +75,11 @@ function checkSealedItem(tools: Tools, how: Depth, item: Item, report: Report): 
     case "relation":
       return checkRelation(tools, item, how, report);
     case "content":
-      return checkContent(tools, item, how.wholeFiles);
+      return checkContent(tools, item, how);
     case "readable":
-      return digestReadable(tools, item);
+      return digestReadable(tools, item, report);
     case "wal": {
-      const result = checkWal(tools.fs, tools.walFacts, item, how.depth, report);
+      const result = checkWal(tools.fs, tools.walFacts, item, walDepth(tools, item, how), report);
       tools.onBytes(item.sizeBytes);
       return result;
     }
@@ -125,19 +129,23 @@ function checkPlainContent(tools: Tools, item: ContentItem, report: Report): Ite
   if (!isOriginal)
     report({ kind: "tag", path: displayPath(path), message: "it is not what was encrypted" });
   tools.onBytes(sizeBytes);
-  return { path, digest: digest.toString("hex"), sizeBytes };
+  return { path, digest: digest?.toString("hex"), sizeBytes };
 }
 
 /** @param how - without a depth the digest alone. */
 export function checkRelation(
   tools: Tools,
   { files, range, against, patched }: RelationItem,
-  { depth, sinceEpoch: since }: Pick<Depth, "depth" | "sinceEpoch">,
+  { depth, readBefore }: Depth,
   report: Report,
 ): ItemResult {
   const { fs, chunk, context, onBytes } = tools;
-  const sinceEpoch = patched === true ? undefined : since;
   return withFile(fs, files.sidecar, (sidecar) => {
+    const saltOf = (): Buffer | undefined => {
+      const head = readHead(sidecar, context.blockSizeBytes);
+      return typeof head === "string" ? undefined : head.fileSalt;
+    };
+    const isRead = patched !== true && wasRead(tools, files.path, readBefore, saltOf);
     let result: ItemResult = { path: files.path, sizeBytes: files.sizeBytes };
     let checked: Buffer | undefined;
     // A digest reads no page, but what cannot be opened must show before a run begins.
@@ -156,7 +164,7 @@ export function checkRelation(
             files,
             source,
             part,
-            { check: depth, sinceEpoch },
+            isRead ? { check: "macs", pages: isRead.pages } : { check: depth },
             report,
             onBytes,
             take,
@@ -210,21 +218,20 @@ function fileRoot(
   const sidecarBytes = (slots: number): number =>
     Math.ceil(slots / chunk.slotsPerPage) * context.blockSizeBytes;
   const expected = sidecarBytes(tools.whole(files).slotCount);
-  let { sizeBytes } = sidecar.stat();
-  let found: Pick<ItemResult, "digest" | "digestedRanges">;
-  if (range === undefined && checked !== undefined && sizeBytes === expected) {
-    found = { digest: checked.toString("hex") };
-  } else {
-    const digested = digestSidecar(sidecar, chunk.data, range && sidecarBytes(range.slotCount));
-    sizeBytes = digested.sizeBytes;
-    const digestedRanges = range && digested.ranges.map((digest) => digest.toString("hex"));
-    found = { digest: digested.root.toString("hex"), digestedRanges };
-  }
-  if (sizeBytes !== expected) {
+  const hasOtherSize = (sizeBytes: number): boolean => {
+    if (sizeBytes === expected) return false;
     const message = `the sidecar has ${sizeBytes} bytes where the file needs ${expected}`;
     report({ kind: "sidecar", path: displayPath(files.path), message });
-  }
-  return found;
+    return true;
+  };
+  // Before anything of it is hashed: it may be as large as somebody likes.
+  if (hasOtherSize(sidecar.stat().sizeBytes)) return {};
+  if (range === undefined && checked !== undefined) return { digest: checked.toString("hex") };
+  const rangeBytes = range && sidecarBytes(range.slotCount);
+  const digested = digestSidecar(sidecar, chunk.data, expected, rangeBytes);
+  if (hasOtherSize(digested.sizeBytes)) return {};
+  const digestedRanges = range && digested.ranges.map((digest) => digest.toString("hex"));
+  return { digest: digested.root.toString("hex"), digestedRanges };
 }
 
 function withComparison<T>(
@@ -242,10 +249,37 @@ function withComparison<T>(
   });
 }
 
-function checkContent(tools: Tools, item: ContentItem, depth: CheckDepth | undefined): ItemResult {
+/**
+ * Whether, and then how, a file was read by this run already. Its salt is not authenticated yet: but what is under
+ * another than the run's own fails, as what authenticates the sidecar or header is under a key that the salt gives.
+ */
+function wasRead(
+  { context }: Tools,
+  path: BytePath,
+  readBefore: ReadBefore | undefined,
+  saltOf: () => Buffer | undefined,
+): ReadBefore | undefined {
+  if (readBefore?.files !== "of-run") return readBefore;
+  const { saltKey } = context;
+  const salt = saltKey && saltOf();
+  return saltKey && salt && isSaltOfRun(saltKey, path, salt) ? readBefore : undefined;
+}
+
+function walDepth(
+  tools: Tools,
+  { files }: WalItem,
+  { depth, readBefore }: Depth,
+): CheckDepth | "sidecar" | undefined {
+  const isRead = wasRead(tools, files.path, readBefore, () => walFileSalt(tools.fs, files.sidecar));
+  return isRead ? "sidecar" : depth;
+}
+
+function checkContent(tools: Tools, item: ContentItem, { depth, readBefore }: Depth): ItemResult {
   const { fs, onBytes } = tools;
   const { path, sizeBytes, against } = item;
-  const options = depth === "tags" ? tools.containerOptions(item) : undefined;
+  const saltOf = (): Buffer | undefined => containerHeaderOf(fs, item.sealed)?.fileSalt;
+  const isRead = wasRead(tools, path, readBefore, saltOf);
+  const options = depth === "tags" && !isRead ? tools.containerOptions(item) : undefined;
   let differs: boolean | undefined;
   const { header, digest } = ((): ReturnType<typeof inspectSealedFile> => {
     if (options === undefined) return inspectSealedFile(fs, item.sealed, item.context);
@@ -260,18 +294,34 @@ function checkContent(tools: Tools, item: ContentItem, depth: CheckDepth | undef
   return { path, digest: digest.toString("hex"), sizeBytes, keys, differs, fileSalt };
 }
 
-function digestReadable(tools: Tools, { path, from, against }: ReadableItem): ItemResult {
+function digestReadable(
+  tools: Tools,
+  { path, from, against, sizeBytes: limit }: ReadableItem,
+  report: Report,
+): ItemResult {
   const hash = runningSha256();
-  const sizeBytes = readThrough(tools, from, (bytes) => hash.update(bytes));
+  const sizeBytes = readThrough(tools, from, limit, (bytes) => hash.update(bytes));
+  if (sizeBytes > limit) {
+    const message = `the file has grown from ${limit} to ${sizeBytes} bytes since it was looked at`;
+    report({ kind: "size", path: displayPath(path), message });
+    return { path, sizeBytes };
+  }
   const digest = hash.digest().toString("hex");
   if (against === undefined) return { path, digest, sizeBytes };
   const other = runningSha256();
-  readThrough(tools, against.path, (bytes) => other.update(bytes));
-  return { path, digest, sizeBytes, differs: other.digest().toString("hex") !== digest };
+  const otherBytes = readThrough(tools, against.path, against.sizeBytes, (bytes) =>
+    other.update(bytes),
+  );
+  const differs = otherBytes !== sizeBytes || other.digest().toString("hex") !== digest;
+  return { path, digest, sizeBytes, differs };
 }
 
-function checksum(tools: Tools, { path, from, algorithm }: ReadableItem): ItemResult {
+function checksum(
+  tools: Tools,
+  { path, from, algorithm, sizeBytes: limit }: ReadableItem,
+): ItemResult {
   const sum = new BackupChecksum(algorithm ?? "NONE");
-  const sizeBytes = readThrough(tools, from, (bytes) => sum.update(bytes));
+  const sizeBytes = readThrough(tools, from, limit, (bytes) => sum.update(bytes));
+  if (sizeBytes > limit) throw hasChanged(path);
   return { path, backupChecksum: sum.finish(), sizeBytes };
 }

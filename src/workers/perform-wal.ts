@@ -12,13 +12,14 @@ import {
   resealWalSegment,
   type SealedWalSegment,
   sealWalSegment,
+  WAL_SIDECAR_LIMIT_BYTES,
   type WalFacts,
 } from "../datadir/wal-segment.ts";
 import { IntegrityError, KeyError } from "../errors.ts";
 import type { Problem } from "../format/problem.ts";
 import { readExactly, readWholeFile, withFile, writeAll } from "../storage/file-io.ts";
 import type { FileSystem, OpenFile } from "../storage/file-system.ts";
-import { notAsWritten } from "../storage/read-back.ts";
+import { notAsWritten, readingBack } from "../storage/read-back.ts";
 import type { NewFiles } from "./new-files.ts";
 import { notAsWrittenIn } from "./new-file-problem.ts";
 import type { CheckDepth, ItemResult, Original, WalItem } from "./tasks.ts";
@@ -96,14 +97,18 @@ export function readBackResealedWal(
 export function readBackOpenedWal({ fs, walFacts }: Tools, { files, target }: WalItem): void {
   assert(target !== undefined, "opening has a target");
   const plain = { ...files, segment: target.segment };
-  const { isOriginal } = holdPlainWalSegment(fs, walFacts, plain, notAsWrittenIn(files.path));
+  const { isOriginal } = readingBack(files.path, () =>
+    holdPlainWalSegment(fs, walFacts, plain, notAsWrittenIn(files.path)),
+  );
   if (!isOriginal) throw notAsWritten(files.path);
 }
 
 function openNew(fs: FileSystem, facts: WalFacts, { files, target }: WalItem): OpenedWalSegment {
   assert(target !== undefined, "sealing has a target");
   const report = notAsWrittenIn(files.path);
-  return openWalSegment(fs, facts, { ...files, ...target }, "decrypt", report);
+  return readingBack(files.path, () =>
+    openWalSegment(fs, facts, { ...files, ...target }, "decrypt", report),
+  );
 }
 
 /** Whether a file holds these bytes and no others. */
@@ -124,16 +129,16 @@ export function checkWal(
   fs: FileSystem,
   facts: WalFacts,
   { files, against }: WalItem,
-  depth: CheckDepth | undefined,
+  depth: CheckDepth | "sidecar" | undefined,
   report: (problem: Problem) => void,
 ): ItemResult {
   if (depth === undefined) {
     // What cannot be opened must show before a run begins.
     fs.open(files.segment).close();
-    const sidecar = readWholeFile(fs, files.sidecar, SIDECAR_LIMIT_BYTES);
+    const sidecar = readWholeFile(fs, files.sidecar, WAL_SIDECAR_LIMIT_BYTES);
     return { path: files.path, digest: sha256(sidecar).toString("hex") };
   }
-  const how = against !== undefined ? "decrypt" : depth === "tags" ? "tags" : "macs";
+  const how = against !== undefined ? "decrypt" : depth === "form" ? "macs" : depth;
   const opened = openWalSegment(fs, facts, files, how, report);
   return {
     path: files.path,
@@ -166,9 +171,6 @@ export function checkPlainWal(
   }
   return { path: files.path, sizeBytes, digest: sidecarDigest.toString("hex") };
 }
-
-/** More than that of the largest segment. */
-const SIDECAR_LIMIT_BYTES = 2 ** 26;
 
 /** @param segment - the original, where it was decrypted without a problem. */
 function differs(fs: FileSystem, segment: Buffer, { path, sizeBytes }: Original): boolean {

@@ -3,19 +3,18 @@
  * or looked at here.
  */
 import assert from "node:assert/strict";
-import { type BytePath, displayPath } from "../bytes/byte-path.ts";
+import type { BytePath } from "../bytes/byte-path.ts";
 import { runningSha256 } from "../crypto/primitives.ts";
 import { openRange, type TakeChunk } from "../datadir/open-relation.ts";
 import { resealRange } from "../datadir/reseal-relation.ts";
 import { sealRange, type SealTarget, writeNonZero } from "../datadir/seal-relation.ts";
 import { resealFile, sealFile, unsealFile } from "../datadir/sealed-file.ts";
-import { IntegrityError } from "../errors.ts";
 import { newFileSalt } from "../format/file-salt.ts";
 import { withFile, writeAll } from "../storage/file-io.ts";
 import type { OpenFile } from "../storage/file-system.ts";
 import type { NewFiles } from "./new-files.ts";
 import { openWal, resealWal, sealWal } from "./perform-wal.ts";
-import { readThrough } from "./read-through.ts";
+import { hasChanged, readThrough } from "./read-through.ts";
 import type {
   ContentItem,
   Item,
@@ -171,16 +170,13 @@ function copy(tools: Tools, item: ReadableItem, newFiles: NewFiles): ItemResult 
   return withFile(tools.fs, item.from, (source) => {
     const target = newFiles.open(item.to, true, source);
     const hash = item.digest === undefined ? undefined : runningSha256();
-    const sizeBytes = readThrough(tools, item.from, (bytes, position) => {
+    const limit = item.sizeBytes;
+    const sizeBytes = readThrough(tools, item.from, limit, (bytes, position) => {
       hash?.update(bytes);
       writeAll(target, bytes, 0, bytes.length, position);
     });
-    if (hash !== undefined && hash.digest().toString("hex") !== item.digest) {
-      throw new IntegrityError(`${displayPath(item.path)} changed while it was copied`, {
-        file: displayPath(item.path),
-        hint: "Check the disk, and that nothing else uses the directory. Then run the command again.",
-      });
-    }
+    const isOther = hash !== undefined && hash.digest().toString("hex") !== item.digest;
+    if (isOther || sizeBytes > limit) throw hasChanged(item.path);
     return { path: item.path, sizeBytes };
   });
 }

@@ -2,9 +2,9 @@
  * Carries out one task over a file system, and syncs what it made. Runs in a worker thread, or in the engine's own
  * thread.
  */
-import { patchRange } from "../datadir/patch-relation.ts";
-import type { ChangedSlots } from "../datadir/compare-relation.ts";
-import type { SlotRange } from "../datadir/relation-job.ts";
+import { type ChangedSlots, joinChanged } from "../datadir/compare-relation.ts";
+import { notAsCompared, patchRange } from "../datadir/patch-relation.ts";
+import { splitRange } from "../datadir/relation-job.ts";
 import { sidecarName } from "../datadir/relation-path.ts";
 import { withFile } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
@@ -54,12 +54,12 @@ export class TaskPerformer {
     }
   }
 
-  private async write({ kind, items }: WritingTask): Promise<ItemResult[]> {
+  private async write(task: WritingTask): Promise<ItemResult[]> {
     const results: ItemResult[] = [];
-    const newFiles = new NewFiles(this.tools.fs);
+    const newFiles = new NewFiles(this.tools.fs, task.kind === "open" ? task.access : undefined);
     try {
-      for (const item of items) {
-        results.push(writeItem(this.tools, kind, item, newFiles));
+      for (const item of task.items) {
+        results.push(writeItem(this.tools, task.kind, item, newFiles));
         if (newFiles.count >= SYNC_GROUP) await newFiles.sync();
       }
       await newFiles.sync();
@@ -69,14 +69,16 @@ export class TaskPerformer {
     return results;
   }
 
-  private patch({ files, plainSizeBytes, range, sizeAfterBytes, changed }: PatchItem): ItemResult {
+  private patch(item: PatchItem): ItemResult {
+    const { files, range, sizeAfterBytes, sidecarDigests } = item;
     const { fs, chunk, context } = this.tools;
     return withFile(fs, files.plain, (original) =>
       withFile(fs, files.sidecar, (sidecar) => {
         const order = {
           range,
           sizeAfterBytes,
-          changed: changed ?? this.findChanged(files, range, plainSizeBytes),
+          changed: item.changed ?? this.findChanged(item),
+          sidecarDigests,
         };
         const source = { original, sidecar };
         const parts = patchRange(chunk, context, files, source, order, stop);
@@ -84,21 +86,33 @@ export class TaskPerformer {
           { path: sidecarName(files.path), sizeBytes: parts.sidecarBytes, parts: parts.sidecar },
           { path: files.path, sizeBytes: sizeAfterBytes, parts: parts.sealed },
         ];
-        return { path: files.path, pages: parts.pages, patches };
+        const patchedDigests = parts.sidecarDigests;
+        return { path: files.path, pages: parts.pages, patches, patchedDigests };
       }),
     );
   }
 
-  private findChanged(
-    files: PatchItem["files"],
-    { firstSlot, slotCount }: SlotRange,
-    plainSizeBytes: number,
-  ): ChangedSlots | undefined {
-    const slots = this.tools.whole(files).slotCount;
-    const range = { firstSlot, slotCount: Math.max(0, Math.min(slotCount, slots - firstSlot)) };
+  /** Chunk by chunk, so that each can be held against what was compared before. */
+  private findChanged(item: PatchItem): ChangedSlots | undefined {
+    const { files, plainSizeBytes, sidecarDigests } = item;
+    const { firstSlot, slotCount } = item.range;
+    const { slotCapacity } = this.tools.chunk;
+    const end = Math.min(firstSlot + slotCount, this.tools.whole(files).slotCount);
+    const before = { firstSlot, slotCount: Math.max(0, end - firstSlot) };
     const against = { path: files.plain, sizeBytes: plainSizeBytes };
-    const item = { kind: "relation", files, range, against } as const;
-    return checkRelation(this.tools, item, { depth: "tags", sinceEpoch: undefined }, stop)
-      .changed?.[0];
+    const found: ChangedSlots[] = [];
+    for (const range of splitRange(before, slotCapacity)) {
+      const part = { kind: "relation", files, range, against } as const;
+      const { changed = [], rangeDigests } = checkRelation(
+        this.tools,
+        part,
+        { depth: "tags" },
+        stop,
+      );
+      const chunkIndex = (range.firstSlot - firstSlot) / slotCapacity;
+      if (rangeDigests?.[0] !== sidecarDigests[chunkIndex]) throw notAsCompared(files);
+      found.push(...changed);
+    }
+    return joinChanged(found);
   }
 }

@@ -27,10 +27,15 @@ export class ProblemCollector {
       result = check(report);
     } catch (error) {
       if (!(error instanceof TdeError)) throw error;
-      report({ kind: kindOf(error), path: displayPath(this.path), message: error.message });
+      report(problemOf(error, this.path));
     }
     return { ...result, problems: this.problems, problemCount: this.count };
   }
+}
+
+/** What an expected error says of the file that it came of. */
+export function problemOf(error: TdeError, path: BytePath): Problem {
+  return { kind: kindOf(error), path: displayPath(path), message: error.message };
 }
 
 function kindOf(error: TdeError): ProblemKind {

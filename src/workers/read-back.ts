@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import type { BytePath } from "../bytes/byte-path.ts";
 import { runsOf } from "../bytes/runs.ts";
 import { PageComparison } from "../datadir/compare-relation.ts";
-import { isOfEpoch, openRange, type TakeChunk } from "../datadir/open-relation.ts";
+import { openRange, type TakeChunk } from "../datadir/open-relation.ts";
 import { checkPlainRange } from "../datadir/plain-relation.ts";
 import {
   type RelationFiles,
@@ -14,6 +14,7 @@ import {
   type SlotRange,
   slotCountOf,
 } from "../datadir/relation-job.ts";
+import { chosenPages } from "../format/open-chunk.ts";
 import { PlainDigest } from "../datadir/reseal-relation.ts";
 import { compareSealedFile, compareSealedFiles } from "../datadir/sealed-file.ts";
 import type { StorageError } from "../errors.ts";
@@ -140,7 +141,8 @@ export function readBackPatches(
   { files: before, range, sizeAfterBytes }: PatchItem,
 ): ItemResult {
   const { fs, chunk, context, otherPages } = tools;
-  const { blockSizeBytes, epoch } = context;
+  const { blockSizeBytes } = context;
+  const pages = { sinceEpoch: context.epoch };
   const files = { ...before, sizeBytes: sizeAfterBytes };
   const slots = slotCountOf(sizeAfterBytes, blockSizeBytes);
   const slotCount = Math.max(0, Math.min(range.slotCount, slots - range.firstSlot));
@@ -150,7 +152,8 @@ export function readBackPatches(
       withFile(fs, files.sealed, (sealed) => {
         const take: TakeChunk = (firstSlot, dataBytes) => {
           const count = Math.ceil(dataBytes / blockSizeBytes);
-          for (const { start, end } of runsOf(count, (i) => isOfEpoch(chunk, i, epoch))) {
+          const isNew = chosenPages(chunk, pages, firstSlot, count);
+          for (const { start, end } of runsOf(count, isNew)) {
             const at = start * blockSizeBytes;
             const length = Math.min(end * blockSizeBytes, dataBytes) - at;
             readExactly(plain, otherPages, at, length, firstSlot * blockSizeBytes + at);
@@ -164,7 +167,7 @@ export function readBackPatches(
           files,
           { sealed, sidecar },
           part,
-          { check: "tags", sinceEpoch: epoch },
+          { check: "tags", pages },
           notAsWrittenIn(files.path),
           uncounted,
           take,

@@ -4,6 +4,7 @@
  */
 import type { BytePath } from "../bytes/byte-path.ts";
 import type { ChangedSlots } from "../datadir/compare-relation.ts";
+import type { PlainAccess } from "../datadir/plain-access.ts";
 import type { RelationFiles, SlotRange } from "../datadir/relation-job.ts";
 import type { ChecksumAlgorithm } from "../format/backup-manifest-file.ts";
 import type { WalSegmentFiles, WalSurroundings } from "../datadir/wal-segment.ts";
@@ -34,7 +35,7 @@ export interface RelationItem {
   readonly target?: { readonly sealed: BytePath; readonly sidecar: BytePath } | undefined;
   readonly range?: SlotRange | undefined;
   readonly against?: Original | undefined;
-  /** It was written in place: all its pages are read, whenever they were sealed. */
+  /** It was written in place: a write to a wrong place would be anywhere in it. */
   readonly patched?: boolean | undefined;
 }
 
@@ -47,6 +48,8 @@ export interface PatchItem {
   readonly sizeAfterBytes: number;
   /** Which pages of those that the file has before. Undefined: to be found out. */
   readonly changed: ChangedSlots | undefined;
+  /** SHA-256 in hex of the sidecar pages of each chunk of the range that the file has before, as they were compared. */
+  readonly sidecarDigests: readonly string[];
 }
 
 /** A whole file, sealed as a container. */
@@ -121,20 +124,33 @@ export type CheckDepth = "form" | "macs" | "tags";
  * A task that writes new files. They count for nothing until they have been read back, which is a task of its own: a
  * file that several tasks write must not be written to any more by then. runner.ts, runWriting.
  */
-export interface WritingTask {
-  /**
-   * seal: plain -> sealed; readable files are copied. open: sealed -> plain; readable files are copied. reseal: sealed ->
-   * sealed under the current key; no readable files.
-   */
-  readonly kind: "seal" | "open" | "reseal";
-  readonly items: readonly Item[];
-}
+export type WritingTask =
+  /** plain -> sealed; readable files are copied. */
+  | { readonly kind: "seal"; readonly items: readonly Item[] }
+  /** sealed -> plain; readable files are copied. */
+  | { readonly kind: "open"; readonly access: PlainAccess; readonly items: readonly Item[] }
+  /** sealed -> sealed under the current key; no readable files. */
+  | { readonly kind: "reseal"; readonly items: readonly Item[] };
 
 /** An item whose new files are written, synced and closed. */
 export interface WrittenItem {
   readonly item: Item;
   /** As the result of its task says. */
   readonly plainDigest: string | undefined;
+}
+
+/**
+ * Files that this run has read to their last tag already, since anything was written to them. Of these a check reads less
+ * once more: sidecars and headers, with what authenticates those, and of relation files no more than some pages. All other
+ * files it reads as deep as it is asked to.
+ */
+export interface ReadBefore {
+  /**
+   * of-run: those whose salt says that it is this run which made them; each was read back. all-but-patched: also those
+   * that stood there before; each was compared.
+   */
+  readonly files: "of-run" | "all-but-patched";
+  readonly pages: "sample" | "none";
 }
 
 export type Task =
@@ -148,16 +164,11 @@ export type Task =
       readonly written: WritingTask["kind"];
       readonly items: readonly WrittenItem[];
     }
-  /**
-   * With `sinceEpoch` only those pages are read that were sealed since, beside all sidecar pages, but for files that were
-   * patched. Items that name an original are held against it.
-   */
+  /** Items that name an original are held against it. */
   | {
       readonly kind: "check";
       readonly depth: CheckDepth;
-      /** Of containers, where it is another. */
-      readonly wholeFiles?: CheckDepth | undefined;
-      readonly sinceEpoch?: bigint | undefined;
+      readonly readBefore?: ReadBefore | undefined;
       readonly items: readonly Item[];
     }
   /**
@@ -210,6 +221,8 @@ export interface ItemResult {
   readonly differs?: boolean | undefined;
   /** In this order: a sidecar before its file. */
   readonly patches?: readonly FilePatch[] | undefined;
+  /** Of a patch: SHA-256 of the sidecar pages of each chunk afterwards; undefined for one that stays as it is. */
+  readonly patchedDigests?: readonly (string | undefined)[] | undefined;
   /** Of what was sealed anew, but for containers: a digest of its plaintext, to hold what was written against. */
   readonly plainDigest?: string | undefined;
   /** Of a sealed WAL segment: the CRC that lacks what the next segment has. */

@@ -42,6 +42,8 @@ import {
 } from "./tiny-cluster.ts";
 
 const TABLE = "base/5/1259";
+/** The copy's tablespace lies elsewhere than the original's. */
+const MOVED = { acceptMoved: true };
 
 test("the journal of a first encryption, put back later, seals nothing", async () => {
   const disk = await plainDisk();
@@ -60,7 +62,9 @@ test("the journal of a first encryption, put back later, seals nothing", async (
 test("the journal of another copy's decryption lets nothing pass as decrypted", async () => {
   const disk = await encryptedDisk();
   copyDirectory(disk, "a", "b");
-  const images = await spied(disk, "b", () => new SimulatedTde(disk).decrypt(PLACES.b.root));
+  const images = await spied(disk, "b", () =>
+    new SimulatedTde(disk).decrypt(PLACES.b.root, undefined, MOVED),
+  );
   for (const image of [images.at(-1), middleOf(images)]) {
     const attacked = disk.copy();
     forgeTable(attacked, TABLE);
@@ -84,7 +88,7 @@ for (const operation of ["rotation", "decryption", "sync"] as const) {
       ? spied(disk, "a", () => tde.rotate(A, undefined))
       : operation === "sync"
         ? spied(disk, "a", () => tde.sync(PLACES.plain.root, A))
-        : spied(disk, "b", () => tde.decrypt(PLACES.b.root)));
+        : spied(disk, "b", () => tde.decrypt(PLACES.b.root, undefined, MOVED)));
     await tde.rotate(A, undefined);
     await tde.rotate(A, undefined);
     // Before the manifest, and when all is done but for the removal of the journal.

@@ -266,7 +266,7 @@ class Keyholder {
       operation: "decrypt",
       isFirst: false,
       goal: tree,
-      command: (tde) => tde.decrypt(root, undefined, { acceptOlder: true }),
+      command: (tde) => tde.decrypt(root, undefined, { acceptOlder: true, acceptMoved: true }),
     });
     this.standing.set(name, { tree, scope: "plain" });
   }

@@ -150,6 +150,7 @@ export function advised(command: Command, outcome: Outcome, random: Random): Com
   };
   const { consents } = command;
   if (text.includes("--accept-older")) suggest(command.name, { ...consents, acceptOlder: true });
+  if (text.includes("--accept-moved")) suggest(command.name, { ...consents, acceptMoved: true });
   if (text.includes("--without-state")) suggest(command.name, { ...consents, withoutState: true });
   if (text.includes("--restore-control")) {
     suggest(command.name, { ...consents, restoreControl: true });

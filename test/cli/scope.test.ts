@@ -130,6 +130,8 @@ test("decrypt-datadir of a part says that the rest is left out, and takes no opt
   const args = ["decrypt-datadir", "-D", partly, "--relation", "base/1/1259", "--output", output];
   const refused = run(...args, "--restore-control", ...KEYS);
   assert.deepEqual([refused.status, existsSync(output)], [2, false]);
+  const moved = run(...args, "--accept-moved", ...KEYS);
+  assert.deepEqual([moved.status, existsSync(output)], [2, false]);
   assert.deepEqual(tde(...args, ...KEYS), [
     "only relations (relation:1663/1/1259): everything else is left out, and no server starts on it",
     "written: 3 files, 144 kB; of each every tag held, or the digest of what is out of scope",

@@ -24,12 +24,13 @@ import { silentProgress } from "../../src/engine/progress-sink.ts";
 import { NOTHING_SELECTED } from "../../src/engine/scope-request.ts";
 import { verifyDatadir } from "../../src/engine/verify-datadir.ts";
 import type { VerifyReport } from "../../src/engine/verify-report.ts";
-import { IntegrityError, TdeError } from "../../src/errors.ts";
+import { IntegrityError, StorageError, TdeError } from "../../src/errors.ts";
 import { BackupChecksum, serializeBackupFile } from "../../src/format/backup-manifest-file.ts";
 import { openBackupManifest } from "../../src/format/backup-manifest.ts";
 import type { FileSystem } from "../../src/storage/file-system.ts";
 import { NodeFileSystem } from "../../src/storage/node-file-system.ts";
 import { InlineRunner } from "../../src/workers/inline-runner.ts";
+import { BadWriteFileSystem } from "../support/bad-write-file-system.ts";
 import { testKeys } from "../support/keys.ts";
 import { TestMemory } from "../support/small-cluster.ts";
 import { makeSmallDatadir, setClusterState } from "../support/small-datadir.ts";
@@ -70,6 +71,40 @@ test("an encryption that is stopped anywhere keeps the original of backup_manife
     rmSync(root, { recursive: true });
   }
   assert.ok(stops > 40, `only ${stops} operations`);
+});
+
+test("no manifest takes its place that is not what was written, and none is made of what was not", async (t) => {
+  const folder = temporaryDirectory(t);
+  const original = join(folder, "original");
+  makeBackup(original, FEW_FILES);
+  const tree = treeOf(original);
+  // What is written twice is written over by what comes next.
+  for (const how of ["flip", "drop"] as const) {
+    for (const [written, name] of [
+      ["tde_tdenew.backup_manifest", "tde.backup_manifest"],
+      ["tde_tdenew.draft.manifest", "tde.manifest"],
+      ["tde_tdenew.sums", "tde_tdenew.sums"],
+      ["backup_manifest_tdenew", "backup_manifest"],
+      ["tde_tdenew.manifest", "tde.manifest"],
+    ] as const) {
+      const root = join(folder, `${how} ${written}`);
+      copyTree(original, root);
+      const fs = new BadWriteFileSystem((path) => path.endsWith(`/${written}`), how);
+      await assert.rejects(encrypt(root, fs), (error) => {
+        assert.ok(error instanceof StorageError, String(error));
+        assert.equal(
+          error.message.split(" does not read as it was written")[0],
+          `what was written of "${name}"`,
+        );
+        return true;
+      });
+      await encrypt(root);
+      assertListsStoredFiles(root);
+      assert.deepEqual((await verify(root)).problems, []);
+      await decrypt(root);
+      assertSameTree(treeOf(root), tree);
+    }
+  }
 });
 
 test("an encrypted backup that gets more files is listed anew from the sealed original", async (t) => {
@@ -252,8 +287,8 @@ function assertListsStoredFiles(root: string): void {
 }
 
 function write(root: string, path: string, bytes: Uint8Array): void {
-  mkdirSync(dirname(join(root, path)), { recursive: true });
-  writeFileSync(join(root, path), bytes);
+  mkdirSync(dirname(join(root, path)), { recursive: true, mode: 0o700 });
+  writeFileSync(join(root, path), bytes, { mode: 0o600 });
   const { atime } = statSync(join(root, path));
   utimesSync(join(root, path), atime, 1_700_000_000);
 }

@@ -5,6 +5,7 @@ import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
 import { type BytePath, bytePath, joinPath } from "../../src/bytes/byte-path.ts";
 import { deriveKey, randomBytes } from "../../src/crypto/primitives.ts";
+import { plainAccess } from "../../src/datadir/plain-access.ts";
 import { unsealFile } from "../../src/datadir/sealed-file.ts";
 import { IntegrityError, StateError, StorageError } from "../../src/errors.ts";
 import { directoriesUsing, loadState } from "../../src/keyring/state.ts";
@@ -165,7 +166,10 @@ test("a copy into a new directory must be what the manifest says", async () => {
     sizeBytes: 2048,
     digest: "0".repeat(64),
   } as const;
-  await assert.rejects(runner.run({ kind: "open", items: [item] }), IntegrityError);
+  await assert.rejects(
+    runner.run({ kind: "open", access: plainAccess(disk, ROOT), items: [item] }),
+    IntegrityError,
+  );
   assert.equal(disk.openFiles.size, 0);
 });
 

@@ -64,7 +64,7 @@ test("pg_wal and a tablespace on other file systems are sealed where they are", 
   renameSync(join(datadir, "pg_wal"), join(folder, "old_wal"));
   symlinkSync(wal, join(datadir, "pg_wal"));
   const database = join(tablespace, "PG_17_202406281/5");
-  mkdirSync(database, { recursive: true });
+  mkdirSync(database, { recursive: true, mode: 0o700 });
   copyTree(join(datadir, ORDINARY), join(database, "16384"));
   symlinkSync(tablespace, join(datadir, "pg_tblspc/16400"));
 
@@ -118,7 +118,8 @@ test("pages of a second segment keep their numbers, to tde as to pg_checksums", 
   // pg_checksums takes no file with an odd tail.
   rmSync(join(datadir, ODD));
   const segment = join(datadir, "base/1/93000.1");
-  writeFileSync(segment, readFileSync(join(datadir, ORDINARY)).subarray(0, 3 * 8192));
+  const pages = readFileSync(join(datadir, ORDINARY)).subarray(0, 3 * 8192);
+  writeFileSync(segment, pages, { mode: 0o600 });
   assert.equal(tools.run("pg_checksums", ["--enable", "-D", datadir]).status, 0);
   const plain = treeOf(datadir);
   const engine = new SmallEngine();

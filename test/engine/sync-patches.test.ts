@@ -17,14 +17,17 @@ import { partsOf } from "../../src/engine/sync-patches.ts";
 import { slotsPerChunk } from "../../src/format/chunk.ts";
 import { slotOffset, slotsPerPage } from "../../src/format/sidecar-page.ts";
 import { readSlotFields, SLOT_BYTES } from "../../src/format/slot.ts";
+import { readWholeFile } from "../../src/storage/file-io.ts";
 import type { FilePatch } from "../../src/storage/journal.ts";
 import { parseRelationPath } from "../../src/datadir/relation-path.ts";
 import { InlineRunner } from "../../src/workers/inline-runner.ts";
+import type { ItemResult } from "../../src/workers/tasks.ts";
 import { crashCluster, ROOT } from "../support/crash-cluster.ts";
 import { testKeys } from "../support/keys.ts";
 import { assertProperty } from "../support/property.ts";
 import {
   BufferFile,
+  chunkDigests,
   chunkOf,
   fileIdentity,
   openBytes,
@@ -111,9 +114,12 @@ test("after each patch a file is whole, and after the last it is what its origin
         path: "base/5/16384" as BytePath,
         sourceBytes: after.length,
         sealedBytes: before.length,
+        sidecarDigest: "",
         changed: changed === undefined ? [] : [changed],
       };
       let now: SealedBytes = sealed;
+      const chunkSlots = slotsPerChunk(blockSize);
+      const digests = chunkDigests(sealed.sidecar, blockSize);
       for (const part of partsOf(file, blockSize, limit)) {
         assert.equal(part.sizeBeforeBytes, now.stored.length);
         const patched = patchRange(
@@ -121,7 +127,7 @@ test("after each patch a file is whole, and after the last it is what its origin
           facts,
           relationFiles(IDENTITY, part.sizeBeforeBytes),
           { original: new BufferFile(after), sidecar: new BufferFile(now.sidecar) },
-          part,
+          { ...part, sidecarDigests: digests.slice(part.range.firstSlot / chunkSlots) },
           (problem) => assert.fail(problem.message),
         );
         now = {
@@ -129,6 +135,11 @@ test("after each patch a file is whole, and after the last it is what its origin
           sidecar: apply(now.sidecar, { sizeBytes: patched.sidecarBytes, parts: patched.sidecar }),
         };
         assert.deepEqual(openBytes(facts, IDENTITY, now).problems, []);
+        for (const [i, digest] of patched.sidecarDigests.entries())
+          if (digest !== undefined) digests[part.range.firstSlot / chunkSlots + i] = digest;
+        // What the next part must find is what lies there now.
+        const there = chunkDigests(now.sidecar, blockSize);
+        assert.deepEqual(digests.slice(0, there.length), there);
       }
       assert.deepEqual(openBytes(facts, IDENTITY, now).plain, after);
       assertOnlyChangedAreNew(blockSize, before, after, sealed, now);
@@ -187,8 +198,49 @@ function apply(bytes: Buffer, { sizeBytes, parts }: Omit<FilePatch, "path">): Bu
 }
 
 test("a worker that is not told which pages changed finds out", async () => {
+  const { run, changedBlocks, digests } = await sealedAndChanged();
+  const [result] = await run(undefined, digests);
+  const [sidecar, sealed] = result?.patches ?? [];
+  assert.equal(sidecar?.path, sidecarName(PATCHED));
+  assert.deepEqual(
+    sealed?.parts.map(({ position }) => position / 8192),
+    changedBlocks,
+  );
+});
+
+test("sidecar pages that are not those which were compared are not authenticated anew, wherever they are read", async () => {
+  const { run, digests, changed } = await sealedAndChanged();
+  assert.equal(digests.length, 2);
+  for (const [told, chunks] of [
+    [changed, [0]],
+    // Which pages changed is found out by a comparison, and that is of all of them.
+    [undefined, [0, 1]],
+  ] as const) {
+    for (const i of chunks) {
+      const others = digests.with(i, "0".repeat(64));
+      await assert.rejects(run(told, others), {
+        code: "integrity",
+        file: PATCHED,
+        message: /the sidecar is not the one any more that was compared/,
+      });
+    }
+  }
+});
+
+const PATCHED = "base/5/2600" as BytePath;
+
+/** A sealed file, its plain one with pages that changed since, and what has to be patched. */
+async function sealedAndChanged(): Promise<{
+  readonly changedBlocks: readonly number[];
+  readonly changed: ChangedSlots;
+  readonly digests: string[];
+  readonly run: (
+    changed: ChangedSlots | undefined,
+    digests: readonly string[],
+  ) => Promise<ItemResult[]>;
+}> {
   const disk = crashCluster();
-  const path = "base/5/2600" as BytePath;
+  const path = PATCHED;
   const datadir = openDatadir(disk, ROOT);
   const keys = testKeys();
   const context = runContextOf(datadir, { keys, memory: undefined as never }, { epoch: 1n });
@@ -206,27 +258,31 @@ test("a worker that is not told which pages changed finds out", async () => {
     sizeBytes,
   };
   await runner.run({ kind: "seal", items: [{ kind: "relation", files }] });
-  const changedBlocks = [2, 70, 139];
+  const changedBlocks = [2, 70, 100];
   const opened = disk.openForWriting(plain);
   for (const block of changedBlocks)
     opened.write(Buffer.from("changed"), 0, 7, block * 8192 + 4000);
   opened.close();
-  const [result] = await runner.run({
-    kind: "patch",
-    items: [
-      {
-        files,
-        plainSizeBytes: sizeBytes,
-        range: { firstSlot: 0, slotCount: sizeBytes / 8192 },
-        sizeAfterBytes: sizeBytes,
-        changed: undefined,
-      },
-    ],
-  });
-  const [sidecar, sealed] = result?.patches ?? [];
-  assert.equal(sidecar?.path, sidecarName(path));
-  assert.deepEqual(
-    sealed?.parts.map(({ position }) => position / 8192),
+  const bits = new Uint8Array(Math.ceil(sizeBytes / 8192 / 8));
+  for (const block of changedBlocks)
+    bits[block >> 3] = (bits[block >> 3] ?? 0) | (1 << (block & 7));
+  return {
     changedBlocks,
-  );
-});
+    changed: { firstSlot: 0, bits, count: changedBlocks.length },
+    digests: chunkDigests(readWholeFile(disk, files.sidecar, 2 ** 20), 8192),
+    run: (changed, sidecarDigests) =>
+      runner.run({
+        kind: "patch",
+        items: [
+          {
+            files,
+            plainSizeBytes: sizeBytes,
+            range: { firstSlot: 0, slotCount: sizeBytes / 8192 },
+            sizeAfterBytes: sizeBytes,
+            changed,
+            sidecarDigests,
+          },
+        ],
+      }),
+  };
+}

@@ -479,3 +479,61 @@ function laterCheckpoint(datadir: string): void {
     bytes.writeUInt32LE(crc32c(bytes, 0, 288), 288);
   });
 }
+
+/** What lies in a file from one page to before another, and how to put it back. */
+function saved(path: string, from: number, to: number): () => void {
+  const bytes = readFileSync(path).subarray(from * BLOCK_SIZE, to * BLOCK_SIZE);
+  return () => edit(path, (now) => void bytes.copy(now, from * BLOCK_SIZE));
+}
+
+/** An engine that does something when a comparison is over and writing begins. */
+function betweenComparingAndWriting(act: () => void): SmallEngine {
+  const begin = (label: string): void => {
+    if (label === "writing") act();
+  };
+  return new SmallEngine({ progress: { ...silentProgress, begin } });
+}
+
+for (const [what, change] of [
+  ["a page changes beside it", (source: string) => changePages(join(source, BIG), [5])],
+  [
+    "the file grows",
+    (source: string) =>
+      edit(join(source, BIG), (bytes) => Buffer.concat([bytes, bytes.subarray(0, BLOCK_SIZE)])),
+  ],
+  [
+    "the file is cut",
+    (source: string) => truncateSync(join(source, BIG), (BIG_PAGES - 1) * BLOCK_SIZE),
+  ],
+] as const) {
+  test(`an older page that comes back with its older sidecar page between comparing and writing is not authenticated anew: ${what}`, async () => {
+    const { source, copy } = behind((datadir) => changePages(join(datadir, BIG), [3, 1995]));
+    const big = join(copy, BIG);
+    const old = [3, 1995].flatMap((block) => {
+      const page = Math.floor(block / 63);
+      return [saved(big, block, block + 1), saved(sidecarOf(big), page, page + 1)];
+    });
+    await small.sync(source, copy);
+    await assertCopyOf(source, copy);
+    change(source);
+    const engine = betweenComparingAndWriting(() => {
+      for (const putBack of old) putBack();
+    });
+    await assert.rejects(engine.sync(source, copy), (error) => {
+      assert.ok(error instanceof IntegrityError);
+      assert.match(
+        error.message,
+        /^base\/1\/90003: the sidecar is not the one any more that was compared/,
+      );
+      assert.equal(error.file, BIG);
+      return true;
+    });
+    // Nothing vouches for what was put back.
+    assert.ok(
+      !(await new SmallEngine().verify(copy).then(
+        ({ ok }) => ok,
+        () => false,
+      )),
+    );
+  });
+}

@@ -110,9 +110,9 @@ test("what is no segment of this cluster is sealed whole, and so is one that is 
   const empty = "pg_wal/000000010000000000000052";
   const other = new WalWriter(17, { firstSegment: 0x50 });
   other.append(message("foreign", Buffer.from(SECRET)));
-  writeFileSync(join(original, foreign), other.segments[0] ?? "");
+  writeFileSync(join(original, foreign), other.segments[0] ?? "", { mode: 0o600 });
   copyFileSync(join(original, paths[1] ?? ""), join(original, recycled));
-  writeFileSync(join(original, empty), Buffer.alloc(SEGMENT));
+  writeFileSync(join(original, empty), Buffer.alloc(SEGMENT), { mode: 0o600 });
   const datadir = await encrypted();
   for (const path of [foreign, WAL_FILE])
     assert.ok(!existsSync(join(datadir, sidecar(path))), path);

@@ -12,6 +12,7 @@ import { KEYRING_ID, testKeys } from "../support/keys.ts";
 import { assertNoNonceTwice, type Message, messagesIn } from "../support/messages.ts";
 import {
   BufferFile,
+  chunkDigests,
   chunkOf,
   fileIdentity,
   relationFiles,
@@ -70,7 +71,12 @@ for (const blockSize of [1024, 8192, 32768]) {
       factsOf(blockSize, 2n),
       relationFiles(IDENTITY, plain.length),
       { original: new BufferFile(next), sidecar: new BufferFile(sidecar) },
-      { range: { firstSlot: 0, slotCount }, sizeAfterBytes: next.length, changed },
+      {
+        range: { firstSlot: 0, slotCount },
+        sizeAfterBytes: next.length,
+        changed,
+        sidecarDigests: chunkDigests(sidecar, blockSize),
+      },
       (problem) => assert.fail(problem.message),
     );
     const patched = Buffer.from(sidecar);

@@ -13,7 +13,7 @@ import { test, type TestContext } from "node:test";
 import { type BytePath, bytePath } from "../../src/bytes/byte-path.ts";
 import { exportKey, secretKey, sha256 } from "../../src/crypto/primitives.ts";
 import { FormatError, IntegrityError, KeyError, StateError, UsageError } from "../../src/errors.ts";
-import type { KeyProvider } from "../../src/keyring/key-provider.ts";
+import type { KeyProvider, WrappedKey } from "../../src/keyring/key-provider.ts";
 import { keyringMac, unwrapDek } from "../../src/keyring/key-wrap.ts";
 import { authenticatedBytes } from "../../src/keyring/keyring-file.ts";
 import {
@@ -76,6 +76,78 @@ function forge(path: string, change: (text: string) => string): void {
   const sum = sha256(Buffer.from(text, "latin1")).toString("hex");
   writeFileSync(path, `${text}sum ${sum}\n`, "latin1");
 }
+
+/** Counts what it is tried on, without any work. */
+class CountingPassphrase implements KeyProvider {
+  readonly typeName = "scrypt";
+  readonly description = "the passphrase";
+  tried = 0;
+  readonly #logN: number;
+
+  constructor(logN = 20) {
+    this.#logN = logN;
+  }
+
+  async wrap(): Promise<WrappedKey> {
+    const parameters = new Map([
+      ["logN", String(this.#logN)],
+      ["salt", Buffer.alloc(16, 1).toString("base64")],
+    ]);
+    return { parameters, wrapped: Buffer.alloc(60, 1) };
+  }
+
+  async unwrap(): Promise<undefined> {
+    this.tried++;
+  }
+
+  reread(): undefined {}
+
+  dispose(): void {}
+}
+
+function recipientLines(count: number, logN: number): string {
+  const fields = `salt=${Buffer.alloc(16, 1).toString("base64")} wrapped=${Buffer.alloc(60, 1).toString("base64")} label=`;
+  return Array.from(
+    { length: count },
+    (_, i) => `recipient ${i + 2} scrypt logN=${logN} ${fields}\n`,
+  ).join("");
+}
+
+test("a passphrase is tried on no keyring whose recipients someone made to take for ever", async (t) => {
+  const { path, place, key } = await setup(t);
+  const before = readFileSync(path);
+  for (const [count, logN, tried] of [
+    [8, 20, 0],
+    [5, 20, 0],
+    [4, 20, 4],
+    // What tde itself can have written.
+    [31, 17, 31],
+  ] as const) {
+    writeFileSync(path, before);
+    forge(path, (text) => text.replace(/(?=key 1)/, recipientLines(count, logN)));
+    const provider = new CountingPassphrase();
+    await assert.rejects(openKeyring(place, [provider]), {
+      code: "key",
+      message: tried === 0 ? /is not tried on .* together, more than 4194304$/ : /^wrong key/,
+    });
+    assert.equal(provider.tried, tried);
+    // A key file costs nothing: the file is not authentic, and that is what is said.
+    await assert.rejects(openKeyring(place, [provider, key]), { code: "integrity" });
+  }
+});
+
+test("no keyring is written that a passphrase would not be tried on", async (t) => {
+  const { place, keyring, key } = await setup(t);
+  let written = keyring;
+  for (let i = 0; i < 4; i++) written = await written.addRecipient(new CountingPassphrase(), "");
+  await assert.rejects(written.addRecipient(new CountingPassphrase(14), ""), {
+    code: "state",
+    message: /would take a work of 4210688 together, more than 4194304$/,
+  });
+  const now = await openKeyring(place, [key]);
+  assert.equal(now.file.recipients.length, 5);
+  await assert.rejects(now.rewrap(1, new CountingPassphrase(14)), { code: "state" });
+});
 
 test("a new keyring opens again with the same keys and is readable by its owner alone", async (t) => {
   const { place, key, keyring, path } = await setup(t);

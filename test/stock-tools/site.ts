@@ -127,8 +127,10 @@ export class Site {
     assert.equal(status, 0, stderr);
   }
 
+  /** Tablespaces of copies lie beside them. */
   decrypt(datadir: string): void {
-    const { status, stderr } = this.tde("decrypt-datadir", ...this.#where(datadir));
+    const where = this.#where(datadir);
+    const { status, stderr } = this.tde("decrypt-datadir", "--accept-moved", ...where);
     assert.equal(status, 0, stderr);
   }
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import fs, { writeFileSync } from "node:fs";
+import fs, { mkdirSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { bytePath } from "../../src/bytes/byte-path.ts";
@@ -16,6 +16,43 @@ test("a pipe where a file should be is refused and not waited for", (t) => {
 
 test("a device where a file should be is refused", () => {
   assert.throws(() => new NodeFileSystem().open(bytePath("/dev/zero")), StorageError);
+});
+
+test("a link is not opened, whatever it leads to", (t) => {
+  const folder = temporaryDirectory(t);
+  writeFileSync(join(folder, "file"), "content");
+  symlinkSync("file", join(folder, "link"));
+  const disk = new NodeFileSystem();
+  assert.throws(() => disk.open(bytePath(join(folder, "link"))), { errno: "ELOOP" });
+  assert.throws(() => disk.openForWriting(bytePath(join(folder, "link"))), { errno: "ELOOP" });
+  // A folder in the path may be one: pg_wal, tablespaces, and whatever leads to the directory itself.
+  symlinkSync(".", join(folder, "above"));
+  disk.open(bytePath(join(folder, "above/file"))).close();
+});
+
+test("attributes are set of a directory itself, and never through a link or by a name that may have changed hands", (t) => {
+  const folder = temporaryDirectory(t);
+  mkdirSync(join(folder, "directory"), { mode: 0o700 });
+  symlinkSync("directory", join(folder, "link"));
+  writeFileSync(join(folder, "file"), "", { mode: 0o600 });
+  const disk = new NodeFileSystem();
+  const { uid, gid } = statSync(join(folder, "directory"));
+  const wide = { mode: 0o755, uid, gid, accessTime: 1, modifyTime: 2 };
+  for (const name of ["link", "file"]) {
+    assert.throws(() => disk.setAttributes(bytePath(join(folder, name)), wide), StorageError);
+  }
+  assert.equal(statSync(join(folder, "directory")).mode & 0o777, 0o700);
+  assert.equal(statSync(join(folder, "file")).mode & 0o777, 0o600);
+  const byName = (["chownSync", "chmodSync", "utimesSync"] as const).map((name) =>
+    t.mock.method(fs, name),
+  );
+  disk.setAttributes(bytePath(join(folder, "directory")), wide);
+  const { mode, mtimeMs } = statSync(join(folder, "directory"));
+  assert.deepEqual([mode & 0o777, mtimeMs], [0o755, 2000]);
+  assert.deepEqual(
+    byName.map(({ mock }) => mock.callCount()),
+    [0, 0, 0],
+  );
 });
 
 /** The next calls of this function of node:fs fail, as often as `times` says; returns how often it was called. */

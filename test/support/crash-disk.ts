@@ -143,7 +143,7 @@ export class CrashDisk implements FileSystem {
 
   open(path: BytePath): OpenFile {
     this.call("open", path);
-    return this.openNode(path, this.find(path, true));
+    return this.openNode(path, this.find(path, false));
   }
 
   openForWriting(path: BytePath): OpenFile {
@@ -212,7 +212,9 @@ export class CrashDisk implements FileSystem {
 
   setAttributes(path: BytePath, attributes: FileAttributes): void {
     this.step("setAttributes", path);
-    this.directory(path).attributes = pick(attributes);
+    const node = this.find(path, false);
+    if (node?.kind !== "directory") throw failure("setAttributes", path, "ENOTDIR");
+    node.attributes = pick(attributes);
   }
 
   setLinkOwner(path: BytePath, uid: number, gid: number): void {

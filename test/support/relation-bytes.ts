@@ -1,12 +1,14 @@
 /** Seals and opens relation files that are buffers, through the product's own code. */
 import assert from "node:assert/strict";
 import type { BytePath } from "../../src/bytes/byte-path.ts";
+import { sha256 } from "../../src/crypto/primitives.ts";
 import { type OpenResult, openRange, type TakeChunk } from "../../src/datadir/open-relation.ts";
 import { type RunFacts, wholeRange } from "../../src/datadir/relation-job.ts";
 import { sealRange, writeNonZero } from "../../src/datadir/seal-relation.ts";
-import { Chunk } from "../../src/format/chunk.ts";
+import { Chunk, slotsPerChunk } from "../../src/format/chunk.ts";
 import type { FileIdentity } from "../../src/format/identity.ts";
 import type { Problem } from "../../src/format/problem.ts";
+import { slotsPerPage } from "../../src/format/sidecar-page.ts";
 import type { SealCounts } from "../../src/format/seal-chunk.ts";
 import type { FileStat, OpenFile } from "../../src/storage/file-system.ts";
 import type { BookIdentity } from "./sealed-by-the-book.ts";
@@ -103,6 +105,14 @@ export function chunkOf(blockSizeBytes: number): Chunk {
     chunks.set(blockSizeBytes, chunk);
   }
   return chunk;
+}
+
+/** SHA-256 of the sidecar pages of each chunk. */
+export function chunkDigests(sidecar: Buffer, blockSize: number): string[] {
+  const chunkBytes = (slotsPerChunk(blockSize) / slotsPerPage(blockSize)) * blockSize;
+  return Array.from({ length: Math.ceil(sidecar.length / chunkBytes) }, (_, i) =>
+    sha256(sidecar.subarray(i * chunkBytes, (i + 1) * chunkBytes)).toString("hex"),
+  );
 }
 
 export function relationFiles(

@@ -64,6 +64,8 @@ export interface Consents {
   readonly acceptOlder?: boolean;
   readonly acceptChanged?: readonly BytePath[];
   readonly restoreControl?: boolean;
+  /** In place: of the copy that the user made, whose tablespace lies elsewhere. */
+  readonly acceptMoved?: boolean;
   readonly withoutState?: boolean;
 }
 
@@ -108,6 +110,7 @@ export class SimulatedTde {
       acceptOlder,
       acceptChanged,
       restoreControl,
+      acceptMoved: consents.acceptMoved,
       keepRecoverySettings: false,
       dryRun: false,
     };

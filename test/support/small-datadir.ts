@@ -8,7 +8,7 @@ import { readFixture } from "./fixtures.ts";
 /** @param root - is made, and must not exist. */
 export function makeSmallDatadir(root: string, major: Major = 17): void {
   for (const folder of ["base", "base/5", "global", "pg_wal", "pg_tblspc"]) {
-    mkdirSync(join(root, folder), { recursive: true });
+    mkdirSync(join(root, folder), { recursive: true, mode: 0o700 });
   }
   writeFileSync(join(root, "PG_VERSION"), `${major}\n`);
   writeFileSync(join(root, "global/pg_control"), readFixture(`control/${major}/pg_control`));

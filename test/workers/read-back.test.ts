@@ -12,19 +12,23 @@ import { encryptWal } from "../../src/engine/wal-readable/encrypt-wal.ts";
 import { decryptWal } from "../../src/engine/wal-readable/decrypt-wal.ts";
 import { rotateWal } from "../../src/engine/wal-readable/rotate-wal.ts";
 import { StorageError } from "../../src/errors.ts";
-import { readWholeFile, writeAll } from "../../src/storage/file-io.ts";
+import { readExactly, readWholeFile, writeAll } from "../../src/storage/file-io.ts";
 import { slotsPerPage } from "../../src/format/sidecar-page.ts";
+import { readSlotFields, SLOT_BYTES } from "../../src/format/slot.ts";
+import { PAGE_HEADER_BYTES } from "../../src/postgres/page.ts";
 import { InlineRunner } from "../../src/workers/inline-runner.ts";
-import type { Item, ItemResult, Task, WritingTask } from "../../src/workers/tasks.ts";
+import type { Item, ItemResult, PatchItem, Task, WritingTask } from "../../src/workers/tasks.ts";
 import { crashCluster, ROOT, TABLESPACE } from "../support/crash-cluster.ts";
 import { CrashDisk } from "../support/crash-disk.ts";
 import { beforeWork, nightOfWork } from "../support/crash-source.ts";
+import { slotAt } from "../support/forger.ts";
 import { testKeys } from "../support/keys.ts";
 import { SmallEngine } from "../support/small-cluster.ts";
 import { crossing } from "../support/wal-folders.ts";
 
 const LIMITS = { files: 5, bytes: 2 ** 20, largeFileBytes: 2 ** 20, rangeBytes: 2 ** 18 };
 const BLOCK = 8192;
+const PER_PAGE = slotsPerPage(BLOCK);
 
 /** @param start - of the part that is read back, and `end`. */
 type Damage = (content: Buffer, start: number, end: number) => Buffer;
@@ -81,7 +85,7 @@ function partOf(item: Item, path: BytePath, sizeBytes: number): [start: number, 
   if (item.kind !== "relation" || item.range === undefined) return [0, sizeBytes];
   const { firstSlot, slotCount } = item.range;
   const { sidecar } = item.target ?? item.files;
-  const perBlock = path === sidecar ? BLOCK / slotsPerPage(BLOCK) : BLOCK;
+  const perBlock = path === sidecar ? BLOCK / PER_PAGE : BLOCK;
   const end = Math.ceil(((firstSlot + slotCount) * perBlock) / BLOCK) * BLOCK;
   return [firstSlot * perBlock, Math.min(sizeBytes, end)];
 }
@@ -92,6 +96,7 @@ class DamagingRunner extends InlineRunner {
   /** How often damage was noticed, by what was read back. */
   readonly noticed: Map<string, number>;
   private readonly disk: CrashDisk;
+  private readonly epoch: bigint;
   private last: Promise<unknown> = Promise.resolve();
 
   constructor(
@@ -101,6 +106,7 @@ class DamagingRunner extends InlineRunner {
   ) {
     super(disk, context, onBytes);
     this.disk = disk;
+    this.epoch = context.epoch;
     this.noticed = noticed;
   }
 
@@ -119,6 +125,9 @@ class DamagingRunner extends InlineRunner {
           await this.damage(what, path, one.item, { ...task, items: [one] });
       }
     }
+    if (task.kind === "read-back-patches") {
+      for (const item of task.items) await this.damagePatched(item);
+    }
     return super.run(task);
   }
 
@@ -136,6 +145,70 @@ class DamagingRunner extends InlineRunner {
     }
   }
 
+  /**
+   * Of a file that was written in place: any byte of a page of this run and of its slot, of slots beside it that stay as
+   * they are, and of the rest of a sidecar page. The file's other pages are for the proof: engine/self-proof.test.ts.
+   */
+  private async damagePatched(item: PatchItem): Promise<void> {
+    const { files, range, sizeAfterBytes } = item;
+    const slots = Math.min(range.firstSlot + range.slotCount, Math.ceil(sizeAfterBytes / BLOCK));
+    const sidecar = readWholeFile(this.disk, files.sidecar, 2 ** 24);
+    const isNew = (slot: number): boolean =>
+      readSlotFields(sidecar, slotAt(slot)).epoch === this.epoch;
+    const inRange = numbers(range.firstSlot, slots);
+    const written = inRange.filter(isNew);
+    const sample = [0, written.length >> 1, written.length - 1].map((i) => written[i]);
+    for (const slot of new Set(sample)) {
+      if (slot === undefined) continue;
+      const length = Math.min(BLOCK, sizeAfterBytes - slot * BLOCK);
+      const page = numbers(0, length).filter(
+        (at) => at < 32 || at % 501 === 0 || at === length - 1,
+      );
+      await this.damageBytes("a page", item, files.sealed, slot * BLOCK, page);
+      await this.damageBytes("its slot", item, files.sidecar, slotAt(slot), numbers(0, SLOT_BYTES));
+      const first = Math.floor(slot / PER_PAGE) * PER_PAGE;
+      const beside = inRange.filter(
+        (other) => other >= first && other < first + PER_PAGE && !isNew(other),
+      );
+      for (const other of [beside[0], beside.at(-1)]) {
+        if (other === undefined) continue;
+        const at = slotAt(other);
+        await this.damageBytes("a slot beside it", item, files.sidecar, at, numbers(0, SLOT_BYTES));
+      }
+      const pageAt = (first / PER_PAGE) * BLOCK;
+      const behindSlots = PAGE_HEADER_BYTES + PER_PAGE * SLOT_BYTES;
+      const rest = [...numbers(0, PAGE_HEADER_BYTES), ...numbers(behindSlots, BLOCK)];
+      await this.damageBytes("the rest of a sidecar page", item, files.sidecar, pageAt, rest);
+    }
+  }
+
+  private async damageBytes(
+    what: string,
+    item: PatchItem,
+    path: BytePath,
+    position: number,
+    offsets: readonly number[],
+  ): Promise<void> {
+    const task: Task = { kind: "read-back-patches", items: [item] };
+    for (const offset of offsets) {
+      const at = position + offset;
+      const mask = 1 << (offset & 7);
+      this.flip(path, at, mask);
+      await assert.rejects(super.run(task), isNotAsWritten, `${what}: ${path} at ${at}`);
+      this.flip(path, at, mask);
+      this.noticed.set(what, (this.noticed.get(what) ?? 0) + 1);
+    }
+  }
+
+  private flip(path: BytePath, at: number, mask: number): void {
+    const file = this.disk.openForWriting(path);
+    const byte = Buffer.alloc(1);
+    readExactly(file, byte, 0, 1, at);
+    byte[0] = (byte[0] ?? 0) ^ mask;
+    writeAll(file, byte, 0, 1, at);
+    file.close();
+  }
+
   private async with(
     path: BytePath,
     content: Buffer,
@@ -146,6 +219,11 @@ class DamagingRunner extends InlineRunner {
     await action();
     put(this.disk, path, content);
   }
+}
+
+/** From the first to below the second. */
+function numbers(from: number, to: number): number[] {
+  return Array.from({ length: to - from }, (_, i) => from + i);
 }
 
 function isNotAsWritten(error: unknown): true {
@@ -192,7 +270,7 @@ test("whatever of new files of an encryption, rotation or decryption is damaged,
   assertNoticed(decryption.noticed, "open relation", "open content", "open wal");
 });
 
-test("so is what is damaged of a new directory, and of files that a sync writes whole", async () => {
+test("so is what is damaged of a new directory, and of pages that a sync writes in place", async () => {
   const disk = crashCluster();
   const copy = "/srv/copy" as BytePath;
   const into = (output: string): OutputOptions => ({
@@ -209,7 +287,8 @@ test("so is what is damaged of a new directory, and of files that a sync writes 
   nightOfWork(disk);
   const sync = damaging(disk);
   await sync.small.sync(ROOT, copy);
-  assertNoticed(sync.noticed, ...sealed);
+  const patches = ["a page", "its slot", "a slot beside it", "the rest of a sidecar page"];
+  assertNoticed(sync.noticed, ...patches, ...sealed);
   const decryption = damaging(disk);
   await decryptIntoOutput(
     decryption.small.engine,

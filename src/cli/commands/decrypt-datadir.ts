@@ -30,6 +30,10 @@ export function decryptDatadirCommand(): Command {
       "put the original global/pg_control back, whatever was changed in it",
     )
     .option(
+      "--accept-moved",
+      "in place: pg_wal or tablespaces may lead elsewhere than when the directory was encrypted",
+    )
+    .option(
       "--keep-recovery-settings",
       "keep recovery settings and signal files that were added after encryption",
     )

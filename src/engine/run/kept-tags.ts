@@ -81,6 +81,8 @@ export class KeptTags {
     };
     while (this.end + 6 <= sizeBytes) {
       const pathLength = readAt(this.end, 2).readUInt16LE(0);
+      // A hole, as long as somebody likes.
+      if (pathLength === 0) return;
       const head = readAt(this.end + 2, pathLength + 4);
       if (head.length < pathLength + 4) return;
       const length = head.readUInt32LE(pathLength);

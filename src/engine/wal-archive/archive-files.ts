@@ -17,10 +17,10 @@ import { isStoredSegment, readStoredSegment } from "../wal-readable/read-stored.
 import { isSegmentName } from "../wal-readable/wal-folder.ts";
 import type { ArchiveProblem, ArchiveProblemKind } from "./archive-report.ts";
 import {
+  archivedLimitBytes,
   beginsAsContainer,
   readArchivedWal,
   readSealedWal,
-  WAL_FILE_LIMIT_BYTES,
 } from "./sealed-wal.ts";
 import { clusterOf } from "./wal-source.ts";
 import { segmentNamed } from "./timelines.ts";
@@ -110,6 +110,16 @@ export class ArchiveFiles {
     this.#isPgWal = !this.#isArchive && isPgWal(fs, archive);
   }
 
+  /** Looks at one file of the archive; what is wrong with that, or stands in the way, is noted as a problem. */
+  look<T>(name: BytePath, work: () => T): T | undefined {
+    try {
+      return work();
+    } catch (error) {
+      this.#take(error, name);
+      return undefined;
+    }
+  }
+
   problem(kind: ArchiveProblemKind, name: BytePath, message: string): void {
     this.problems.push({ kind, name: displayPath(name), message });
   }
@@ -165,7 +175,7 @@ export class ArchiveFiles {
   }
 
   #openPlain(name: BytePath, path: BytePath): OpenedFile {
-    const content = readWholeFile(this.#fs, path, WAL_FILE_LIMIT_BYTES);
+    const content = readWholeFile(this.#fs, path, archivedLimitBytes(name));
     if (content.length >= WAL_PAGE_BYTES && firstPageOf(content)?.isGuarded === true) {
       throw new IntegrityError("it is encrypted in readable mode, and its sidecar is missing");
     }
@@ -194,10 +204,14 @@ export class ArchiveFiles {
     try {
       return await work();
     } catch (error) {
-      if (!(error instanceof TdeError)) throw error;
-      this.problem(kindOf(error), name, error.message);
+      this.#take(error, name);
       return undefined;
     }
+  }
+
+  #take(error: unknown, name: BytePath): void {
+    if (!(error instanceof TdeError)) throw error;
+    this.problem(kindOf(error), name, error.message);
   }
 }
 

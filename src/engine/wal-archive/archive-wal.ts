@@ -116,10 +116,7 @@ async function requireSame(
   destination: BytePath,
 ): Promise<void> {
   const where = `"${displayPath(destination)}"`;
-  if (
-    fs.statFollowing(destination)?.kind !== "file" ||
-    containerHeaderOf(fs, destination) === undefined
-  ) {
+  if (fs.stat(destination)?.kind !== "file" || containerHeaderOf(fs, destination) === undefined) {
     throw new StateError(`${where} exists already, and is no sealed file`, {
       hint: "The archive has something else under this name. Look what it is, and move it away.",
     });

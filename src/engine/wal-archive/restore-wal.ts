@@ -4,7 +4,8 @@
  */
 import { type BytePath, directoryOf, displayPath, nameOf } from "../../bytes/byte-path.ts";
 import { runningSha256 } from "../../crypto/primitives.ts";
-import { IntegrityError } from "../../errors.ts";
+import { plainAccess } from "../../datadir/plain-access.ts";
+import { FormatError, IntegrityError } from "../../errors.ts";
 import type { DataKeys } from "../../keyring/data-keys.ts";
 import { fileParts, readUpTo, writeAll } from "../../storage/file-io.ts";
 import type { FileSystem, OpenFile } from "../../storage/file-system.ts";
@@ -12,7 +13,7 @@ import { notAsWritten } from "../../storage/read-back.ts";
 import { SEGMENT_HEAD_BYTES } from "../../wal/segment-head.ts";
 import { archivedKind } from "../../wal/wal-file-name.ts";
 import { requireArchive } from "./archive-folder.ts";
-import { beginsAsContainer, openArchivedWal } from "./sealed-wal.ts";
+import { archivedLimitBytes, beginsAsContainer, openArchivedWal } from "./sealed-wal.ts";
 import { clusterOf, requireUnguarded } from "./wal-source.ts";
 
 export interface RestoreRequest {
@@ -47,7 +48,10 @@ export async function restoreWal(
         hint: "Anybody could have put it there. If it was archived before tde was used, give --allow-plain.",
       });
     }
-    if (!isSealed) requireUnguarded(startOf(file), `"${displayPath(source)}"`);
+    if (!isSealed) {
+      requireUnguarded(startOf(file), `"${displayPath(source)}"`);
+      requirePossibleSize(file);
+    }
     const cluster = clusterOf(fs, target);
     const content = isSealed ? openArchivedWal(file, keys, cluster).parts : fileParts(fs, source)();
     await writeWhole(fs, target, file.stat().mode, content);
@@ -55,6 +59,16 @@ export async function restoreWal(
   } finally {
     file.close();
   }
+}
+
+/** Before anything of it is copied. @throws {FormatError} for what no server can have archived. */
+function requirePossibleSize(file: OpenFile): void {
+  const { sizeBytes } = file.stat();
+  const limit = archivedLimitBytes(nameOf(file.path));
+  if (sizeBytes <= limit) return;
+  throw new FormatError(
+    `"${displayPath(file.path)}" has ${sizeBytes} bytes, more than the ${limit} that it can have`,
+  );
 }
 
 function startOf(file: OpenFile): Buffer {
@@ -71,11 +85,17 @@ async function writeWhole(
 ): Promise<void> {
   const working = `${target}${WORKING_SUFFIX}` as BytePath;
   fs.remove(working);
-  const to = fs.create(working, (mode & 0o640) | 0o600);
+  const access = plainAccess(fs, directoryOf(target));
+  const to = fs.create(working, 0o600);
   // To open the source once more would take as long again: a digest of what came of it does.
   const hash = runningSha256();
   try {
     try {
+      const made = to.stat();
+      // The archive's mode counts for no more than the group's right to read, where the server's folder lets that be; and
+      // what root restores belongs to whom the folder belongs to.
+      const owner = made.uid === 0 ? { uid: access.uid, gid: access.gid } : {};
+      to.setAttributes({ ...made, ...owner, mode: 0o600 | (mode & 0o040 & access.fileMode) });
       let position = 0;
       for await (const part of content) {
         hash.update(part);

@@ -18,9 +18,18 @@ import {
 import type { DataKeys } from "../../keyring/data-keys.ts";
 import { readUpTo } from "../../storage/file-io.ts";
 import type { OpenFile } from "../../storage/file-system.ts";
+import { archivedKind } from "../../wal/wal-file-name.ts";
 
-/** The largest segment; histories are much smaller. */
+/** The largest segment. */
 export const WAL_FILE_LIMIT_BYTES: number = 2 ** 30;
+/** A timeline history has a line for each switch, a backup history about ten. */
+export const WAL_HISTORY_LIMIT_BYTES: number = 2 ** 24;
+
+/** What the content of a file of an archive can have, by its name. */
+export function archivedLimitBytes(name: BytePath): number {
+  const kind = archivedKind(name);
+  return kind === "history" || kind === "backup" ? WAL_HISTORY_LIMIT_BYTES : WAL_FILE_LIMIT_BYTES;
+}
 
 /** Whether a file begins as a container does. What cannot be read is none: reading it says why. */
 export function beginsAsContainer(file: OpenFile): boolean {
@@ -55,11 +64,9 @@ export function openArchivedWal(
   keys: DataKeys,
   systemIdentifier?: bigint,
 ): SealedContent {
-  return openSealedContent(file, WAL_FILE_LIMIT_BYTES, {
-    keys,
-    context: walContext(nameOf(file.path)),
-    systemIdentifier,
-  });
+  const name = nameOf(file.path);
+  const context = walContext(name);
+  return openSealedContent(file, archivedLimitBytes(name), { keys, context, systemIdentifier });
 }
 
 /** Of an archive, in memory. @throws as openArchivedWal. */

@@ -115,8 +115,9 @@ function checkCrossings(fs: FileSystem, files: ArchiveFiles): void {
     number: each.identity.relfilenumber,
   }));
   for (const segment of segments) {
-    const defect = crossingDefect(fs, segments, segment, () => true);
-    if (defect !== undefined) files.problem("tag", segment.files.path, defect);
+    const { path } = segment.files;
+    const defect = files.look(path, () => crossingDefect(fs, segments, segment, () => true));
+    if (defect !== undefined) files.problem("tag", path, defect);
   }
 }
 

@@ -15,9 +15,7 @@ import { readUpTo, withFile } from "../../storage/file-io.ts";
 import type { FileSystem, OpenFile } from "../../storage/file-system.ts";
 import { parseSegmentHead, SEGMENT_HEAD_BYTES } from "../../wal/segment-head.ts";
 import { archivedKind } from "../../wal/wal-file-name.ts";
-
-/** A timeline history has a line for each switch, a backup history about ten. */
-const HISTORY_LIMIT_BYTES: number = 2 ** 24;
+import { WAL_HISTORY_LIMIT_BYTES } from "./sealed-wal.ts";
 
 const SYSTEM_IDENTIFIER_BYTES = 8;
 
@@ -47,7 +45,7 @@ export function inspectWalFile(
       { hint: "The file was not written by the server in whose pg_wal it stands. Take it away." },
     );
   }
-  if (sizeBytes === 0 || sizeBytes > HISTORY_LIMIT_BYTES) {
+  if (sizeBytes === 0 || sizeBytes > WAL_HISTORY_LIMIT_BYTES) {
     throw new FormatError(
       `${where} is no history of a timeline or backup: it has ${sizeBytes} bytes`,
     );
@@ -85,7 +83,7 @@ export function clusterOf(fs: FileSystem, walFile: BytePath): bigint | undefined
   const folder = directoryOf(walFile);
   if (nameOf(folder) !== "pg_wal") return undefined;
   const path = joinPath(directoryOf(folder), "global/pg_control");
-  if (fs.statFollowing(path)?.kind !== "file") return undefined;
+  if (fs.stat(path)?.kind !== "file") return undefined;
   const bytes = Buffer.alloc(SYSTEM_IDENTIFIER_BYTES);
   const count = withFile(fs, path, (file) => readUpTo(file, bytes, 0, bytes.length, 0));
   const identifier = count < bytes.length ? 0n : bytes.readBigUInt64LE();

@@ -2,7 +2,7 @@
  * The record that goes on behind a stored segment: its stored CRC counts bytes of two segments and is in no message of
  * either, so whoever has both checks it here. Of the second one no more is read than the record's rest.
  */
-import type { WalSegmentFiles } from "../../datadir/wal-segment.ts";
+import { WAL_SIDECAR_LIMIT_BYTES, type WalSegmentFiles } from "../../datadir/wal-segment.ts";
 import { carryOf, carryPagesFrom } from "../../format/wal/carry-of-sidecar.ts";
 import { continuationBytes, formatOfSegment, pageHeaderBytes } from "../../format/wal/wal-page.ts";
 import { type Carry, WAL_SIDECAR_PAGE_BYTES } from "../../format/wal/wal-slot.ts";
@@ -59,7 +59,9 @@ export function carryIn(fs: FileReader, { sidecar, identity }: WalSegmentFiles):
   const blockCount = identity.relationSegment / WAL_PAGE_BYTES;
   const from = carryPagesFrom(blockCount);
   return withFile(fs, sidecar, (file) => {
-    const pages = Buffer.alloc(Math.max(0, file.stat().sizeBytes - from));
+    const { sizeBytes } = file.stat();
+    if (sizeBytes > WAL_SIDECAR_LIMIT_BYTES) return undefined;
+    const pages = Buffer.alloc(Math.max(0, sizeBytes - from));
     const count = readUpTo(file, pages, 0, pages.length, from);
     if (count % WAL_SIDECAR_PAGE_BYTES !== 0) return undefined;
     const carry = carryOf(pages.subarray(0, count), blockCount);

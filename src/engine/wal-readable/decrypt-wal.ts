@@ -6,6 +6,7 @@
  * count.
  */
 import type { BytePath } from "../../bytes/byte-path.ts";
+import { type PlainAccess, plainAccess } from "../../datadir/plain-access.ts";
 import { workingName } from "../../datadir/relation-path.ts";
 import { IntegrityError } from "../../errors.ts";
 import type { DataKeys } from "../../keyring/data-keys.ts";
@@ -39,7 +40,7 @@ export async function decryptWal(
     }
     const todo = segments.filter(isStored);
     await work("decrypting", todo, (runner) =>
-      runWriting(runner, tasks(todo, signal), {
+      runWriting(runner, tasks(todo, plainAccess(fs, path), signal), {
         take: (_results, segment) => {
           // Those behind it are stored still.
           const defect = crossingDefect(fs, segments, segment, isStored);
@@ -67,6 +68,7 @@ function wrongCrossing({ path }: WalSegment, defect: string): IntegrityError {
 
 function* tasks(
   segments: readonly WalSegment[],
+  access: PlainAccess,
   signal: AbortSignal | undefined,
 ): Generator<Writing<WalSegment>> {
   for (const segment of segments) {
@@ -74,6 +76,6 @@ function* tasks(
     const { files } = segment;
     const target = { segment: workingName(files.segment), sidecar: workingName(files.sidecar) };
     const item = { kind: "wal", files, sizeBytes: files.identity.relationSegment, target } as const;
-    yield { task: { kind: "open", items: [item] }, context: segment };
+    yield { task: { kind: "open", access, items: [item] }, context: segment };
   }
 }

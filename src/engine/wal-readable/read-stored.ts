@@ -9,6 +9,7 @@ import {
   type WalSegmentBytes,
   walSidecarHead,
   type WalSegmentFiles,
+  WAL_SIDECAR_LIMIT_BYTES,
 } from "../../datadir/wal-segment.ts";
 import { FormatError, IntegrityError, KeyError } from "../../errors.ts";
 import { firstPageOf } from "../../format/wal/wal-page.ts";
@@ -57,7 +58,7 @@ export function readStoredSegment(
   const sidecar = joinPath(folder, sidecarName(name));
   const bytes = {
     segment: readWholeFile(fs, joinPath(folder, name), WAL_FILE_LIMIT_BYTES),
-    sidecar: readWholeFile(fs, sidecar, WAL_FILE_LIMIT_BYTES),
+    sidecar: readWholeFile(fs, sidecar, WAL_SIDECAR_LIMIT_BYTES),
   };
   return openStoredBytes(bytes, folder, name, keys);
 }

@@ -8,8 +8,9 @@ import { StorageError } from "../../errors.ts";
 import type { DataKeys } from "../../keyring/data-keys.ts";
 import type { FileSystem, OpenFile } from "../../storage/file-system.ts";
 import type { SegmentBytes } from "../../wal/segment-source.ts";
-import { readUpTo, readWholeFile } from "../../storage/file-io.ts";
+import { openFollowing, readUpTo, readWholeFile } from "../../storage/file-io.ts";
 import { LONG_HEADER_BYTES } from "../../wal/page-header.ts";
+import { WAL_SIDECAR_LIMIT_BYTES } from "../../datadir/wal-segment.ts";
 import {
   beginsAsContainer,
   readSealedWal,
@@ -114,7 +115,7 @@ function isGuardedFile(file: OpenFile): boolean {
 function sidecarBeside(fs: FileSystem, directory: BytePath, name: BytePath): Buffer | undefined {
   const path = joinPath(directory, sidecarName(name));
   if (fs.stat(path)?.kind !== "file") return undefined;
-  return readWholeFile(fs, path, WAL_FILE_LIMIT_BYTES);
+  return readWholeFile(fs, path, WAL_SIDECAR_LIMIT_BYTES);
 }
 
 /** As open_file_in_directory of pg_waldump: only a file that is not there is no error. */
@@ -124,7 +125,7 @@ export function openIfThere(
   fileName: BytePath,
 ): OpenFile | undefined {
   try {
-    return fs.open(joinPath(directory, fileName));
+    return openFollowing(fs, joinPath(directory, fileName));
   } catch (error) {
     if (isMissing(error)) return undefined;
     if (error instanceof StorageError && error.errno === undefined) {

@@ -54,8 +54,11 @@ export interface WalOpenContext {
   readonly memory?: MapMemory | undefined;
 }
 
-/** How deep: the sidecar's MACs and what needs no key; also the tag of every block; also back to the original. */
-export type WalDepth = "macs" | "tags" | "decrypt";
+/**
+ * How deep: the sidecar, with its MACs, and the guard; also what else needs no key; also the tag of every block; also back
+ * to the original.
+ */
+export type WalDepth = "sidecar" | "macs" | "tags" | "decrypt";
 
 export interface OpenedSegment {
   /** Blocks under each key id. */
@@ -120,7 +123,7 @@ class SegmentOpener {
   }
 
   open(depth: WalDepth): OpenedSegment {
-    const stored = this.#map();
+    const stored = depth === "sidecar" ? this.#look() : this.#map();
     const found = {
       blocksByKey: this.#blocksByKey,
       newestBlocks: this.#newestBlocks,
@@ -159,6 +162,12 @@ class SegmentOpener {
       if (!equalInConstantTime(tag, opening.tag)) return false;
     }
     return true;
+  }
+
+  /** Without taking it apart. */
+  #look(): undefined {
+    this.#checkSidecar();
+    this.#checkGuard();
   }
 
   /** Takes the segment apart; undefined where that is not possible. */

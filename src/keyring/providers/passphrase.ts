@@ -21,6 +21,12 @@ export const MAX_LOG_N = 20;
 export const DEFAULT_LOG_N = 17;
 export const MAX_PASSPHRASE_BYTES = 1024;
 
+/**
+ * Of the N of all passphrases of a keyring together: as many recipients as there can be, at the work factor that they are
+ * wrapped with, and less than half a minute.
+ */
+export const WORK_LIMIT: number = 2 ** 22;
+
 const TYPE_NAME = "scrypt";
 
 export const scryptRecipient: RecipientType = {
@@ -28,6 +34,7 @@ export const scryptRecipient: RecipientType = {
   parameterNames: ["logN", "salt"],
   shownParameters: ["logN"],
   wrappedLimitBytes: WRAPPED_KEY_BYTES,
+  work: { of: (key) => 2 ** (logNOf(key) ?? 0), limit: WORK_LIMIT },
   fault(key: WrappedKey): string | undefined {
     if (logNOf(key) === undefined) return `logN is not between ${MIN_LOG_N} and ${MAX_LOG_N}`;
     if (saltOf(key) === undefined) return `salt does not have ${SALT_BYTES} bytes`;
