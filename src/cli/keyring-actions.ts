@@ -222,13 +222,16 @@ export async function destroyKey(keyId: number, flags: DestroyFlags): Promise<vo
     }
     if (doubt !== undefined) await output.warn(doubt);
     await output.warn(asked(state, statePath, keyId, named));
+    const destroy = (isRehearsal: boolean): Promise<Keyring> =>
+      withSpinner("wrapping", flags, () =>
+        keyring.destroyKey(keyId, state, providers, isRehearsal),
+      );
     if (flags.dryRun === true) {
+      await destroy(true);
       return output.result(`key ${keyId} of ${keyring.name} would be destroyed`);
     }
     await reseal(opened, "destroy-key", output);
-    const next = await withSpinner("wrapping", flags, () =>
-      keyring.destroyKey(keyId, state, providers),
-    );
+    const next = await destroy(false);
     await rememberGeneration(next, statePath, "destroy-key", output);
     report(flags, output, next, `key ${keyId} of ${next.name} is destroyed`);
     output.note(destructionSteps(next));
