@@ -1,7 +1,6 @@
 // `npm run build`: compiles the TypeScript and the WebAssembly modules into dist/, and bundles the program.
-import { build } from "esbuild";
 import { execFileSync } from "node:child_process";
-import { copyFileSync, rmSync } from "node:fs";
+import { copyFileSync, existsSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -9,11 +8,30 @@ import { fileURLToPath } from "node:url";
 const root = dirname(fileURLToPath(import.meta.url));
 const require = createRequire(import.meta.url);
 
+function hasTools() {
+  return ["esbuild", "typescript", "assemblyscript"].every((name) =>
+    existsSync(join(root, "node_modules", name)),
+  );
+}
+
 /** Runs a development dependency's own command-line program under this Node. */
 function run(packageName, program, ...args) {
   const path = join(dirname(require.resolve(`${packageName}/package.json`)), program);
   execFileSync(process.execPath, [path, ...args], { cwd: root, stdio: "inherit" });
 }
+
+if (!hasTools()) {
+  // npm prepares what it links, and what it takes from git for everybody, before it has installed what that needs.
+  if (process.env["npm_lifecycle_event"] !== "prepare") {
+    console.error(
+      'What tde is built with is not installed: run "npm install" in its folder first.',
+    );
+    process.exit(1);
+  }
+  const npm = ["install", "--global=false", "--include=dev", "--workspaces=false"];
+  execFileSync("npm", [...npm, "--ignore-scripts"], { cwd: root, stdio: "inherit" });
+}
+const { build } = await import("esbuild");
 
 run("typescript", "bin/tsc", "--project", "tsconfig.json");
 const wasmModules = ["postgres/page-checksum", "wal/record-scan", "format/wal/block-text"];

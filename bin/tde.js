@@ -9,7 +9,11 @@ process.once("beforeExit", () => {
 });
 run().then(
   () => (ended = true),
-  (error) => fail(`the program is not whole: ${String(error)}`),
+  (error) =>
+    fail(
+      `the program is not whole: ${String(error)}\n` +
+        'tde: hint: Install it again. In a clone of its sources run "npm install", then "npm run build".',
+    ),
 );
 
 async function run() {

@@ -11,7 +11,9 @@ import {
 } from "../keyring/keyring.ts";
 import type { KeyringFile, Recipient } from "../keyring/keyring-file.ts";
 import { recipientTypes } from "../keyring/recipient-types.ts";
+import type { DataKeys } from "../keyring/data-keys.ts";
 import {
+  ARCHIVE_ROOT,
   forgetDirectory,
   requireNewestKeyring,
   type State,
@@ -32,7 +34,8 @@ import {
   statePathFrom,
 } from "./keyring-flags.ts";
 import { type OutputFlags } from "./options.ts";
-import { assertKeyUnused, directoryIdAt, directoryKeyUse } from "../engine/key-use.ts";
+import { assertKeyUnused, directoryKeyUse } from "../engine/key-use.ts";
+import { lookAtPlace } from "../engine/remembered-place.ts";
 import { readIdentity } from "../engine/wal-archive/archive-identity.ts";
 import { assertKeyUnusedInWal, holdsWal, walKeyUse } from "../engine/wal-key-use.ts";
 import { RUN_NAMES } from "../engine/run/standing.ts";
@@ -219,13 +222,16 @@ export async function destroyKey(keyId: number, flags: DestroyFlags): Promise<vo
     }
     if (doubt !== undefined) await output.warn(doubt);
     await output.warn(asked(state, statePath, keyId, named));
+    const destroy = (isRehearsal: boolean): Promise<Keyring> =>
+      withSpinner("wrapping", flags, () =>
+        keyring.destroyKey(keyId, state, providers, isRehearsal),
+      );
     if (flags.dryRun === true) {
+      await destroy(true);
       return output.result(`key ${keyId} of ${keyring.name} would be destroyed`);
     }
     await reseal(opened, "destroy-key", output);
-    const next = await withSpinner("wrapping", flags, () =>
-      keyring.destroyKey(keyId, state, providers),
-    );
+    const next = await destroy(false);
     await rememberGeneration(next, statePath, "destroy-key", output);
     report(flags, output, next, `key ${keyId} of ${next.name} is destroyed`);
     output.note(destructionSteps(next));
@@ -251,21 +257,26 @@ function cannotTell(keyId: number, doubt: string): StateError {
 /** Takes directories off the list of those that are asked before a key is destroyed. */
 export async function forgetDirectories(ids: readonly string[], flags: BaseFlags): Promise<void> {
   const output = createOutput(flags);
-  await opened(flags, "forget-directory", output, async ({ keyring, state, statePath }) => {
-    requireNewestKeyring(keyring.file.generation, state, keyring.name);
-    for (const id of ids) assertGone(state, id);
-    const place = { fs, path: statePath, command: "tde keyring forget-directory" };
-    updateState(place, keyring.dataKeys(), keyring.file.generation, (content) =>
-      ids.reduce(forgetDirectory, content),
-    );
-    if (flags.format === "json") return output.json({ forgotten: ids });
-    output.result(`forgotten: ${ids.join(", ")}`);
-    output.note("Should it come back, nothing tells any more whether it is the newest copy.");
-  });
+  await opened(
+    flags,
+    "forget-directory",
+    output,
+    async ({ keyring, dataKeys, state, statePath }) => {
+      requireNewestKeyring(keyring.file.generation, state, keyring.name);
+      for (const id of ids) assertGone(state, id, dataKeys);
+      const place = { fs, path: statePath, command: "tde keyring forget-directory" };
+      updateState(place, keyring.dataKeys(), keyring.file.generation, (content) =>
+        ids.reduce(forgetDirectory, content),
+      );
+      if (flags.format === "json") return output.json({ forgotten: ids });
+      output.result(`forgotten: ${ids.join(", ")}`);
+      output.note("Should it come back, nothing tells any more whether it is the newest copy.");
+    },
+  );
 }
 
-/** @throws {UsageError} {StateError} when it is not on the list, or still where it was. */
-function assertGone(state: State, id: string): void {
+/** @throws {UsageError} {StateError} when it is not on the list, still where it was, or may be. */
+function assertGone(state: State, id: string, keys: DataKeys): void {
   const unfinished = [...state.runs.values()].find(({ directoryId }) => directoryId === id);
   if (unfinished !== undefined && readJournalHeaderAt(unfinished.place)?.directoryId === id) {
     throw new StateError(
@@ -280,10 +291,17 @@ function assertGone(state: State, id: string): void {
       hint: '"tde keyring check" lists those that it knows.',
     });
   }
-  if (directoryIdAt(fs, known.path) !== id) return;
-  throw new StateError(`directory ${id} is still at "${displayPath(known.path)}"`, {
-    hint: "Only a directory that is gone for good should be forgotten.",
-  });
+  const { presence, why } = lookAtPlace(fs, known, keys);
+  const what = known.root === ARCHIVE_ROOT ? "archive" : "directory";
+  const hint = "Only what is gone for good should be forgotten.";
+  if (presence === "there")
+    throw new StateError(`${what} ${id} is still at "${displayPath(known.path)}"`, { hint });
+  if (presence === "unreadable") {
+    throw new StateError(
+      `nobody can say whether ${what} ${id} is still at "${displayPath(known.path)}": ${why}`,
+      { hint: `${hint} Run it as a user who may read that, or move away what is there.` },
+    );
+  }
 }
 
 function readJournalHeaderAt(root: BytePath): JournalHeader | undefined {

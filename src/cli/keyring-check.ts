@@ -3,12 +3,15 @@
  * each recipient whose secret is at hand, and tells which directories need which keys and what must be backed up.
  */
 import { type BytePath, displayPath } from "../bytes/byte-path.ts";
-import { directoryIdAt, directoryKeyUse } from "../engine/key-use.ts";
+import { directoryKeyUse } from "../engine/key-use.ts";
+import { type FoundPlace, lookAtPlace, type Presence } from "../engine/remembered-place.ts";
+import { readIdentity } from "../engine/wal-archive/archive-identity.ts";
+import { holdsWal, walKeyUse } from "../engine/wal-key-use.ts";
 import { KeyError, TdeError } from "../errors.ts";
 import type { DataKeys } from "../keyring/data-keys.ts";
-import type { KeyLoads } from "../keyring/key-load.ts";
+import { type KeyLoads, loadOf } from "../keyring/key-load.ts";
 import { describeRecipient, type Keyring, type RecipientTrials } from "../keyring/keyring.ts";
-import { oldKeyringWarning, type State } from "../keyring/state.ts";
+import { oldKeyringWarning } from "../keyring/state.ts";
 import { NodeFileSystem } from "../storage/node-file-system.ts";
 import { RUN_NAMES } from "../engine/run/standing.ts";
 import { rememberedBy } from "./engine-context.ts";
@@ -32,8 +35,8 @@ interface DirectoryFinding {
   readonly path: string;
   /** state file: what is remembered; directory: what its own manifest says. */
   readonly toldBy: "state file" | "directory";
-  /** Whether a manifest of it lies at that path now. */
-  readonly isThere: boolean;
+  /** What lies at that path now. */
+  readonly found: FoundPlace;
   readonly epoch: number | undefined;
   readonly keys: KeyLoads;
 }
@@ -99,7 +102,7 @@ function findingsOf(opened: OpenedKeyring, trials: RecipientTrials, flags: Check
   const named = namedDirectories(opened, flags.pgdata ?? [], problems);
   // What a directory says itself counts, and not what is remembered of it.
   const ids = new Set(named.map(({ id }) => id));
-  const directories = [...named, ...rememberedDirectories(state).filter(({ id }) => !ids.has(id))];
+  const directories = [...named, ...rememberedDirectories(opened).filter(({ id }) => !ids.has(id))];
   for (const { path, keys } of directories) problems.push(...missingKeys(path, keys, dataKeys));
   return { recipients, directories, backUp: backUpOf(keyring, statePath), problems };
 }
@@ -112,32 +115,41 @@ function namedDirectories(
   const context = { keys: dataKeys, memory: rememberedBy(state, statePath) };
   return named.map((root) => {
     const path = displayPath(root);
+    const there = { presence: "there" } as const;
     try {
+      if (holdsWal(fs, root)) {
+        const id = readIdentity(fs, root, dataKeys)?.archiveId;
+        const known = state.directories.get(id ?? "")?.load ?? new Map();
+        const keys = new Map(
+          [...walKeyUse(fs, root).keys()].map((key) => [key, loadOf(known, key)]),
+        );
+        return { id, path, toldBy: "directory", found: there, epoch: undefined, keys };
+      }
       const use = directoryKeyUse(fs, root, context);
       if (use.doubt !== undefined) problems.push(`"${path}": ${use.doubt}`);
       const keys = new Map(use.load);
       if (!keys.has(use.manifestKeyId)) keys.set(use.manifestKeyId, { pages: 0, bytes: 0 });
       const epoch = Number(use.epoch);
-      return { id: use.directoryId, path, toldBy: "directory", isThere: true, epoch, keys };
+      return { id: use.directoryId, path, toldBy: "directory", found: there, epoch, keys };
     } catch (error) {
       if (!(error instanceof TdeError)) throw error;
       problems.push(error.message);
-      const keys: KeyLoads = new Map();
-      return { id: undefined, path, toldBy: "directory", isThere: false, epoch: undefined, keys };
+      const found = { presence: "unreadable", why: error.message } as const;
+      return { id: undefined, path, toldBy: "directory", found, epoch: undefined, keys: new Map() };
     }
   });
 }
 
-function rememberedDirectories(state: State): DirectoryFinding[] {
+function rememberedDirectories({ dataKeys, state }: OpenedKeyring): DirectoryFinding[] {
   return [...state.directories.values()]
     .filter(({ load }) => load.size > 0)
-    .map(({ id, path, epoch, load }) => ({
-      id,
-      path: displayPath(path),
+    .map((known) => ({
+      id: known.id,
+      path: displayPath(known.path),
       toldBy: "state file",
-      isThere: directoryIdAt(fs, path) === id,
-      epoch: Number(epoch),
-      keys: load,
+      found: lookAtPlace(fs, known, dataKeys),
+      epoch: Number(known.epoch),
+      keys: known.load,
     }));
 }
 
@@ -174,9 +186,18 @@ function toText({ file, name }: Keyring, findings: Findings): string {
   ].join("\n");
 }
 
-function directoryLine({ id, path, toldBy, isThere, epoch, keys }: DirectoryFinding): string {
+/** Nobody can say from here that something is gone. */
+const PRESENCES: Readonly<Record<Presence, string>> = {
+  there: "",
+  other: ", where something else is now",
+  "not-found": ", not found there now: moved, not mounted, or gone",
+  unreadable: ", which cannot be read now",
+};
+
+function directoryLine({ id, path, toldBy, found, epoch, keys }: DirectoryFinding): string {
   const needs = loadsToJson(keys).map((one) => `key ${one.keyId}: ${loadText(one)}`);
-  const where = isThere ? "" : ", not there now";
+  const why = found.why === undefined || toldBy === "directory" ? "" : ` (${found.why})`;
+  const where = `${PRESENCES[found.presence]}${why}`;
   const at = epoch === undefined ? "" : `, epoch ${epoch}`;
   return `  ${path}${where} (${id ?? "unknown"}${at}, says the ${toldBy}): ${needs.join(", ") || "unknown"}`;
 }
@@ -193,8 +214,10 @@ function toJson({ file, place }: Keyring, findings: Findings): unknown {
       opens: openedBy !== undefined,
       openedBy,
     })),
-    directories: findings.directories.map(({ keys, ...directory }) => ({
+    directories: findings.directories.map(({ keys, found, ...directory }) => ({
       ...directory,
+      found: found.presence,
+      why: found.why,
       keys: loadsToJson(keys),
     })),
     backUp: findings.backUp,

@@ -87,9 +87,6 @@ const OWN_BY_PATH: ReadonlyMap<string, OwnFile> = new Map(
  * @param kind - of the entry itself; a link is never looked through.
  */
 export function classify(path: BytePath, kind: FileKind, context: ClassifyContext): Classification {
-  if (path === "global/pg_control.old") {
-    return { class: "refused", why: "pg_upgrade --link has disabled this cluster" };
-  }
   if (kind === "other") return { class: "excluded", why: "a socket, pipe or device" };
   if (kind === "directory" && nameOf(path) === "lost+found") {
     return { class: "excluded", why: "the file system's own; it can hold lost content" };

@@ -121,10 +121,13 @@ function datadirOf(
 function refuseOtherThanDatadir(fs: FileSystem, root: BytePath): void {
   const where = displayPath(root);
   const has = (name: string): boolean => fs.stat(joinPath(root, name)) !== undefined;
-  if (has("global/pg_control.old")) {
-    throw new StateError(`"${where}" was disabled by pg_upgrade: it has global/pg_control.old`, {
-      hint: "Its files are shared with the upgraded cluster. Work on that one, or delete this one.",
-    });
+  if (!has(CONTROL_PATH) && has("global/pg_control.old")) {
+    throw new StateError(
+      `"${where}" was disabled, as pg_upgrade --link does: it has global/pg_control.old, and no global/pg_control`,
+      {
+        hint: "If pg_upgrade did it, its files are those of the upgraded cluster: work on that one.",
+      },
+    );
   }
   // Only regular files: opening a pipe would wait for ever.
   const isFile = (name: string): boolean => fs.statFollowing(joinPath(root, name))?.kind === "file";

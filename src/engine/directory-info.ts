@@ -7,7 +7,7 @@ import { OWN_FILES } from "../datadir/classify.ts";
 import { type Datadir, openDatadir } from "../datadir/datadir.ts";
 import { assertNotInUse, lockedAs } from "../datadir/in-use.ts";
 import { walkDatadir } from "../datadir/walk.ts";
-import { StateError, TdeError } from "../errors.ts";
+import { StateError, StorageError, TdeError } from "../errors.ts";
 import { openManifestWithoutKey } from "../format/manifest.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { type JournalHeader, NEW_JOURNAL_NAME, readJournalHeader } from "../storage/journal.ts";
@@ -101,8 +101,7 @@ function readRun(
   try {
     return readJournalHeader(fs, root);
   } catch (error) {
-    if (!(error instanceof TdeError)) throw error;
-    notes.push(error.message);
+    note(notes, error);
     return "unreadable";
   }
 }
@@ -117,8 +116,8 @@ function openUnlessUnfinished(
   try {
     return openDatadir(fs, root);
   } catch (error) {
-    if (journal === undefined || !(error instanceof TdeError)) throw error;
-    notes.push(error.message);
+    if (journal === undefined) throw error;
+    note(notes, error);
     return undefined;
   }
 }
@@ -138,10 +137,15 @@ function readManifest(
     const facts = manifestFacts(manifest, datadir);
     return { ...facts, writtenAt: new Date(stat.modifyTime * 1000) };
   } catch (error) {
-    if (!(error instanceof TdeError)) throw error;
-    notes.push(error.message);
+    note(notes, error);
     return undefined;
   }
+}
+
+/** What is damaged is said. What this user cannot read, or nobody can now, says nothing of what the directory is. */
+function note(notes: string[], error: unknown): void {
+  if (!(error instanceof TdeError) || error instanceof StorageError) throw error;
+  notes.push(error.message);
 }
 
 /** As far as its own files tell. */

@@ -3,19 +3,14 @@
  */
 import { type BytePath, displayPath } from "../bytes/byte-path.ts";
 import { openDatadir } from "../datadir/datadir.ts";
-import { StateError, TdeError } from "../errors.ts";
-import { type Manifest, readManifestHeader } from "../format/manifest.ts";
+import { StateError } from "../errors.ts";
+import type { Manifest } from "../format/manifest.ts";
 import type { KeyLoads } from "../keyring/key-load.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import type { KeyContext } from "./context.ts";
 import { unfinishedRun } from "./run/datadir-lock.ts";
 import { directoryLoad } from "./directory-load.ts";
-import {
-  hasManifest,
-  manifestSource,
-  openAuthenticManifest,
-  whyNotCurrent,
-} from "./open-manifest.ts";
+import { hasManifest, openAuthenticManifest, whyNotCurrent } from "./open-manifest.ts";
 
 /** What a directory says of itself, by a manifest whose MAC holds. */
 export interface DirectoryKeyUse {
@@ -72,17 +67,6 @@ export function assertKeyUnused(
   throw new StateError(`key ${keyId} is used by ${files} files of "${displayPath(root)}"`, {
     hint: `Run "tde rotate --from-key ${keyId} -D ${displayPath(root)}" first.`,
   });
-}
-
-/** The id of the directory whose manifest lies at `root`, unproved; undefined where there is none that can be read. */
-export function directoryIdAt(fs: FileSystem, root: BytePath): string | undefined {
-  try {
-    if (!hasManifest(fs, root)) return undefined;
-    return readManifestHeader(manifestSource(fs, root), "tde.manifest").directoryId;
-  } catch (error) {
-    if (error instanceof TdeError) return undefined;
-    throw error;
-  }
 }
 
 function finishedManifest(fs: FileSystem, root: BytePath, { keys, memory }: KeyContext): Manifest {

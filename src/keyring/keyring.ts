@@ -229,18 +229,20 @@ export class Keyring {
    * Drops a DEK for ever, keeps its record, and draws a new keyring key, so that the wrapped DEK in older copies
    * of the file does not open with what is in the new one.
    * @param providers - the secrets of all recipients.
+   * @param isRehearsal - all of it is tried, and nothing is written.
    * @throws {StateError} when it is the current key, destroyed already, or protects pages that the state knows.
    */
   async destroyKey(
     keyId: number,
     state: State,
     providers: readonly KeyProvider[],
+    isRehearsal: boolean = false,
   ): Promise<Keyring> {
     this.requireDestroyable(keyId, state);
     const keys = this.file.keys.map((key) =>
       key.keyId === keyId ? { ...key, state: "destroyed" as const, wrapped: undefined } : key,
     );
-    return await this.#withNewKeyringKey(this.file.recipients, keys, providers);
+    return await this.#withNewKeyringKey(this.file.recipients, keys, providers, isRehearsal);
   }
 
   /** All that stands against destroying a key. @throws {StateError} */
@@ -325,6 +327,7 @@ export class Keyring {
     recipients: readonly Recipient[],
     keys: readonly KeyRecord[],
     providers: readonly KeyProvider[],
+    isRehearsal: boolean = false,
   ): Promise<Keyring> {
     const { id } = this.file;
     const keyringKey = newSecretKey();
@@ -341,7 +344,8 @@ export class Keyring {
       deks.set(key.keyId, dek);
       return { ...key, wrapped: wrapDek(keyringKey, id, key.keyId, dek) };
     });
-    return this.#replace({ recipients: wrapped, keys: wrappedKeys }, keyringKey, deks);
+    const changes = { recipients: wrapped, keys: wrappedKeys };
+    return this.#replace(changes, keyringKey, deks, isRehearsal);
   }
 
   /** For each recipient the provider that opens it now, and so can wrap for it. */
@@ -391,6 +395,7 @@ export class Keyring {
     changes: Partial<Pick<KeyringContent, "recipients" | "keys">>,
     keyringKey: KeyObject = this.#keyringKey,
     deks: ReadonlyMap<number, KeyObject> = this.#deks,
+    isRehearsal: boolean = false,
   ): Keyring {
     const { id, generation, recipients, keys } = { ...this.file, ...changes };
     const content = { id, generation: generation + 1, recipients, keys };
@@ -403,7 +408,7 @@ export class Keyring {
           hint: "Run the command again.",
         });
       }
-      write(this.place, file);
+      if (!isRehearsal) write(this.place, file);
     });
     return new Keyring(this.place, file, keyringKey, deks, this.openedBy);
   }

@@ -156,7 +156,7 @@ const BAD_DIRECTORIES: readonly BadDirectory[] = [
     name: "a cluster that pg_upgrade --link disabled",
     change: (datadir) =>
       renameSync(join(datadir, "global/pg_control"), join(datadir, "global/pg_control.old")),
-    says: /was disabled by pg_upgrade/,
+    says: /was disabled, as pg_upgrade --link does/,
     exit: 5,
   },
   {
@@ -836,6 +836,18 @@ test("files that this user may not read are named", (t) => {
   }
   assertSameTree(treeOf(datadir), before[0]);
   assertSameTree(treeOf(sealed), before[1]);
+
+  // Of what nobody may read info tells nothing.
+  for (const hide of [join(sealed, "tde.manifest"), sealed]) {
+    const copy = copyOf(sealed);
+    const hidden = join(copy, hide.slice(sealed.length));
+    execFileSync("chown", ["-R", `${user.uid}:${user.gid}`, dirname(copy)]);
+    chownSync(hidden, 0, 0);
+    chmodSync(hidden, hidden.endsWith("manifest") ? 0o600 : 0o700);
+    const { status, stdout, stderr } = as("info", copy);
+    assert.deepEqual([status, stdout], [7, ""], stderr);
+    assert.match(stderr, /permission denied/);
+  }
 
   // Damage outweighs what could not be read; a manifest that cannot be read is none.
   chownSync(join(sealed, "tde.manifest"), 0, 0);

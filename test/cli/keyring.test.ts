@@ -169,6 +169,22 @@ test("destroy-key tells what remains to be done; a dry run changes nothing", (t)
   assert.match(run.stderr, /tde keyring rewrap 1[^]*destroy the old secrets/);
 });
 
+test("a dry run of destroy-key needs what the real one needs", (t) => {
+  const folder = created(t);
+  keyring(folder, "new-key", ...OPEN);
+  const other = ["--to-key-file", "safe.key", "--new-key-file"];
+  assert.equal(keyring(folder, "add-recipient", ...OPEN, ...other).status, 0);
+  const destroy = ["destroy-key", "1", ...OPEN];
+  for (const dry of [["-n"], []])
+    fails(
+      keyring(folder, ...destroy, ...dry),
+      4,
+      /the secret of every recipient that stays is needed/,
+    );
+  const all = [...destroy, "--key-file", "safe.key"];
+  for (const dry of [["-n"], []]) assert.equal(keyring(folder, ...all, ...dry).status, 0);
+});
+
 /** What the state file may be when somebody destroys a key; a refusal leaves the keyring as it is. */
 const UNCERTAIN: Readonly<Record<string, readonly [RegExp, (folder: string) => void]>> = {
   "is missing": [/there is no state file/, (folder) => rmSync(join(folder, "app.keyring.state"))],

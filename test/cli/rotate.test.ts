@@ -167,7 +167,7 @@ test("keyring check tells who opens a keyring and who needs which keys, and fail
   const found = place.json("keyring", "check", "-D", "main") as {
     ok: boolean;
     recipients: { number: number; opens: boolean }[];
-    directories: { isThere: boolean; keys: { keyId: number }[] }[];
+    directories: { found: string; keys: { keyId: number }[] }[];
   };
   assert.equal(found.ok, true);
   assert.deepEqual(

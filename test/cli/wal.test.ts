@@ -10,6 +10,7 @@ import {
   existsSync,
   mkdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   writeFileSync,
 } from "node:fs";
@@ -109,7 +110,10 @@ test("a restore that a bug ends, and one by a program that is not whole, end wit
   copyFileSync(TDE_PROGRAM, launcher);
   const cut = spawnSync(process.execPath, [launcher, ...args], { encoding: "utf8" });
   assert.equal(cut.status, 255);
-  assert.match(cut.stderr, /^tde: error: the program is not whole: /);
+  assert.match(
+    cut.stderr,
+    /^tde: error: the program is not whole: .*\ntde: hint: .*"npm run build"/,
+  );
 });
 
 test("without a key nothing is archived, nobody is asked, and the failure is an ordinary one", (t) => {
@@ -196,6 +200,38 @@ test("a key that an archive needs is not destroyed before the archive is re-keye
   assert.equal((JSON.parse(rotated.stdout) as { files: number }).files, 1);
   assert.equal(site.tde("keyring", "destroy-key", "1").status, 0);
   assert.equal(site.tde("wal", "restore", `archive/${SEGMENT}`, "x").status, 0);
+});
+
+test("keyring check tells an archive that is there from one that is not found, and what is there is not forgotten", (t) => {
+  const site = new Site(t);
+  site.store(SEGMENT);
+  const check = (...args: string[]): { found: string; why?: string; id: string }[] => {
+    const { stdout } = site.tde("keyring", "check", "--format", "json", ...args);
+    return (JSON.parse(stdout) as { directories: { found: string; id: string }[] }).directories;
+  };
+  const [there] = check();
+  const id = there?.id ?? "";
+  assert.deepEqual([there?.found, check("-D", "archive")[0]?.found], ["there", "there"]);
+  const forget = (): TdeResult => site.tde("keyring", "forget-directory", id);
+  const refuses = (message: RegExp): void => {
+    const { status, stderr } = forget();
+    assert.match(stderr, message);
+    assert.equal(status, 5);
+  };
+  refuses(/archive .* is still at/);
+  // Without its identity, what lies there may be it all the same.
+  renameSync(join(site.archive, "tde.archive/identity"), join(site.folder, "identity"));
+  assert.equal(check()[0]?.found, "unreadable");
+  refuses(
+    /nobody can say whether archive .* is still at .*files of WAL are there, but no identity/,
+  );
+  renameSync(site.archive, join(site.folder, "elsewhere"));
+  assert.equal(check()[0]?.found, "not-found");
+  assert.match(
+    site.tde("keyring", "check").stdout,
+    /not found there now: moved, not mounted, or gone/,
+  );
+  assert.equal(forget().status, 0);
 });
 
 test("verify prints what it found, as text and as JSON, and its exit code", (t) => {

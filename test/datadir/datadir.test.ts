@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { bytePath } from "../../src/bytes/byte-path.ts";
@@ -49,7 +49,7 @@ const PROBLEMS: readonly (readonly [string, typeof StateError, RegExp, (root: st
     [
       "was disabled by pg_upgrade --link",
       StateError,
-      /was disabled by pg_upgrade/,
+      /was disabled, as pg_upgrade --link does/,
       (root) => renameSync(join(root, "global/pg_control"), join(root, "global/pg_control.old")),
     ],
     [
@@ -71,6 +71,13 @@ const PROBLEMS: readonly (readonly [string, typeof StateError, RegExp, (root: st
       },
     ],
   ];
+
+test("a copy of pg_control beside it is no obstacle", (t) => {
+  const root = join(temporaryDirectory(t), "data");
+  makeSmallDatadir(root);
+  copyFileSync(join(root, "global/pg_control"), join(root, "global/pg_control.old"));
+  assert.equal(open(root).major, 17);
+});
 
 for (const [what, kind, message, damage] of PROBLEMS) {
   test(`a directory that ${what} is refused`, (t) => {

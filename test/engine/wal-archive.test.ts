@@ -12,10 +12,12 @@ import {
   utimesSync,
   writeFileSync,
 } from "node:fs";
+import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { gzipSync } from "node:zlib";
 import { type BytePath, bytePath } from "../../src/bytes/byte-path.ts";
+import { compressed } from "../../src/compression/stream.ts";
 import { compressesZstd } from "../../src/compression/zstd.ts";
 import { SealedFileWriter } from "../../src/datadir/sealed-file.ts";
 import { archiveWal } from "../../src/engine/wal-archive/archive-wal.ts";
@@ -287,6 +289,78 @@ test("a missing file is told from a missing archive", async (t) => {
     name: "StateError",
     message: /does not exist/,
   });
+});
+
+async function lz4(bytes: Buffer): Promise<Buffer> {
+  const parts: Uint8Array[] = [];
+  for await (const part of compressed("lz4", [bytes])) parts.push(Uint8Array.from(part));
+  return Buffer.concat(parts);
+}
+
+/** What lies in an archive that was filled before tde was used, and what a server that asks for NAME gets of it. */
+const PLAIN_FILES: Readonly<
+  Record<
+    string,
+    readonly [file: string, content: () => Promise<Buffer> | Buffer, says: RegExp | "restored"]
+  >
+> = {
+  "the segment": [NAME, () => walSegment(), "restored"],
+  "the segment, compressed under its own name": [NAME, () => gzipSync(walSegment()), "restored"],
+  "the segment with gzip's suffix": [`${NAME}.gz`, () => gzipSync(walSegment()), "restored"],
+  "the segment with LZ4's suffix": [`${NAME}.lz4`, () => lz4(walSegment()), "restored"],
+  "a segment that is cut": [
+    NAME,
+    () => walSegment().subarray(0, 100_000),
+    /is not a whole WAL segment/,
+  ],
+  "a cut segment, compressed": [
+    `${NAME}.gz`,
+    () => gzipSync(walSegment().subarray(0, 100_000)),
+    /is not a whole WAL segment/,
+  ],
+  "a compressed segment that is cut": [
+    `${NAME}.gz`,
+    () => gzipSync(walSegment()).subarray(0, -5000),
+    /could not be decompressed: unexpected end of file/,
+  ],
+  noise: [NAME, () => randomBytes(2 ** 20), /is not a whole WAL segment/],
+  nothing: [NAME, () => Buffer.alloc(0), /is not a whole WAL segment/],
+  "another segment": [NAME, () => walSegment({ number: 7 }), /holds another segment/],
+  "a segment of another cluster": [
+    NAME,
+    () => walSegment({ systemIdentifier: CLUSTER + 1n }),
+    /is from another cluster/,
+  ],
+};
+
+for (const [what, [file, content, says]] of Object.entries(PLAIN_FILES)) {
+  test(`of a plain archive a server gets what it asked for or nothing: ${what}`, async (t) => {
+    const site = new Site(t);
+    site.setCluster(CLUSTER);
+    writeFileSync(join(site.archive, file), await content());
+    await assert.rejects(site.fetch(NAME), /is not encrypted/);
+    if (says === "restored") {
+      assert.equal(await site.fetch(NAME, true), "restored-plain");
+      assert.deepEqual(site.restored(), walSegment());
+    } else {
+      await assert.rejects(site.fetch(NAME, true), says);
+      assert.deepEqual(readdirSync(site.wal), []);
+    }
+  });
+}
+
+test("what is no history is neither archived nor restored as one", async (t) => {
+  const site = new Site(t);
+  const backup = `${NAME}.00000028.backup`;
+  for (const [name, says] of [
+    ["00000002.history", /is no timeline history/],
+    [backup, /is no history of a backup/],
+  ] as const) {
+    site.put(name, "garbage\n");
+    await assert.rejects(site.store(name), says);
+    writeFileSync(join(site.archive, name), "garbage\n");
+    await assert.rejects(site.fetch(name, true), says);
+  }
 });
 
 test("a plain file is restored only where that is allowed", async (t) => {

@@ -65,7 +65,8 @@ export async function archiveWal(
   requireArchive(fs, archive);
   const file = fs.open(source);
   try {
-    const systemIdentifier = inspectWalFile(file, name, clusterOf(fs, source));
+    const what = { name, where: `"${displayPath(source)}"` };
+    const systemIdentifier = inspectWalFile(file, what, clusterOf(fs, source));
     const { sizeBytes: contentBytes, mode } = file.stat();
     const done = { outcome: "already-archived", contentBytes } as const;
     if (fs.stat(destination) !== undefined) {

@@ -2,19 +2,25 @@
  * `tde wal restore`: one file of an archive back to where a server wants it. The file has its name only after its last
  * tag held: written beside it, synced, read back, renamed, the directory synced.
  */
-import { type BytePath, directoryOf, displayPath, nameOf } from "../../bytes/byte-path.ts";
+import {
+  type BytePath,
+  directoryOf,
+  displayPath,
+  joinPath,
+  nameOf,
+} from "../../bytes/byte-path.ts";
 import { runningSha256 } from "../../crypto/primitives.ts";
 import { plainAccess } from "../../datadir/plain-access.ts";
-import { FormatError, IntegrityError } from "../../errors.ts";
+import { FormatError, IntegrityError, TdeError } from "../../errors.ts";
 import type { DataKeys } from "../../keyring/data-keys.ts";
-import { fileParts, readUpTo, writeAll } from "../../storage/file-io.ts";
+import { fileParts, readUpTo, withFile, writeAll } from "../../storage/file-io.ts";
 import type { FileSystem, OpenFile } from "../../storage/file-system.ts";
 import { notAsWritten } from "../../storage/read-back.ts";
-import { SEGMENT_HEAD_BYTES } from "../../wal/segment-head.ts";
+import { compressedNamesOf, decompressed, suffixOfContent } from "../../wal/compressed-wal.ts";
 import { archivedKind } from "../../wal/wal-file-name.ts";
 import { requireArchive } from "./archive-folder.ts";
 import { archivedLimitBytes, beginsAsContainer, openArchivedWal } from "./sealed-wal.ts";
-import { clusterOf, requireUnguarded } from "./wal-source.ts";
+import { clusterOf, inspectWalFile, type PlainFile } from "./wal-source.ts";
 
 export interface RestoreRequest {
   /** The archive's path with %f at its end. */
@@ -30,6 +36,9 @@ export type RestoreOutcome = "restored" | "restored-plain" | "missing";
 
 /** One at a time: the server asks for one file after the other, under one name. */
 const WORKING_SUFFIX = ".tdenew";
+/** What a compressor writes first. */
+const MAGIC_BYTES = 4;
+const PART_BYTES = 2 ** 17;
 
 /** @throws {StateError} {FormatError} {KeyError} {IntegrityError} {StorageError}: the target is then as it was. */
 export async function restoreWal(
@@ -39,49 +48,88 @@ export async function restoreWal(
 ): Promise<RestoreOutcome> {
   requireArchive(fs, directoryOf(source));
   // Servers ask for names that nobody ever archives, too.
-  if (archivedKind(nameOf(source)) === undefined || fs.stat(source) === undefined) return "missing";
-  const file = fs.open(source);
+  if (archivedKind(nameOf(source)) === undefined) return "missing";
+  const stored = storedAs(fs, source);
+  if (stored === undefined) return "missing";
+  const file = fs.open(stored);
   try {
-    const isSealed = beginsAsContainer(file);
-    if (!isSealed && !allowPlain) {
-      throw new IntegrityError(`"${displayPath(source)}" is not encrypted`, {
+    const cluster = clusterOf(fs, target);
+    const { mode } = file.stat();
+    if (stored === source && beginsAsContainer(file)) {
+      await writeWhole(fs, target, mode, openArchivedWal(file, keys, cluster).parts);
+      return "restored";
+    }
+    if (!allowPlain) {
+      throw new IntegrityError(`"${displayPath(stored)}" is not encrypted`, {
         hint: "Anybody could have put it there. If it was archived before tde was used, give --allow-plain.",
       });
     }
-    if (!isSealed) {
-      requireUnguarded(startOf(file), `"${displayPath(source)}"`);
-      requirePossibleSize(file);
-    }
-    const cluster = clusterOf(fs, target);
-    const content = isSealed ? openArchivedWal(file, keys, cluster).parts : fileParts(fs, source)();
-    await writeWhole(fs, target, file.stat().mode, content);
-    return isSealed ? "restored" : "restored-plain";
+    const what = { name: nameOf(source), where: `"${displayPath(stored)}"` };
+    await writeWhole(fs, target, mode, plainParts(file, what), (written) => {
+      inspectWalFile(written, what, cluster);
+    });
+    return "restored-plain";
   } finally {
     file.close();
   }
 }
 
-/** Before anything of it is copied. @throws {FormatError} for what no server can have archived. */
-function requirePossibleSize(file: OpenFile): void {
-  const { sizeBytes } = file.stat();
-  const limit = archivedLimitBytes(nameOf(file.path));
+/** Where the file is: under its name, or one that a compressor gave it. undefined: the archive does not have it. */
+function storedAs(fs: FileSystem, source: BytePath): BytePath | undefined {
+  if (fs.stat(source) !== undefined) return source;
+  const folder = directoryOf(source);
+  return compressedNamesOf(nameOf(source))
+    .map((name) => joinPath(folder, name))
+    .find((path) => fs.stat(path) !== undefined);
+}
+
+/** The content of a file that is not encrypted, decompressed if it is compressed, whatever its name says. */
+async function* plainParts(file: OpenFile, { name, where }: PlainFile): AsyncGenerator<Uint8Array> {
+  const start = Buffer.alloc(MAGIC_BYTES);
+  const suffix = suffixOfContent(start.subarray(0, readUpTo(file, start, 0, start.length, 0)));
+  const limit = archivedLimitBytes(name);
+  if (suffix === undefined) requireAtMost(limit, file.stat().sizeBytes, where);
+  const parts = partsOf(file);
+  const content = suffix === undefined ? parts : decompressed(parts, suffix);
+  let sizeBytes = 0;
+  try {
+    for await (const part of content) {
+      sizeBytes += part.length;
+      requireAtMost(limit, sizeBytes, where);
+      yield part;
+    }
+  } catch (error) {
+    if (error instanceof TdeError) throw error;
+    const why = error instanceof Error ? error.message : String(error);
+    throw new FormatError(`${where} could not be decompressed: ${why}`);
+  }
+}
+
+/** @throws {FormatError} for what no server can have archived: no more of it is written. */
+function requireAtMost(limit: number, sizeBytes: number, where: string): void {
   if (sizeBytes <= limit) return;
   throw new FormatError(
-    `"${displayPath(file.path)}" has ${sizeBytes} bytes, more than the ${limit} that it can have`,
+    `${where} has ${sizeBytes} bytes or more, more than the ${limit} that it can have`,
   );
 }
 
-function startOf(file: OpenFile): Buffer {
-  const start = Buffer.alloc(SEGMENT_HEAD_BYTES);
-  readUpTo(file, start, 0, start.length, 0);
-  return start;
+/** An open file from its beginning; each part is the caller's own. */
+function* partsOf(file: OpenFile): Generator<Uint8Array> {
+  for (let position = 0; ;) {
+    const part = Buffer.allocUnsafe(PART_BYTES);
+    const count = file.read(part, 0, part.length, position);
+    if (count === 0) return;
+    yield part.subarray(0, count);
+    position += count;
+  }
 }
 
 async function writeWhole(
   fs: FileSystem,
   target: BytePath,
   mode: number,
-  content: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+  content: AsyncIterable<Uint8Array>,
+  inspect: (written: OpenFile) => void = () => {},
 ): Promise<void> {
   const working = `${target}${WORKING_SUFFIX}` as BytePath;
   fs.remove(working);
@@ -109,6 +157,7 @@ async function writeWhole(
     const written = runningSha256();
     for (const part of fileParts(fs, working)()) written.update(part);
     if (!written.digest().equals(hash.digest())) throw notAsWritten(target);
+    withFile(fs, working, inspect);
     fs.rename(working, target);
   } catch (error) {
     removeQuietly(fs, working);

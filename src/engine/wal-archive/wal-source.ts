@@ -11,13 +11,21 @@ import {
 } from "../../bytes/byte-path.ts";
 import { FormatError, IntegrityError, StateError, UsageError } from "../../errors.ts";
 import { firstPageOf } from "../../format/wal/wal-page.ts";
-import { readUpTo, withFile } from "../../storage/file-io.ts";
+import { readExactly, readUpTo, withFile } from "../../storage/file-io.ts";
 import type { FileSystem, OpenFile } from "../../storage/file-system.ts";
 import { parseSegmentHead, SEGMENT_HEAD_BYTES } from "../../wal/segment-head.ts";
+import { parseTimelineHistory } from "../../wal/timeline-history.ts";
 import { archivedKind } from "../../wal/wal-file-name.ts";
 import { WAL_HISTORY_LIMIT_BYTES } from "./sealed-wal.ts";
 
 const SYSTEM_IDENTIFIER_BYTES = 8;
+
+/** A file by the name that it is archived under. */
+export interface PlainFile {
+  readonly name: BytePath;
+  /** For messages. */
+  readonly where: string;
+}
 
 /**
  * @param cluster - the system identifier of the cluster whose pg_wal it is in, where that is known.
@@ -27,10 +35,9 @@ const SYSTEM_IDENTIFIER_BYTES = 8;
  */
 export function inspectWalFile(
   file: OpenFile,
-  name: BytePath,
+  { name, where }: PlainFile,
   cluster: bigint | undefined,
 ): bigint {
-  const where = `"${displayPath(file.path)}"`;
   const { sizeBytes, kind } = file.stat();
   if (kind !== "file") throw new FormatError(`${where} is not a regular file`);
   const archived = requireArchivedKind(name);
@@ -50,6 +57,12 @@ export function inspectWalFile(
       `${where} is no history of a timeline or backup: it has ${sizeBytes} bytes`,
     );
   }
+  const content = Buffer.alloc(sizeBytes);
+  readExactly(file, content, 0, sizeBytes, 0);
+  if (archived === "history") parseTimelineHistory(content, Number(`0x${name.slice(0, 8)}`), where);
+  // pg_backup_stop writes it (BackupHistoryFilePath, build_backup_content): this is its first line.
+  else if (!content.toString("latin1").startsWith("START WAL LOCATION: "))
+    throw new FormatError(`${where} is no history of a backup`);
   return cluster ?? 0n;
 }
 

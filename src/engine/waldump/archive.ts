@@ -14,7 +14,7 @@ import type { SegmentBytes } from "../../wal/segment-source.ts";
 import { walFileName } from "../../wal/wal-file-name.ts";
 import type { WalFormat } from "../../wal/wal-format.ts";
 import { isContainer } from "../wal-archive/sealed-wal.ts";
-import { decompressed, type Suffix, suffixOfContent } from "./decompress.ts";
+import { decompressed, type Suffix, suffixOfContent } from "../../wal/compressed-wal.ts";
 import { formatOfPages } from "./detect-format.ts";
 import { openSegmentBytes } from "./segment-bytes.ts";
 import type { FetchingSource, ShortRead } from "./source.ts";

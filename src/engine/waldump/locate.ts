@@ -8,7 +8,7 @@ import { formatHalves } from "../../wal/messages.ts";
 import { isSegmentSize, WAL_PAGE_BYTES, WAL_PAGE_HEADER } from "../../wal/page-header.ts";
 import { isWalFileName, parseWalFileName, type SegmentName } from "../../wal/wal-file-name.ts";
 import type { WalFormat } from "../../wal/wal-format.ts";
-import { compressedNames } from "./decompress.ts";
+import { parseCompressedName } from "../../wal/compressed-wal.ts";
 import type { Dialect } from "./dialect.ts";
 import { isZero, type LsnHalves, type WaldumpRequest } from "./request.ts";
 import { systemText } from "./system-text.ts";
@@ -193,7 +193,7 @@ export function anyWalFile(fs: FileSystem, directory: BytePath): BytePath | unde
     return undefined;
   }
   const names = entries.map(({ name }) => name);
-  return names.find(isWalFileName) ?? names.find((name) => compressedNames.test(name));
+  return names.find(isWalFileName) ?? names.find((name) => parseCompressedName(name) !== undefined);
 }
 
 /** Why a directory cannot be read, as a message. */

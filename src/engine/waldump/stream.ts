@@ -8,7 +8,7 @@ import { isSegmentSize, WAL_PAGE_BYTES, WAL_PAGE_HEADER } from "../../wal/page-h
 import type { SegmentBytes } from "../../wal/segment-source.ts";
 import type { WalFormat } from "../../wal/wal-format.ts";
 import { isContainer } from "../wal-archive/sealed-wal.ts";
-import { decompressed, suffixOfContent } from "./decompress.ts";
+import { decompressed, suffixOfContent } from "../../wal/compressed-wal.ts";
 import { formatOfPages } from "./detect-format.ts";
 import type { LsnHalves } from "./request.ts";
 import type { FetchingSource } from "./source.ts";

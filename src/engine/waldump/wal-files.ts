@@ -17,7 +17,13 @@ import {
   WAL_FILE_LIMIT_BYTES,
 } from "../wal-archive/sealed-wal.ts";
 import { isStoredSegment, readStoredSegment } from "../wal-readable/read-stored.ts";
-import { decompressed, type Suffix, suffixes } from "./decompress.ts";
+import {
+  type CompressedName,
+  compressedNamesOf,
+  decompressed,
+  parseCompressedName,
+  suffixes,
+} from "../../wal/compressed-wal.ts";
 import {
   asStructure,
   inMemory,
@@ -51,8 +57,7 @@ export async function openSegmentFile(
 ): Promise<OpenSegment | undefined> {
   const plain = openIfThere(fs, directory, fileName);
   if (plain !== undefined) return await openFile(fs, plain, { directory, fileName, keys });
-  for (const suffix of suffixes) {
-    const name = `${fileName}${suffix}` as BytePath;
+  for (const name of compressedNamesOf(fileName) as BytePath[]) {
     const file = openIfThere(fs, directory, name);
     if (file !== undefined) return await openFile(fs, file, { directory, fileName: name, keys });
   }
@@ -77,10 +82,10 @@ async function openFile(
       const opened = requireKeys(await keys(), `"${displayPath(file.path)}"`);
       return inMemory((await readSealedWal(file, opened)).content);
     }
-    const suffix = suffixes.find((known) => fileName.endsWith(known));
-    if (suffix !== undefined) {
-      const name = fileName.slice(0, -suffix.length) as BytePath;
-      const bytes = await decompressFile(file, fileName, suffix);
+    const compressed = compressionOf(fileName);
+    if (compressed !== undefined) {
+      const name = compressed.name as BytePath;
+      const bytes = await decompressFile(file, fileName, compressed);
       const sidecar = (): Buffer | undefined => sidecarBeside(fs, directory, name);
       return await openSegmentBytes(bytes, { folder: directory, name, keys, sidecar });
     }
@@ -99,6 +104,14 @@ async function openFile(
   } finally {
     if (!isHandedOn) file.close();
   }
+}
+
+/** By its name alone, which may be anything that was given on the command line. */
+function compressionOf(fileName: BytePath): CompressedName | undefined {
+  const suffix = suffixes.find((known) => fileName.endsWith(known));
+  const named = parseCompressedName(fileName);
+  if (named !== undefined || suffix === undefined) return named;
+  return { name: fileName.slice(0, -suffix.length), suffix };
 }
 
 /** What cannot be read has none: reading it says why. */
@@ -139,7 +152,11 @@ export function openIfThere(
   }
 }
 
-async function decompressFile(file: OpenFile, fileName: BytePath, suffix: Suffix): Promise<Buffer> {
+async function decompressFile(
+  file: OpenFile,
+  fileName: BytePath,
+  { name, suffix }: CompressedName,
+): Promise<Buffer> {
   const pieces: Buffer[] = [];
   let length = 0;
   try {
@@ -150,6 +167,8 @@ async function decompressFile(file: OpenFile, fileName: BytePath, suffix: Suffix
     }
   } catch (error) {
     if (error instanceof StorageError) throw error;
+    // One that is still being received ends where its compressor was.
+    if (name.endsWith(".partial") && length > 0) return Buffer.concat(pieces);
     const why = error instanceof Error ? error.message : String(error);
     throw new WaldumpError(`could not decompress file "${displayPath(fileName)}": ${why}`);
   }
