@@ -238,8 +238,7 @@ test("what is decrypted into a folder that is there is its owner's, and nobody e
   const engine = new SmallEngine();
   await engine.encrypt(datadir);
   // Whoever stores the encrypted directory need not be who may read it.
-  for (const path of ["", ...treeOf(datadir).keys()])
-    chownSync(join(datadir, path), 12345, 12345);
+  for (const path of ["", ...treeOf(datadir).keys()]) chownSync(join(datadir, path), 12345, 12345);
   chmodSync(datadir, 0o750);
   const output = join(temporaryDirectory(t), "output");
   mkdirSync(output, { mode: 0o700 });
