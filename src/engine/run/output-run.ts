@@ -16,7 +16,8 @@ import type { EngineContext, KeyContext, RunOutcome } from "../context.ts";
 import { manifestIsMissing, openManifestOfRun, seenAsManifest } from "../open-manifest.ts";
 import { emptyOutput, type OutputPlan } from "../output-directory.ts";
 import { hasLitter, lockDatadir, unfinishedRun } from "./datadir-lock.ts";
-import { DirectoryRun, type FoundRun, pathFromHex, pathToHex } from "./directory-run.ts";
+import { DirectoryRun, type FoundRun } from "./directory-run.ts";
+import { pathFromHex, pathToHex } from "./hex-path.ts";
 
 /** output-ended: the run had come to its end, and nothing was left of it but its journal. */
 export type OutputOutcome = "nothing-to-do" | "output-finished" | "output-emptied" | "output-ended";
