@@ -111,11 +111,11 @@ const RECOVERIES: Readonly<Record<JournalOperation, Recovery>> = {
   async sync({ fs }, keyContext, root, header) {
     return recoverSync(fs, keyContext, openUnused(fs, root), header);
   },
-  async encryptOutput({ fs }, keyContext, root) {
-    return endOutput(fs, keyContext, root);
+  async encryptOutput(engine, keyContext, root) {
+    return endOutput(engine, keyContext, root);
   },
-  async decryptOutput({ fs }, keyContext, root) {
-    return endOutput(fs, keyContext, root);
+  async decryptOutput(engine, keyContext, root) {
+    return endOutput(engine, keyContext, root);
   },
 };
 
