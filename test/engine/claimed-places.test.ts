@@ -179,6 +179,47 @@ for (const [what, { prepare, fill }] of Object.entries(FILLS)) {
   });
 }
 
+for (const [what, { prepare, fill }] of Object.entries(FILLS)) {
+  test(`${what} --output: a finished directory is not emptied, though state file and journal are older`, async () => {
+    const site = new Site();
+    await prepare(site);
+    await assert.rejects(fill(site, site.killed(inFirstDatabase)), /killed/);
+    const older = site.memory.copy();
+    const journal = readFileSync(join(site.output, "tde.journal"));
+    assert.equal(await site.engine.recover(site.output), "output-emptied");
+    await fill(site, site.engine);
+    site.memory.become(older);
+    writeFileSync(join(site.output, "tde.journal"), journal);
+    const [output, place] = [treeOf(site.output), treeOf(site.place)];
+    for (const goOn of [() => site.engine.recover(site.output), () => fill(site, site.engine)])
+      await assert.rejects(goOn(), { code: "integrity", message: /the directory is whole$/ });
+    assertSameTree(treeOf(site.output), output, { except: (path) => path === "." });
+    assertSameTree(treeOf(site.place), place);
+  });
+
+  test(`${what} --output: the journal of an ended run is not removed beside another state`, async () => {
+    const site = new Site();
+    await prepare(site);
+    await assert.rejects(fill(site, site.killed(inTablespace)), /killed/);
+    const half = join(site.folder, "half");
+    copyTree(site.output, half);
+    const [run] = site.memory.runs.values();
+    assert.ok(run !== undefined);
+    assert.equal(await site.engine.recover(site.output), "output-emptied");
+    // As a crash leaves it before the journal goes; and then the older state is put back.
+    site.memory.runs.set(run.runId, { ...run, ended: true });
+    copyTree(join(half, "tde.journal"), join(site.output, "tde.journal"));
+    assert.equal(await site.engine.recover(site.output), "output-ended");
+    site.memory.runs.set(run.runId, { ...run, ended: true });
+    rmSync(site.output, { recursive: true });
+    copyTree(half, site.output);
+    const before = treeOf(site.output);
+    await assert.rejects(site.engine.recover(site.output), { code: "integrity" });
+    assertSameTree(treeOf(site.output), before, { except: (path) => path === "." });
+    assert.ok(existsSync(join(site.output, "tde.journal")));
+  });
+}
+
 test("a claim in the tablespace of a directory is no part of it, and verify says so", async () => {
   const site = new Site();
   await site.engine.encrypt(site.source);

@@ -15,6 +15,7 @@ import {
 import type { EngineContext, KeyContext, RunOutcome } from "../context.ts";
 import { manifestIsMissing, openManifestOfRun, seenAsManifest } from "../open-manifest.ts";
 import type { OutputPlan } from "../output-directory.ts";
+import { assertNotWhole, assertOutputAsEnded } from "./as-ended.ts";
 import { hasLitter, lockDatadir, unfinishedRun } from "./datadir-lock.ts";
 import { DirectoryRun, type FoundRun } from "./directory-run.ts";
 import { emptyOutput } from "./empty-output.ts";
@@ -52,7 +53,7 @@ export function endOutputBefore(
 
 /**
  * @param output - locked.
- * @throws {IntegrityError} for a journal that is of no run that is open here. @throws {StateError} when nothing tells
+ * @throws {IntegrityError} for a journal that is of no run that is open here, or does not fit what is there. @throws {StateError} when nothing tells
  *   whether it is, whatever the user accepts: nothing is emptied then.
  */
 export function endOutput(
@@ -68,6 +69,8 @@ export function endOutput(
   }
   const judge = ({ content, standing }: FoundRun): void => {
     if (standing === "doubted" && !content.committed) throw cannotBeEmptied(output);
+    if (standing === "ended") assertOutputAsEnded(fs, keyContext, output, content.header);
+    else if (!content.committed) assertNotWhole(fs, output, content.header);
   };
   const resumed = DirectoryRun.resume<KeptOutput>(fs, output, keyContext, header, judge);
   const { run, content, plan, standing } = resumed;
