@@ -75,6 +75,10 @@ export const OWN_FILES: Readonly<Record<OwnFile, BytePath>> = {
 export const AUTO_CONF: BytePath = "postgresql.auto.conf" as BytePath;
 export const BACKUP_MANIFEST: BytePath = "backup_manifest" as BytePath;
 
+/** In the directory of a tablespace that a run into a new directory is filling: engine/place-claims.ts. */
+export const CLAIM_NAME: BytePath = "tde.claim" as BytePath;
+const CLAIM = /^pg_tblspc\/[0-9]+\/tde\.claim$/;
+
 /** Stands for a moment while the lock of a dead process is taken over: storage/lock.ts. */
 const LOCK_CLAIM = /^tde\.lock\.[0-9a-f]{16}$/;
 
@@ -91,6 +95,8 @@ export function classify(path: BytePath, kind: FileKind, context: ClassifyContex
   if (kind === "directory" && nameOf(path) === "lost+found") {
     return { class: "excluded", why: "the file system's own; it can hold lost content" };
   }
+  if (kind === "file" && path.endsWith(CLAIM_NAME) && CLAIM.test(path))
+    return { class: "working", of: directoryOf(path) };
   const foreign = whyForeign(path, context);
   if (foreign !== undefined) return { class: "foreign", why: foreign };
   const own = OWN_BY_PATH.get(path) ?? (LOCK_CLAIM.test(path) ? "lock" : undefined);

@@ -25,6 +25,7 @@ import {
   acceptedFiles,
 } from "./accepted-changes.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
+import { assertDecrypted } from "./run/as-ended.ts";
 import { hasLock, lockDatadir, unfinishedRun } from "./run/datadir-lock.ts";
 import { directoryLoad } from "./directory-load.ts";
 import { DirectoryRun } from "./run/directory-run.ts";
@@ -215,7 +216,10 @@ export async function resumeDecryption(
     root,
     keyContext,
     unproved,
-    (found) => assertManifestOfRun(fs, root, keys, found),
+    (found) => {
+      assertManifestOfRun(fs, root, keys, found);
+      if (found.standing === "ended") assertDecrypted(fs, root);
+    },
   );
   try {
     if (standing === "ended") {

@@ -39,6 +39,7 @@ import {
   planOutput,
 } from "./output-directory.ts";
 import { endOutputBefore, keptOutput } from "./run/output-run.ts";
+import { claimPlaces, claimRemovals } from "./place-claims.ts";
 import { assertIntact } from "./structure-check.ts";
 import { assertEncrypted } from "./verify-datadir.ts";
 
@@ -96,6 +97,7 @@ export async function decryptIntoOutput(
       const order = { operation: "decryptOutput", directoryId, epoch, from: manifest } as const;
       const run = DirectoryRun.begin(fs, plan.output, keyContext, order, keptOutput(plan));
       try {
+        claimPlaces(fs, plan, run.header.runId);
         const like = fs.stat(joinPath(source.root, AUTO_CONF));
         const found = like?.kind === "file" ? like : fs.stat(joinPath(source.root, "PG_VERSION"));
         if (found === undefined) throw new StateError("PG_VERSION is gone");
@@ -116,7 +118,7 @@ export async function decryptIntoOutput(
           kept ? withLines(original, linesAddedToGuard(fs, source.root)) : original,
           attributes,
         );
-        run.commitLast(steps);
+        run.commitLast([...steps, ...claimRemovals(plan)]);
         run.end({ kind: "nothing" });
         return report;
       } finally {

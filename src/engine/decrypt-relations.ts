@@ -85,7 +85,7 @@ export async function decryptRelationsInto(
     }
     endOutputBefore(engine, keyContext, output, "decryptOutput");
     assertFreePlace(fs, output, placesOf(source));
-    const plan = { output, tablespaces: new Map() };
+    const plan = { output, tablespaces: new Map(), places: new Map() };
     makeOutputRoot(fs, source, plan);
     const lock = lockDatadir(fs, output, engine.command);
     try {

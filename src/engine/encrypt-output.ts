@@ -31,6 +31,7 @@ import {
   type OutputOptions,
   planOutput,
 } from "./output-directory.ts";
+import { claimPlaces, claimRemovals } from "./place-claims.ts";
 import { proveAndEnd } from "./prove-and-end.ts";
 import { endOutputBefore, keptOutput } from "./run/output-run.ts";
 import { sealAll } from "./seal-all.ts";
@@ -105,6 +106,7 @@ async function encryptFrom(
     const context = runContextOf(source, keyContext, run);
     const runner = engine.startRunner(context, (bytes) => engine.progress.advance(bytes));
     try {
+      claimPlaces(fs, plan, run.header.runId);
       installGuardFrom(fs, source, plan.output, keyContext, run);
       makeFolders(fs, source, plan);
       engine.progress.begin("encrypting", todo.bytes);
@@ -124,7 +126,7 @@ async function encryptFrom(
       const commit = (steps: readonly DueStep[]): void => {
         // Nothing guards the source: what a server writes while it is read is of no single moment.
         assertNoServerSince(fs, source, options);
-        run.commitLast(steps);
+        run.commitLast([...steps, ...claimRemovals(plan)]);
       };
       const { wal } = options;
       return await proveAndEnd(engine, keyContext, runner, {

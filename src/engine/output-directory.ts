@@ -9,14 +9,14 @@ import {
   joinPath,
   withoutTrailingSlashes,
 } from "../bytes/byte-path.ts";
-import { AUTO_CONF, OWN_FILES } from "../datadir/classify.ts";
+import { CLAIM_NAME } from "../datadir/classify.ts";
 import type { Datadir } from "../datadir/datadir.ts";
 import { type PlainAccess, plainAccess, plainAttributes } from "../datadir/plain-access.ts";
 import { walkDatadir } from "../datadir/walk.ts";
 import { StateError, UsageError } from "../errors.ts";
 import type { FileAttributes, FileStat, FileSystem } from "../storage/file-system.ts";
 import { isLockName } from "./run/datadir-lock.ts";
-import { JOURNAL_NAME, NEW_JOURNAL_NAME } from "../storage/journal.ts";
+import { NEW_JOURNAL_NAME } from "../storage/journal.ts";
 
 export interface OutputOptions {
   readonly output: BytePath;
@@ -29,6 +29,8 @@ export interface OutputPlan {
   readonly output: BytePath;
   /** `pg_tblspc/<oid>` -> new directory, absolute. */
   readonly tablespaces: ReadonlyMap<BytePath, BytePath>;
+  /** The same without a link in it. */
+  readonly places: ReadonlyMap<BytePath, BytePath>;
 }
 
 /**
@@ -39,13 +41,16 @@ export interface OutputPlan {
 export function planOutput(fs: FileSystem, source: Datadir, options: OutputOptions): OutputPlan {
   const { output, tablespaceMapping } = options;
   const tablespaces = placesOfTablespaces(source, tablespaceMapping, () => true);
-  const places = [output, ...tablespaces.values()];
+  const all = [output, ...tablespaces.values()];
   const sources = placesOf(source);
-  for (const [i, place] of places.entries()) {
-    const others = places.slice(0, i).map((other) => futureRealPath(fs, other));
+  for (const [i, place] of all.entries()) {
+    const others = all.slice(0, i).map((other) => futureRealPath(fs, other));
     assertFreePlace(fs, place, [...sources, ...others]);
   }
-  return { output, tablespaces };
+  const places = [...tablespaces].map(
+    ([path, place]) => [path, futureRealPath(fs, place)] as const,
+  );
+  return { output, tablespaces, places: new Map(places) };
 }
 
 /** Where a data directory and what its links lead to are, without a link in it. */
@@ -117,7 +122,7 @@ export function makeOutputRoot(fs: FileSystem, source: Datadir, { output }: Outp
   fs.syncDirectory(parentOf(output));
 }
 
-/** Makes every folder and link of the source. pg_wal becomes a folder wherever it was. */
+/** Makes every folder and link of the source, to places that are claimed. pg_wal becomes a folder wherever it was. */
 export function makeFolders(fs: FileSystem, source: Datadir, plan: OutputPlan): void {
   for (const { path, kind, classification } of walkDatadir(fs, source.root, source)) {
     const target = joinPath(plan.output, path);
@@ -125,8 +130,8 @@ export function makeFolders(fs: FileSystem, source: Datadir, plan: OutputPlan): 
     if (classification.class === "directory" || path === "pg_wal") {
       fs.makeDirectory(target, 0o700);
     } else if (tablespace !== undefined) {
-      if (fs.statFollowing(tablespace) === undefined) fs.makeDirectory(tablespace, 0o700);
       fs.makeLink(tablespace, target);
+      assertLeadsTo(fs, target, plan.places.get(path));
     } else if (classification.class === "link") {
       fs.makeLink(fs.readLink(joinPath(source.root, path)), target);
     }
@@ -134,6 +139,13 @@ export function makeFolders(fs: FileSystem, source: Datadir, plan: OutputPlan): 
     const stat = fs.stat(joinPath(source.root, path));
     if (stat !== undefined) fs.setLinkOwner(target, stat.uid, stat.gid);
   }
+}
+
+function assertLeadsTo(fs: FileSystem, link: BytePath, place: BytePath | undefined): void {
+  if (fs.statFollowing(link) !== undefined && fs.realPath(link) === place) return;
+  throw new StateError(`"${displayPath(fs.readLink(link))}" was moved while tde was at work`, {
+    hint: 'Run "tde recover" on the new directory, then begin again.',
+  });
 }
 
 /**
@@ -168,34 +180,12 @@ export function folderAttributes(stat: FileStat, access: PlainAccess | undefined
   return access === undefined ? stat : plainAttributes(stat, access, "directory");
 }
 
-/**
- * Empties an output whose run did not come to its end, but for its journal and lock. Until the journal goes, emptying can
- * be taken up again.
- */
-export function emptyOutput(
+/** Everything in a folder but `keep`; nothing of it is synced. */
+export function emptyDirectory(
   fs: FileSystem,
-  output: BytePath,
-  tablespaces: readonly BytePath[],
+  directory: BytePath,
+  keep: readonly BytePath[],
 ): void {
-  const tablespaceRoot = joinPath(output, "pg_tblspc");
-  if (fs.stat(tablespaceRoot)?.kind === "directory") {
-    for (const { name, kind } of fs.readDirectory(tablespaceRoot)) {
-      if (kind === "link") fs.remove(joinPath(tablespaceRoot, name));
-    }
-  }
-  for (const tablespace of tablespaces) {
-    if (fs.statFollowing(tablespace)?.kind !== "directory") continue;
-    emptyDirectory(fs, tablespace, []);
-    fs.syncDirectory(tablespace);
-  }
-  emptyDirectory(fs, output, [JOURNAL_NAME, OWN_FILES.lock, AUTO_CONF]);
-  fs.syncDirectory(output);
-  // The guard goes when there is nothing left that a server could start on.
-  fs.remove(joinPath(output, AUTO_CONF));
-  fs.syncDirectory(output);
-}
-
-function emptyDirectory(fs: FileSystem, directory: BytePath, keep: readonly BytePath[]): void {
   for (const { name, kind } of fs.readDirectory(directory)) {
     if (keep.includes(name)) continue;
     const path = joinPath(directory, name);
@@ -209,7 +199,7 @@ function emptyDirectory(fs: FileSystem, directory: BytePath, keep: readonly Byte
 }
 
 /** A place may exist, but must hold nothing: what a run is undone by deleting must be all its own. */
-function assertEmpty(fs: FileSystem, place: BytePath): void {
+export function assertEmpty(fs: FileSystem, place: BytePath): void {
   const stat = fs.statFollowing(place);
   if (stat === undefined) return;
   const names =
@@ -217,6 +207,11 @@ function assertEmpty(fs: FileSystem, place: BytePath): void {
       ? fs.readDirectory(place).filter(({ name }) => name !== NEW_JOURNAL_NAME && !isLockName(name))
       : [];
   if (stat.kind === "directory" && names.length === 0) return;
+  if (names.some(({ name }) => name === CLAIM_NAME)) {
+    throw new StateError(`"${displayPath(place)}" is not empty: an unfinished run has claimed it`, {
+      hint: 'It is a tablespace of a new directory that was never finished: run "tde recover" there, or choose another place.',
+    });
+  }
   throw new StateError(`"${displayPath(place)}" exists and is not an empty directory`, {
     hint: "Choose a new directory; nothing that exists is overwritten.",
   });

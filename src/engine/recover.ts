@@ -2,23 +2,27 @@
  * Brings an interrupted run to a defined end: an encryption, decryption or rotation in place is finished, a new directory
  * that was being filled is emptied again. A sync needs its source for that; what it was writing is made whole.
  */
-import { type BytePath, displayPath } from "../bytes/byte-path.ts";
+import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { type Datadir, openDatadir } from "../datadir/datadir.ts";
 import { assertNotInUse } from "../datadir/in-use.ts";
+import { walkDatadir } from "../datadir/walk.ts";
 import { StateError } from "../errors.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import {
   type JournalHeader,
   type JournalOperation,
+  NEW_JOURNAL_NAME,
   readJournalHeader,
   removeUnbornJournal,
 } from "../storage/journal.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
 import { resumeDecryption } from "./decrypt-datadir.ts";
 import { resumeEncryption } from "./encrypt-datadir.ts";
+import { readAutoConf } from "./guard.ts";
 import { resumeRotation } from "./rotate-datadir.ts";
-import { hasLitter, lockDatadir } from "./run/datadir-lock.ts";
+import { hasLitter, isLockName, lockDatadir } from "./run/datadir-lock.ts";
 import { endOutput } from "./run/output-run.ts";
+import { journalIsMissing } from "./run/standing.ts";
 import { endSyncIfDone, resumeSync } from "./sync-datadir.ts";
 
 export type RecoveryOutcome =
@@ -50,7 +54,7 @@ export async function recoverDatadir(
     const isEmpty =
       fs.statFollowing(root)?.kind === "directory" && fs.readDirectory(root).length === 0;
     if (!isEmpty) openDatadir(fs, root);
-    forgetLostRuns(engine, keyContext, root);
+    forgetWhereNothingIs(engine, keyContext, root);
     return "nothing-to-do";
   }
   // Under the lock: a journal that is not born yet may be one that another tde is writing.
@@ -58,6 +62,7 @@ export async function recoverDatadir(
   try {
     const header = readJournalHeader(fs, root);
     if (header === undefined) {
+      forgetLostRuns(fs, keyContext, root);
       removeUnbornJournal(fs, root);
       return "nothing-to-do";
     }
@@ -67,23 +72,44 @@ export async function recoverDatadir(
   }
 }
 
-/** A run whose journal is gone can never be taken up: nothing need be known of it any more. */
-function forgetLostRuns(
+function forgetWhereNothingIs(
   { fs, command }: EngineContext,
-  { memory }: KeyContext,
+  keyContext: KeyContext,
   root: BytePath,
 ): void {
   if (fs.statFollowing(root) === undefined) return;
-  const place = fs.realPath(root);
-  if (memory.openRunsAt(place).length === 0) return;
+  if (keyContext.memory.openRunsAt(fs.realPath(root)).length === 0) return;
   // Under the lock: another tde registers its run before it makes the journal.
   const lock = lockDatadir(fs, root, command);
   try {
-    if (readJournalHeader(fs, root) !== undefined) return;
-    for (const { runId } of memory.openRunsAt(place)) memory.closeRun(runId);
+    if (readJournalHeader(fs, root) === undefined) forgetLostRuns(fs, keyContext, root);
   } finally {
     lock.release();
   }
+}
+
+/**
+ * A run that has ended, or never began, need not be known any more. Any other could be taken up, were its journal there.
+ * @param root - locked, and without a journal.
+ * @throws {StateError} when something of tde's is in the directory: then the journal may only be away.
+ */
+function forgetLostRuns(fs: FileSystem, { memory }: KeyContext, root: BytePath): void {
+  const isUnborn = fs.stat(joinPath(root, NEW_JOURNAL_NAME)) !== undefined;
+  for (const { runId, operation, ended } of memory.openRunsAt(fs.realPath(root))) {
+    if (!ended && !isUnborn && hasTraces(fs, root)) throw journalIsMissing(root, operation);
+    memory.closeRun(runId);
+  }
+}
+
+/** Whether something is there that a run has made, be it this one. */
+function hasTraces(fs: FileSystem, root: BytePath): boolean {
+  if (fs.readDirectory(root).every(({ name }) => isLockName(name))) return false;
+  if (readAutoConf(fs, root) === "guard") return true;
+  for (const { classification } of walkDatadir(fs, root, openDatadir(fs, root))) {
+    if (classification.class === "working" || classification.class === "sidecar") return true;
+    if (classification.class === "own" && classification.file !== "lock") return true;
+  }
+  return false;
 }
 
 type Recovery = (
@@ -113,11 +139,11 @@ const RECOVERIES: Readonly<Record<JournalOperation, Recovery>> = {
   async sync({ fs }, keyContext, root, header) {
     return recoverSync(fs, keyContext, openUnused(fs, root), header);
   },
-  async encryptOutput({ fs }, keyContext, root) {
-    return endOutput(fs, keyContext, root);
+  async encryptOutput(engine, keyContext, root) {
+    return endOutput(engine, keyContext, root);
   },
-  async decryptOutput({ fs }, keyContext, root) {
-    return endOutput(fs, keyContext, root);
+  async decryptOutput(engine, keyContext, root) {
+    return endOutput(engine, keyContext, root);
   },
 };
 

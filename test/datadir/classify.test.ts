@@ -68,6 +68,7 @@ const FILES: Readonly<Record<string, readonly string[]>> = {
   "working of base/5/16384.1": ["base/5/16384_tdenew.1"],
   "working of base/5/16384_tde.1": ["base/5/16384_tdenew_tde.1"],
   "working of postgresql.auto.conf": ["postgresql_tdenew.auto.conf"],
+  "working of pg_tblspc/16400": ["pg_tblspc/16400/tde.claim"],
   "working of tde.manifest": ["tde_tdenew.manifest"],
   foreign: [
     "pg_tblspc/16400/PG_16_202307071/5/16384", "pg_tblspc/16400/PG_17_202406282/5/16384",

@@ -245,13 +245,99 @@ test("a directory with a guard, but neither manifest nor journal, is not encrypt
   });
 });
 
-test("recover forgets a run whose journal is gone", async () => {
-  await inPlace(halfDecrypted, async (datadir) => {
-    rmSync(join(datadir, "tde.journal"));
-    assert.equal(memory.openRunsAt(bytePath(datadir)).length, 1);
-    rmSync(join(datadir, "tde.lock"), { force: true });
-    assert.equal(await recover(datadir), "nothing-to-do");
-    assert.equal(memory.openRunsAt(bytePath(datadir)).length, 0);
+for (const [what, half] of HALVES) {
+  test(`recover does not forget an unfinished ${what} whose journal is away for a moment`, async () => {
+    await inPlace(half(), async (datadir) => {
+      const path = join(datadir, "tde.journal");
+      const journal = readFileSync(path);
+      rmSync(path);
+      // Beside the lock of the process that was killed, and without it.
+      for (const lock of ["left", "gone"]) {
+        if (lock === "left") writeFileSync(join(datadir, "tde.lock"), "");
+        await assert.rejects(recover(datadir), (error) => {
+          assert.ok(error instanceof StateError);
+          assert.match(
+            error.message,
+            /^a run of tde .* is open in ".*", and its journal is missing$/,
+          );
+          return true;
+        });
+        assert.equal(memory.openRunsAt(bytePath(datadir)).length, 1);
+      }
+      writeFileSync(path, journal);
+      await recover(datadir);
+      assert.equal(memory.openRunsAt(bytePath(datadir)).length, 0);
+    });
+  });
+}
+
+test("recover forgets a run that never began, or that has ended", async () => {
+  const registered = {
+    runId: "0".repeat(32),
+    directoryId: "1".repeat(32),
+    operation: "encrypt",
+    epoch: 1n,
+    time: "2026-11-12T08:00:00Z",
+    ended: false,
+  } as const;
+  const register = (datadir: string, ended = false): void => {
+    const place = small.engine.fs.realPath(bytePath(datadir));
+    memory.runs.set(registered.runId, { ...registered, place, ended });
+  };
+  const plainAgain = copyOf(plain);
+  register(plainAgain);
+  assert.equal(await recover(plainAgain), "nothing-to-do");
+  assert.equal(memory.runs.has(registered.runId), false);
+  const sealed = copyOf(encrypted);
+  register(sealed, true);
+  assert.equal(await recover(sealed), "nothing-to-do");
+  assert.equal(memory.runs.has(registered.runId), false);
+  // What a crash leaves of the journal that was to come.
+  register(sealed);
+  writeFileSync(join(sealed, "tde_tdenew.journal"), "TDEJ");
+  assert.equal(await recover(sealed), "nothing-to-do");
+  assert.equal(memory.runs.has(registered.runId), false);
+  assert.equal(existsSync(join(sealed, "tde_tdenew.journal")), false);
+  // The next command replaces one that it cannot tell from a run whose journal is away.
+  register(sealed);
+  await assert.rejects(recover(sealed), StateError);
+  const own = memory.copy();
+  memory.runs.delete(registered.runId);
+  await new SmallEngine({ memory: own }).rotate(sealed);
+  assert.equal(own.runs.has(registered.runId), false);
+});
+
+test("the journal of an ended decryption is not removed beside what a decryption takes away", async () => {
+  for (const left of ["all", "tde.manifest", "postgresql.auto.conf", "tde.tags"]) {
+    await inPlace(halfDecrypted, async (datadir) => {
+      if (left === "tde.tags") writeFileSync(join(datadir, left), "");
+      const half = copyOf(datadir);
+      const runId = readJournalHeader(small.engine.fs, bytePath(datadir))?.runId.toString("hex");
+      const run = memory.runs.get(runId ?? "");
+      assert.ok(run !== undefined);
+      await recover(datadir);
+      memory.runs.set(run.runId, { ...run, ended: true });
+      if (left === "all") putBack(half, datadir);
+      else
+        for (const name of ["tde.journal", left])
+          copyFileSync(join(half, name), join(datadir, name));
+      await assertRefused(datadir, () => recover(datadir));
+      await assertRefused(datadir, () => small.decrypt(datadir));
+      assert.ok(existsSync(join(datadir, "tde.journal")));
+      memory.runs.set(run.runId, run);
+    });
+  }
+});
+
+test("a journal of no open run may be newer than the state file, and its hint says so first", async () => {
+  await inPlace(halfEncrypted, async (datadir) => {
+    memory.become(new TestMemory());
+    const { hint = "" } = await assertRefused(datadir, () => recover(datadir));
+    assert.match(
+      hint,
+      /state file may be older.*--state.*somebody put.*move the journal away.*tde verify/,
+    );
+    assert.doesNotMatch(hint, /recover/);
   });
 });
 

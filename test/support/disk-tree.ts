@@ -66,6 +66,6 @@ export function assertSameFiles(actual: DiskTree, expected: DiskTree): void {
 /** Names that only an unfinished command leaves: working files, journals, locks, new versions of small files. */
 export function litterIn(disk: CrashDisk, folder: BytePath): string[] {
   return [...diskTree(disk, folder).keys()].filter((path) =>
-    /_tdenew|tde\.(journal|lock)|\.lock(\.|$)|\.new$/.test(path),
+    /_tdenew|tde\.(journal|lock|claim)|\.lock(\.|$)|\.new$/.test(path),
   );
 }

@@ -31,6 +31,8 @@ import {
   removeJournal,
 } from "../../storage/journal.ts";
 import type { DirectoryMemory, KeyContext, RunOutcome } from "../context.ts";
+import { assertLinksOfRun, followedLinks, followsLinks, type KeptLinks } from "./followed-links.ts";
+import { pathFromHex, pathToHex } from "./hex-path.ts";
 import { applyPatches, carryOutPatches, requirePatched } from "./redo.ts";
 import { type Standing, standingOf, wasBegunElsewhere } from "./standing.ts";
 
@@ -99,8 +101,10 @@ export class DirectoryRun {
     const place = fs.realPath(root);
     memory.beginRun({ ...order, runId: header.runId.toString("hex"), place });
     // Should this fail, the journal may be durable all the same: the run stays registered, and the next one here replaces it.
+    const links = followsLinks(order.operation) ? followedLinks(fs, root) : {};
     const kept: KeptPlan = {
       place: pathToHex(place),
+      ...(Object.keys(links).length === 0 ? {} : { links }),
       from: from?.root.toString("hex") ?? null,
       plan,
     };
@@ -112,7 +116,8 @@ export class DirectoryRun {
   /**
    * Takes up an interrupted run: what was due is done when this returns, unless the run has ended.
    * @param judge - sees what the journal says before any of it is done; what it throws leaves all as it is.
-   * @throws {IntegrityError} when the journal does not authenticate, or is of no run that is open here.
+   * @throws {IntegrityError} when the journal does not authenticate, or is of no run that is open here; when pg_wal or a
+   *   tablespace leads elsewhere than when the run was begun.
    */
   static resume<Plan>(
     fs: FileSystem,
@@ -125,7 +130,7 @@ export class DirectoryRun {
     const standing = standingOf(fs, root, memory, header);
     let kept: KeptPlan | undefined;
     const { journal, content } = Journal.resume(fs, root, journalKey(keys, header), (found) => {
-      kept = planAt(fs, root, found);
+      kept = planAt(fs, root, found, standing);
       judge({ content: found, from: kept.from ?? undefined, standing });
     });
     try {
@@ -236,29 +241,31 @@ export function hasJournal(fs: FileSystem, root: BytePath): boolean {
   return fs.stat(joinPath(root, JOURNAL_NAME)) !== undefined;
 }
 
-/** A path as JSON can hold it: its bytes in hex. */
-export function pathToHex(path: BytePath): string {
-  return Buffer.from(path, "latin1").toString("hex");
-}
-
-export function pathFromHex(hex: string): BytePath {
-  return Buffer.from(hex, "hex").toString("latin1") as BytePath;
-}
-
 /** What the plan's record of a journal holds. */
 interface KeptPlan {
   /** The directory that the run was begun in, without a link in it; in hex. */
   readonly place: string;
+  /** Of the links that a run in place follows; absent where there were none. */
+  readonly links?: KeptLinks | undefined;
   readonly from: string | null;
   readonly plan: unknown;
 }
 
-/** @throws {IntegrityError} when the journal is of another place. */
-function planAt(fs: FileSystem, root: BytePath, content: JournalContent): KeptPlan {
+/** @throws {IntegrityError} when the journal is of another place, or links lead to others. */
+function planAt(
+  fs: FileSystem,
+  root: BytePath,
+  content: JournalContent,
+  standing: Standing,
+): KeptPlan {
   const kept: unknown = JSON.parse(content.plan);
   if (!isKeptPlan(kept)) throw new FormatError('"tde.journal" has a plan of an unknown form');
   const place = pathFromHex(kept.place);
   if (place !== fs.realPath(root)) throw wasBegunElsewhere(root, place);
+  const { operation } = content.header;
+  // Of a run that has ended nothing is done any more, wherever links lead.
+  if (standing !== "ended" && followsLinks(operation))
+    assertLinksOfRun(fs, root, operation, kept.links ?? {});
   return kept;
 }
 
@@ -270,7 +277,16 @@ function isKeptPlan(value: unknown): value is KeptPlan {
     "from" in value &&
     "plan" in value &&
     typeof value.place === "string" &&
+    (!("links" in value) || isKeptLinks(value.links)) &&
     (value.from === null || typeof value.from === "string")
+  );
+}
+
+function isKeptLinks(value: unknown): value is KeptLinks {
+  return (
+    typeof value === "object" &&
+    value !== null &&
+    Object.values(value).every((target) => typeof target === "string")
   );
 }
 

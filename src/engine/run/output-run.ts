@@ -14,20 +14,23 @@ import {
 } from "../../storage/journal.ts";
 import type { EngineContext, KeyContext, RunOutcome } from "../context.ts";
 import { manifestIsMissing, openManifestOfRun, seenAsManifest } from "../open-manifest.ts";
-import { emptyOutput, type OutputPlan } from "../output-directory.ts";
+import type { OutputPlan } from "../output-directory.ts";
+import { assertNotWhole, assertOutputAsEnded } from "./as-ended.ts";
 import { hasLitter, lockDatadir, unfinishedRun } from "./datadir-lock.ts";
-import { DirectoryRun, type FoundRun, pathFromHex, pathToHex } from "./directory-run.ts";
+import { DirectoryRun, type FoundRun } from "./directory-run.ts";
+import { emptyOutput } from "./empty-output.ts";
+import { pathFromHex, pathToHex } from "./hex-path.ts";
 
 /** output-ended: the run had come to its end, and nothing was left of it but its journal. */
 export type OutputOutcome = "nothing-to-do" | "output-finished" | "output-emptied" | "output-ended";
 
-/** What the journal keeps: where tablespaces went, in hex. */
+/** What the journal keeps: where tablespaces went, without a link in it, in hex. */
 interface KeptOutput {
   readonly tablespaces: readonly string[];
 }
 
-export function keptOutput({ tablespaces }: OutputPlan): KeptOutput {
-  return { tablespaces: [...tablespaces.values()].map(pathToHex) };
+export function keptOutput({ places }: OutputPlan): KeptOutput {
+  return { tablespaces: [...places.values()].map(pathToHex) };
 }
 
 /** Before a run fills `output` anew: ends what an interrupted run of the same kind left there, one way or the other. */
@@ -42,7 +45,7 @@ export function endOutputBefore(
   unfinishedRun(fs, output, operation, keyContext.memory);
   const lock = lockDatadir(fs, output, engine.command);
   try {
-    return endOutput(fs, keyContext, output);
+    return endOutput(engine, keyContext, output);
   } finally {
     lock.release();
   }
@@ -50,10 +53,15 @@ export function endOutputBefore(
 
 /**
  * @param output - locked.
- * @throws {IntegrityError} for a journal that is of no run that is open here. @throws {StateError} when nothing tells
+ * @throws {IntegrityError} for a journal that is of no run that is open here, or does not fit what is there. @throws {StateError} when nothing tells
  *   whether it is, whatever the user accepts: nothing is emptied then.
  */
-export function endOutput(fs: FileSystem, keyContext: KeyContext, output: BytePath): OutputOutcome {
+export function endOutput(
+  engine: EngineContext,
+  keyContext: KeyContext,
+  output: BytePath,
+): OutputOutcome {
+  const { fs } = engine;
   const header = readJournalHeader(fs, output);
   if (header === undefined) {
     removeUnbornJournal(fs, output);
@@ -61,6 +69,8 @@ export function endOutput(fs: FileSystem, keyContext: KeyContext, output: BytePa
   }
   const judge = ({ content, standing }: FoundRun): void => {
     if (standing === "doubted" && !content.committed) throw cannotBeEmptied(output);
+    if (standing === "ended") assertOutputAsEnded(fs, keyContext, output, content.header);
+    else if (!content.committed) assertNotWhole(fs, output, content.header);
   };
   const resumed = DirectoryRun.resume<KeptOutput>(fs, output, keyContext, header, judge);
   const { run, content, plan, standing } = resumed;
@@ -73,7 +83,7 @@ export function endOutput(fs: FileSystem, keyContext: KeyContext, output: BytePa
       run.end(outcomeOf(fs, keyContext, output, run));
       return "output-finished";
     }
-    emptyOutput(fs, output, plan.tablespaces.map(pathFromHex));
+    emptyOutput(engine, output, plan.tablespaces.map(pathFromHex), run.header.runId);
     run.end({ kind: "nothing" });
     return "output-emptied";
   } finally {

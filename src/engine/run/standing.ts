@@ -74,6 +74,16 @@ export function wasBegunElsewhere(root: BytePath, begun: BytePath): IntegrityErr
   );
 }
 
+/** Nobody can take up a run whose journal is gone; but it may only be away. */
+export function journalIsMissing(root: BytePath, operation: JournalOperation): StateError {
+  return new StateError(
+    `a run of tde ${RUN_NAMES[operation]} is open in "${displayPath(root)}", and its journal is missing`,
+    {
+      hint: `Nothing was changed. Put "${JOURNAL_NAME}" back if it was moved away; else restore the directory from a backup. If "tde verify" says that all is well, the run had never begun: the next command replaces it.`,
+    },
+  );
+}
+
 function isOfNoOpenRun(
   root: BytePath,
   memory: DirectoryMemory,
@@ -87,7 +97,7 @@ function isOfNoOpenRun(
   return new IntegrityError(
     `"${JOURNAL_NAME}" in "${displayPath(root)}" is of no run that is open: ${why}`,
     {
-      hint: 'Nothing was changed. Somebody put this journal there, or put back an older copy of the directory. Move the journal away: what "tde verify" says then is what the directory is.',
+      hint: 'Nothing was changed. The state file may be older than the run: bring the newer one back, or name it with --state. Else somebody put this journal there, or put back an older copy of the directory: then move the journal away, and believe only what "tde verify" says.',
     },
   );
 }

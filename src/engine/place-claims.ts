@@ -1,0 +1,92 @@
+/**
+ * The places of tablespaces outside of a new directory, which a run fills and, should it not come to its end, is undone by
+ * emptying. Only what this very run has put there may go: so before anything else it writes a claim there that names it,
+ * durably, and a place without that claim is not emptied, whatever the journal says of it. The claim goes with the last
+ * steps of the run. docs/FORMAT.md, "Claims".
+ */
+import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
+import { CLAIM_NAME } from "../datadir/classify.ts";
+import { StateError, StorageError } from "../errors.ts";
+import { readUpTo, withFile, writeAll } from "../storage/file-io.ts";
+import type { FileSystem } from "../storage/file-system.ts";
+import { notAsWritten } from "../storage/read-back.ts";
+import type { DueStep } from "../storage/journal.ts";
+import { assertEmpty, type OutputPlan, parentOf } from "./output-directory.ts";
+
+/** The run id, 32 hex digits, and a line feed. */
+const CLAIM_BYTES = 33;
+
+/** Makes the places where they are missing, and claims them; they are as they were planned, and hold nothing else. */
+export function claimPlaces(fs: FileSystem, { places }: OutputPlan, runId: Buffer): void {
+  for (const place of places.values()) {
+    if (fs.stat(place) === undefined) fs.makeDirectory(place, 0o700);
+    fs.syncDirectory(parentOf(place));
+    if (!isRealDirectory(fs, place)) {
+      throw new StateError(`"${displayPath(place)}" is no directory, or a link leads to it now`, {
+        hint: 'It was put there while tde was at work. Run "tde recover" on the new directory, then see who did.',
+      });
+    }
+    assertEmpty(fs, place);
+    claim(fs, place, runId);
+    const isWritten = claimOf(fs, place, runId) === "own";
+    // Whoever else wanted it has seen no claim, and claims it before it writes anything.
+    if (isWritten && fs.readDirectory(place).length === 1) continue;
+    fs.remove(joinPath(place, CLAIM_NAME));
+    throw isWritten ? isTaken(place) : notAsWritten(CLAIM_NAME);
+  }
+}
+
+/** Among the last steps of a run: the tablespaces are part of a whole directory now. */
+export function claimRemovals({ places }: OutputPlan): DueStep[] {
+  return [...places.keys()].map((path) => ({ action: "remove", path: joinPath(path, CLAIM_NAME) }));
+}
+
+export function isRealDirectory(fs: FileSystem, place: BytePath): boolean {
+  return fs.stat(place)?.kind === "directory" && fs.realPath(place) === place;
+}
+
+/** torn: its run had not even claimed the place, so it has put nothing there. */
+export function claimOf(
+  fs: FileSystem,
+  place: BytePath,
+  runId: Buffer,
+): "own" | "other" | "torn" | "none" {
+  const path = joinPath(place, CLAIM_NAME);
+  if (fs.stat(path)?.kind !== "file") return "none";
+  const bytes = Buffer.alloc(CLAIM_BYTES + 1);
+  const count = withFile(fs, path, (file) => readUpTo(file, bytes, 0, bytes.length, 0));
+  const text = bytes.toString("latin1", 0, count);
+  if (!/^[0-9a-f]{32}\n$/.test(text)) return "torn";
+  return text === contentOf(runId) ? "own" : "other";
+}
+
+function claim(fs: FileSystem, place: BytePath, runId: Buffer): void {
+  const content = Buffer.from(contentOf(runId), "latin1");
+  const file = createClaim(fs, place);
+  try {
+    writeAll(file, content, 0, content.length, 0);
+    file.sync();
+  } finally {
+    file.close();
+  }
+  fs.syncDirectory(place);
+}
+
+function createClaim(fs: FileSystem, place: BytePath): ReturnType<FileSystem["create"]> {
+  try {
+    return fs.create(joinPath(place, CLAIM_NAME), 0o600);
+  } catch (error) {
+    if (error instanceof StorageError && error.errno === "EEXIST") throw isTaken(place);
+    throw error;
+  }
+}
+
+function isTaken(place: BytePath): StateError {
+  return new StateError(`"${displayPath(place)}" was taken by another run of tde just now`, {
+    hint: 'Run "tde recover" on the new directory, and choose another place.',
+  });
+}
+
+function contentOf(runId: Buffer): string {
+  return `${runId.toString("hex")}\n`;
+}
