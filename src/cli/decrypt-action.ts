@@ -10,6 +10,7 @@ import { selectsEverything } from "../engine/scope-request.ts";
 import { UsageError } from "../errors.ts";
 import { serializeScope } from "../format/scope.ts";
 import { engineContext, keyContext } from "./engine-context.ts";
+import { assertKeysApart } from "./key-places.ts";
 import { namingRelations } from "./naming-relations.ts";
 import { openKeyringFromOptions } from "./open-keyring.ts";
 import {
@@ -62,6 +63,7 @@ export async function decrypt(
   const root = dataDirectoryFrom(flags, positional);
   const command = "tde decrypt-datadir";
   const engine = await engineContext(command, flags, output);
+  assertKeysApart(engine.fs, flags, root);
   const opened = await openKeyringFromOptions(flags, command, output, engine.fs);
   const options = {
     root,

@@ -10,6 +10,7 @@ import { serializeScope } from "../format/scope.ts";
 import { engineContext, keyContext } from "./engine-context.ts";
 import { pagesByKey } from "./key-load-text.ts";
 import { type KeyLimitFlags, underKeyLimit, warnPastKeyLimit } from "./key-limit.ts";
+import { assertKeysApart } from "./key-places.ts";
 import { namingRelations } from "./naming-relations.ts";
 import { openKeyringFromOptions } from "./open-keyring.ts";
 import {
@@ -55,6 +56,7 @@ export async function encrypt(
   const root = dataDirectoryFrom(flags, positional);
   const command = "tde encrypt-datadir";
   const engine = await engineContext(command, flags, output);
+  assertKeysApart(engine.fs, flags, root);
   const found = await openKeyringFromOptions(flags, command, output, engine.fs);
   const opened = await underKeyLimit(found, flags, command, output);
   const options = {

@@ -9,6 +9,7 @@ import { UsageError } from "../errors.ts";
 import { requireNewestKeyring } from "../keyring/state.ts";
 import { engineContext, keyContext } from "./engine-context.ts";
 import { type KeyLimitFlags, underKeyLimit, warnPastKeyLimit } from "./key-limit.ts";
+import { assertKeysApart } from "./key-places.ts";
 import { loadsToJson, loadText } from "./key-load-text.ts";
 import { namingRelations } from "./naming-relations.ts";
 import { openKeyringFromOptions } from "./open-keyring.ts";
@@ -49,6 +50,7 @@ export async function rotate(positional: BytePath | undefined, flags: RotateFlag
   const request = requestFrom(flags);
   const command = "tde rotate";
   const engine = await engineContext(command, flags, output);
+  assertKeysApart(engine.fs, flags, root);
   const found = await openKeyringFromOptions(flags, command, output, engine.fs);
   requireNewestKeyring(found.keyring.file.generation, found.state, found.keyring.name);
   const opened = await underKeyLimit(found, flags, command, output);
