@@ -94,6 +94,7 @@ export async function encryptDatadir(
   const isLater = unfinished !== undefined && hasNames(options.scope, unlocked) && !options.dryRun;
   const scope = isLater ? undefined : selectedScope(engine, keyContext, unlocked, options.scope);
   if (options.dryRun && scope !== undefined) {
+    if (unfinished === undefined && !hasManifest(fs, root)) tellLinks(engine, unlocked);
     inspectBackupManifest(fs, unlocked, hasManifest(fs, root) || unfinished !== undefined);
     const inventory = inventoryOptions({ ...options, scope }, keyContext);
     const todo = survey(fs, unlocked, inventory, "resumed");
@@ -121,6 +122,20 @@ export async function encryptDatadir(
     );
   } finally {
     lock.release();
+  }
+}
+
+/** What a copy shares with its original, nobody expects to be encrypted. */
+function tellLinks({ notice }: EngineContext, { walTarget, tablespaces }: Datadir): void {
+  const links: { readonly path: string; readonly target: BytePath | undefined }[] = [
+    { path: "pg_wal", target: walTarget },
+    ...tablespaces.map(({ path, linkTarget }) => ({ path, target: linkTarget })),
+  ];
+  for (const { path, target } of links) {
+    if (target === undefined) continue;
+    notice(
+      `${displayPath(path)} leads to "${displayPath(target)}": what is there is encrypted, too`,
+    );
   }
 }
 
@@ -274,6 +289,7 @@ async function begin(
   if (manifest === undefined) {
     assertNothingToAccept(options);
     assertNoGuardLeft(fs, datadir);
+    tellLinks(engine, datadir);
   } else {
     for (const { message } of movedLinks(fs, datadir, manifest)) engine.notice(message);
   }
