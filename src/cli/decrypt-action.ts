@@ -15,6 +15,8 @@ import { namingRelations } from "./naming-relations.ts";
 import { openKeyringFromOptions } from "./open-keyring.ts";
 import {
   type AcceptFlags,
+  type AcceptMovedFlags,
+  assertMovesMatter,
   type DataDirectoryFlags,
   dataDirectoryFrom,
   type KeyringFlags,
@@ -34,6 +36,7 @@ import { formatBytes } from "./progress.ts";
 export interface DecryptFlags
   extends
     AcceptFlags,
+    AcceptMovedFlags,
     DataDirectoryFlags,
     OutputDirectoryFlags,
     KeyringFlags,
@@ -43,7 +46,6 @@ export interface DecryptFlags
     OutputFlags,
     WorkFlags {
   readonly restoreControl?: boolean | undefined;
-  readonly acceptMoved?: boolean | undefined;
   readonly keepRecoverySettings?: boolean | undefined;
 }
 
@@ -55,11 +57,7 @@ export async function decrypt(
   const named = scopeFrom(flags);
   const into = outputFrom(flags);
   if (!selectsEverything(named)) assertOnlyRelations(flags, into);
-  if (flags.acceptMoved === true && into !== undefined) {
-    throw new UsageError("--accept-moved is about decrypting in place, and --output is given", {
-      hint: "Leave it out: behind the links of the source nothing is written.",
-    });
-  }
+  assertMovesMatter(flags, into === undefined ? undefined : "--output");
   const root = dataDirectoryFrom(flags, positional);
   const command = "tde decrypt-datadir";
   const engine = await engineContext(command, flags, output);

@@ -15,6 +15,8 @@ import { namingRelations } from "./naming-relations.ts";
 import { openKeyringFromOptions } from "./open-keyring.ts";
 import {
   type AcceptFlags,
+  type AcceptMovedFlags,
+  assertMovesMatter,
   type DataDirectoryFlags,
   dataDirectoryFrom,
   type KeyringFlags,
@@ -34,6 +36,7 @@ import { formatBytes } from "./progress.ts";
 export interface EncryptFlags
   extends
     AcceptFlags,
+    AcceptMovedFlags,
     DataDirectoryFlags,
     OutputDirectoryFlags,
     KeyringFlags,
@@ -53,6 +56,8 @@ export async function encrypt(
   flags: EncryptFlags,
 ): Promise<void> {
   const output = createOutput(flags);
+  const into = outputFrom(flags);
+  assertMovesMatter(flags, into === undefined ? undefined : "--output");
   const root = dataDirectoryFrom(flags, positional);
   const command = "tde encrypt-datadir";
   const engine = await engineContext(command, flags, output);
@@ -65,11 +70,11 @@ export async function encrypt(
     wal: flags.wal,
     sealConfig: flags.sealConfig === true,
     assumeStopped: flags.assumeStopped === true,
+    acceptMoved: flags.acceptMoved,
     acceptOlder: flags.acceptOlder === true,
     acceptChanged: flags.acceptChanged ?? [],
     dryRun: flags.dryRun === true,
   };
-  const into = outputFrom(flags);
   const context = keyContext(opened, engine, output, flags);
   const report = await namingRelations(engine, opened.dataKeys, root, () =>
     into === undefined

@@ -14,6 +14,8 @@ import { loadsToJson, loadText } from "./key-load-text.ts";
 import { namingRelations } from "./naming-relations.ts";
 import { openKeyringFromOptions } from "./open-keyring.ts";
 import {
+  type AcceptMovedFlags,
+  assertMovesMatter,
   type DataDirectoryFlags,
   dataDirectoryFrom,
   type KeyringFlags,
@@ -29,6 +31,7 @@ import { formatBytes } from "./progress.ts";
 
 export interface RotateFlags
   extends
+    AcceptMovedFlags,
     DataDirectoryFlags,
     ScopeFlags,
     KeyringFlags,
@@ -45,6 +48,7 @@ export interface RotateFlags
 
 export async function rotate(positional: BytePath | undefined, flags: RotateFlags): Promise<void> {
   const output = createOutput(flags);
+  assertMovesMatter(flags, flags.wal === undefined ? undefined : "--wal");
   if (flags.wal !== undefined) return await rotateWal(flags.wal, positional, flags, output);
   const root = dataDirectoryFrom(flags, positional);
   const request = requestFrom(flags);
@@ -57,6 +61,7 @@ export async function rotate(positional: BytePath | undefined, flags: RotateFlag
   const options = {
     root,
     request,
+    acceptMoved: flags.acceptMoved,
     acceptOlder: flags.acceptOlder === true,
     dryRun: flags.dryRun === true,
   };

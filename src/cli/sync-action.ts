@@ -10,6 +10,7 @@ import { assertKeysApart } from "./key-places.ts";
 import { namingRelations } from "./naming-relations.ts";
 import { openKeyringFromOptions } from "./open-keyring.ts";
 import type {
+  AcceptMovedFlags,
   KeyringFlags,
   OutputDirectoryFlags,
   OutputFlags,
@@ -23,6 +24,7 @@ import { formatBytes } from "./progress.ts";
 
 export interface SyncFlags
   extends
+    AcceptMovedFlags,
     Pick<OutputDirectoryFlags, "tablespaceMapping">,
     KeyringFlags,
     SecretFlags,
@@ -46,6 +48,7 @@ export async function sync(source: BytePath, root: BytePath, flags: SyncFlags): 
     root,
     tablespaceMapping: flags.tablespaceMapping ?? new Map<BytePath, BytePath>(),
     assumeStopped: flags.assumeStopped === true,
+    acceptMoved: flags.acceptMoved,
     acceptOlder: flags.acceptOlder === true,
     dryRun: flags.dryRun === true,
   };

@@ -152,7 +152,7 @@ export function lockedAs(fs: FileSystem, { root }: Datadir): BytePath | undefine
 }
 
 /** Another path in the lock file means that the directory is a copy of the one that the server uses. */
-function isSameDirectory(fs: FileSystem, a: BytePath, b: BytePath): boolean {
+export function isSameDirectory(fs: FileSystem, a: BytePath, b: BytePath): boolean {
   const one = fs.statFollowing(a);
   const other = fs.statFollowing(b);
   if (one === undefined || other === undefined) return false;
