@@ -56,6 +56,7 @@ const RESTRICTIONS: readonly Restriction[] = [
     except: {
       "storage/node-file-system.ts": "the real file system behind the interface",
       "storage/process-table.ts": "reads /proc",
+      "storage/running-servers.ts": "reads /proc, and what it leads to",
       "storage/core-dump.ts": "writes to /proc what of this process may be in a core",
       "bytes/wasm-module.ts": "loads the program's own .wasm files, no user's file",
       demo: "makes and removes clusters of its own, no user's files",

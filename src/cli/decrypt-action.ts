@@ -11,10 +11,13 @@ import { UsageError } from "../errors.ts";
 import { serializeScope } from "../format/scope.ts";
 import { engineContext, keyContext } from "./engine-context.ts";
 import { ExitCode } from "./exit-codes.ts";
+import { assertKeysApart } from "./key-places.ts";
 import { namingRelations } from "./naming-relations.ts";
 import { openKeyringFromOptions } from "./open-keyring.ts";
 import {
   type AcceptFlags,
+  type AcceptMovedFlags,
+  assertMovesMatter,
   type DataDirectoryFlags,
   dataDirectoryFrom,
   type KeyringFlags,
@@ -34,6 +37,7 @@ import { formatBytes } from "./progress.ts";
 export interface DecryptFlags
   extends
     AcceptFlags,
+    AcceptMovedFlags,
     DataDirectoryFlags,
     OutputDirectoryFlags,
     KeyringFlags,
@@ -43,7 +47,6 @@ export interface DecryptFlags
     OutputFlags,
     WorkFlags {
   readonly restoreControl?: boolean | undefined;
-  readonly acceptMoved?: boolean | undefined;
   readonly keepRecoverySettings?: boolean | undefined;
 }
 
@@ -55,14 +58,11 @@ export async function decrypt(
   const named = scopeFrom(flags);
   const into = outputFrom(flags);
   if (!selectsEverything(named)) assertOnlyRelations(flags, into);
-  if (flags.acceptMoved === true && into !== undefined) {
-    throw new UsageError("--accept-moved is about decrypting in place, and --output is given", {
-      hint: "Leave it out: behind the links of the source nothing is written.",
-    });
-  }
+  assertMovesMatter(flags, into === undefined ? undefined : "--output");
   const root = dataDirectoryFrom(flags, positional);
   const command = "tde decrypt-datadir";
   const engine = await engineContext(command, flags, output);
+  assertKeysApart(engine.fs, flags, root);
   const opened = await openKeyringFromOptions(flags, command, output, engine.fs);
   const options = {
     root,

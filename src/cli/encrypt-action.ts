@@ -10,10 +10,13 @@ import { serializeScope } from "../format/scope.ts";
 import { engineContext, keyContext } from "./engine-context.ts";
 import { pagesByKey } from "./key-load-text.ts";
 import { type KeyLimitFlags, underKeyLimit, warnPastKeyLimit } from "./key-limit.ts";
+import { assertKeysApart } from "./key-places.ts";
 import { namingRelations } from "./naming-relations.ts";
 import { openKeyringFromOptions } from "./open-keyring.ts";
 import {
   type AcceptFlags,
+  type AcceptMovedFlags,
+  assertMovesMatter,
   type DataDirectoryFlags,
   dataDirectoryFrom,
   type KeyringFlags,
@@ -33,6 +36,7 @@ import { formatBytes } from "./progress.ts";
 export interface EncryptFlags
   extends
     AcceptFlags,
+    AcceptMovedFlags,
     DataDirectoryFlags,
     OutputDirectoryFlags,
     KeyringFlags,
@@ -52,9 +56,12 @@ export async function encrypt(
   flags: EncryptFlags,
 ): Promise<void> {
   const output = createOutput(flags);
+  const into = outputFrom(flags);
+  assertMovesMatter(flags, into === undefined ? undefined : "--output");
   const root = dataDirectoryFrom(flags, positional);
   const command = "tde encrypt-datadir";
   const engine = await engineContext(command, flags, output);
+  assertKeysApart(engine.fs, flags, root);
   const found = await openKeyringFromOptions(flags, command, output, engine.fs);
   const opened = await underKeyLimit(found, flags, command, output);
   const options = {
@@ -63,11 +70,11 @@ export async function encrypt(
     wal: flags.wal,
     sealConfig: flags.sealConfig === true,
     assumeStopped: flags.assumeStopped === true,
+    acceptMoved: flags.acceptMoved,
     acceptOlder: flags.acceptOlder === true,
     acceptChanged: flags.acceptChanged ?? [],
     dryRun: flags.dryRun === true,
   };
-  const into = outputFrom(flags);
   const context = keyContext(opened, engine, output, flags);
   const report = await namingRelations(engine, opened.dataKeys, root, () =>
     into === undefined

@@ -13,6 +13,7 @@ import type {
   RunOutcome,
   SeenDirectory,
 } from "../engine/context.ts";
+import { directoryIdAt } from "../engine/remembered-place.ts";
 import { formatTime } from "../keyring/keyring-file.ts";
 import {
   closeRun,
@@ -98,6 +99,10 @@ class StateFileMemory implements DirectoryMemory {
     return judgement(this.latest, directoryId, epoch, root);
   }
 
+  lastPlace(directoryId: string): BytePath | undefined {
+    return this.latest.directories.get(directoryId)?.path;
+  }
+
   highestOpenEpoch(directoryId: string): bigint {
     return highestOpenEpoch(this.latest, directoryId);
   }
@@ -112,7 +117,14 @@ class StateFileMemory implements DirectoryMemory {
 
   remember(seen: SeenDirectory): void {
     // The directory itself is done. A keyring that is mounted read-only has its state elsewhere (--state).
-    this.updateIfPossible((content) => withSeen(content, seen));
+    this.updateIfPossible((content) => withSeen(content, this.withoutCopysPlace(content, seen)));
+  }
+
+  /** A copy that is only looked at does not take its original's place. */
+  private withoutCopysPlace({ directories }: StateContent, seen: SeenDirectory): SeenDirectory {
+    const path = directories.get(seen.directoryId)?.path;
+    const isThere = path !== undefined && directoryIdAt(this.engine.fs, path) === seen.directoryId;
+    return isThere ? { ...seen, path } : seen;
   }
 
   beginRun(run: Parameters<DirectoryMemory["beginRun"]>[0]): void {
@@ -175,6 +187,7 @@ export function rememberedBy(state: State, statePath: BytePath): DirectoryMemory
     isDoubtAccepted: false,
     doubt: () => doubtOf(state, statePath),
     judge: (directoryId, epoch, root) => judgement(state, directoryId, epoch, root),
+    lastPlace: (directoryId) => state.directories.get(directoryId)?.path,
     highestOpenEpoch: (directoryId) => highestOpenEpoch(state, directoryId),
     openRun: (runId) => state.runs.get(runId),
     openRunsAt: (place) => runsAt(state, place),

@@ -41,6 +41,7 @@ import { assertKeyUnusedInWal, holdsWal, walKeyUse } from "../engine/wal-key-use
 import { RUN_NAMES } from "../engine/run/standing.ts";
 import { rememberedBy } from "./engine-context.ts";
 import { loadsToJson, loadText } from "./key-load-text.ts";
+import { assertNotInDatadir } from "./key-places.ts";
 import { createOutput, type Output } from "./output.ts";
 import { withSpinner } from "./progress.ts";
 import { newProviderFrom, type NewProvider } from "./secrets.ts";
@@ -71,6 +72,8 @@ export async function create(flags: CreateFlags): Promise<void> {
   const place = { fs, path, command: "tde keyring create" };
   // Before a key file is made or a passphrase asked for; createKeyring looks again under its lock.
   requireNoKeyring(place);
+  assertNotInDatadir(fs, "keyring", path);
+  assertNotInDatadir(fs, "state file", statePathFrom(flags));
   const made = await newProviderFrom(
     fs,
     { ...secretsFrom(flags), newKeyFile: flags.newKeyFile },

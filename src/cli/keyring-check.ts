@@ -80,7 +80,7 @@ export async function check(flags: CheckFlags): Promise<void> {
 }
 
 function findingsOf(opened: OpenedKeyring, trials: RecipientTrials, flags: CheckFlags): Findings {
-  const { keyring, dataKeys, state, statePath } = opened;
+  const { keyring, dataKeys, state } = opened;
   const problems: string[] = [];
   for (const secret of trials.unused) problems.push(`${secret} opens no recipient`);
   for (const { message } of trials.failures) problems.push(message);
@@ -104,7 +104,7 @@ function findingsOf(opened: OpenedKeyring, trials: RecipientTrials, flags: Check
   const ids = new Set(named.map(({ id }) => id));
   const directories = [...named, ...rememberedDirectories(opened).filter(({ id }) => !ids.has(id))];
   for (const { path, keys } of directories) problems.push(...missingKeys(path, keys, dataKeys));
-  return { recipients, directories, backUp: backUpOf(keyring, statePath), problems };
+  return { recipients, directories, backUp: backUpOf(opened), problems };
 }
 
 function namedDirectories(
@@ -159,10 +159,14 @@ function missingKeys(path: string, keys: KeyLoads, held: DataKeys): string[] {
     .map((keyId) => `"${path}" needs key ${keyId}, which the keyring does not hold`);
 }
 
-function backUpOf({ file, name }: Keyring, statePath: BytePath): string[] {
+function backUpOf({ keyring, state, statePath }: OpenedKeyring): string[] {
+  const { file, name } = keyring;
   const secrets = file.recipients.map(describeRecipient).join(" or ");
+  const isOld = oldKeyringWarning(file.generation, state, name) !== undefined;
   return [
-    `${name}, as it is now (generation ${file.generation}): without it everything is lost`,
+    isOld
+      ? `NOT ${name} over another copy: a newer one has been in use, and what is under keys that only that one has would be lost; find it first`
+      : `${name}, as it is now (generation ${file.generation}): without it everything is lost`,
     `the secret of ${secrets}, apart from the keyring: without any of them everything is lost`,
     `state file "${displayPath(statePath)}", if you can: without it an older copy of a directory passes for the newest`,
   ];

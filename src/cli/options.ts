@@ -151,6 +151,26 @@ export function addAcceptOptions(command: Command): Command {
     );
 }
 
+/** --accept-moved. */
+export interface AcceptMovedFlags {
+  readonly acceptMoved?: boolean | undefined;
+}
+
+export function addAcceptMoved(command: Command): Command {
+  return command.option(
+    "--accept-moved",
+    "in place: pg_wal or tablespaces may lead elsewhere than when the directory was encrypted",
+  );
+}
+
+/** @throws {UsageError} for --accept-moved beside another option, with which nothing is written behind those links. */
+export function assertMovesMatter(flags: AcceptMovedFlags, other: string | undefined): void {
+  if (flags.acceptMoved !== true || other === undefined) return;
+  throw new UsageError(`--accept-moved is about writing in place, and ${other} is given`, {
+    hint: "Leave it out: behind the links of a data directory nothing is written.",
+  });
+}
+
 /** --without-state. */
 export interface StateConsentFlags {
   readonly withoutState?: boolean | undefined;

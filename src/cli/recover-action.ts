@@ -4,6 +4,7 @@
 import type { BytePath } from "../bytes/byte-path.ts";
 import { recoverDatadir, type RecoveryOutcome } from "../engine/recover.ts";
 import { engineContext, keyContext } from "./engine-context.ts";
+import { assertKeysApart } from "./key-places.ts";
 import { namingRelations } from "./naming-relations.ts";
 import { openKeyringFromOptions } from "./open-keyring.ts";
 import { unprovedText } from "./decrypt-action.ts";
@@ -52,6 +53,7 @@ export async function recover(
   const root = dataDirectoryFrom(flags, positional);
   const command = "tde recover";
   const engine = await engineContext(command, flags, output);
+  assertKeysApart(engine.fs, flags, root);
   const opened = await openKeyringFromOptions(flags, command, output, engine.fs);
   const outcome = await namingRelations(engine, opened.dataKeys, root, () =>
     recoverDatadir(engine, keyContext(opened, engine, output, flags), root),

@@ -9,10 +9,13 @@ import { UsageError } from "../errors.ts";
 import { requireNewestKeyring } from "../keyring/state.ts";
 import { engineContext, keyContext } from "./engine-context.ts";
 import { type KeyLimitFlags, underKeyLimit, warnPastKeyLimit } from "./key-limit.ts";
+import { assertKeysApart } from "./key-places.ts";
 import { loadsToJson, loadText } from "./key-load-text.ts";
 import { namingRelations } from "./naming-relations.ts";
 import { openKeyringFromOptions } from "./open-keyring.ts";
 import {
+  type AcceptMovedFlags,
+  assertMovesMatter,
   type DataDirectoryFlags,
   dataDirectoryFrom,
   type KeyringFlags,
@@ -28,6 +31,7 @@ import { formatBytes } from "./progress.ts";
 
 export interface RotateFlags
   extends
+    AcceptMovedFlags,
     DataDirectoryFlags,
     ScopeFlags,
     KeyringFlags,
@@ -44,17 +48,20 @@ export interface RotateFlags
 
 export async function rotate(positional: BytePath | undefined, flags: RotateFlags): Promise<void> {
   const output = createOutput(flags);
+  assertMovesMatter(flags, flags.wal === undefined ? undefined : "--wal");
   if (flags.wal !== undefined) return await rotateWal(flags.wal, positional, flags, output);
   const root = dataDirectoryFrom(flags, positional);
   const request = requestFrom(flags);
   const command = "tde rotate";
   const engine = await engineContext(command, flags, output);
+  assertKeysApart(engine.fs, flags, root);
   const found = await openKeyringFromOptions(flags, command, output, engine.fs);
   requireNewestKeyring(found.keyring.file.generation, found.state, found.keyring.name);
   const opened = await underKeyLimit(found, flags, command, output);
   const options = {
     root,
     request,
+    acceptMoved: flags.acceptMoved,
     acceptOlder: flags.acceptOlder === true,
     dryRun: flags.dryRun === true,
   };

@@ -21,6 +21,7 @@ import {
 import type { FileSystem } from "../storage/file-system.ts";
 import { uninterrupted } from "../storage/interrupted.ts";
 import type { SecretFlags } from "./keyring-flags.ts";
+import { assertNotInDatadir } from "./key-places.ts";
 import { askPassphrase, openTerminal } from "./passphrase-prompt.ts";
 
 /** A passphrase and its line end. */
@@ -118,6 +119,7 @@ export async function newProviderFrom(
 function keyFileForNew(fs: FileSystem, path: BytePath, create: boolean): NewProvider {
   if (create) {
     if (fs.stat(path) !== undefined) throw keyFileExists(fs, path);
+    assertNotInDatadir(fs, "key file", path);
     createKeyFile(fs, path);
     return { provider: new KeyFileProvider(fs, path), undo: () => fs.remove(path) };
   }

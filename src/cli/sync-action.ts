@@ -6,9 +6,11 @@ import { syncDatadir, type SyncReport } from "../engine/sync-datadir.ts";
 import { engineContext, keyContext } from "./engine-context.ts";
 import { pagesByKey } from "./key-load-text.ts";
 import { type KeyLimitFlags, underKeyLimit, warnPastKeyLimit } from "./key-limit.ts";
+import { assertKeysApart } from "./key-places.ts";
 import { namingRelations } from "./naming-relations.ts";
 import { openKeyringFromOptions } from "./open-keyring.ts";
 import type {
+  AcceptMovedFlags,
   KeyringFlags,
   OutputDirectoryFlags,
   OutputFlags,
@@ -22,6 +24,7 @@ import { formatBytes } from "./progress.ts";
 
 export interface SyncFlags
   extends
+    AcceptMovedFlags,
     Pick<OutputDirectoryFlags, "tablespaceMapping">,
     KeyringFlags,
     SecretFlags,
@@ -37,6 +40,7 @@ export async function sync(source: BytePath, root: BytePath, flags: SyncFlags): 
   const output = createOutput(flags);
   const command = "tde sync";
   const engine = await engineContext(command, flags, output);
+  assertKeysApart(engine.fs, flags, source, root);
   const found = await openKeyringFromOptions(flags, command, output, engine.fs);
   const opened = await underKeyLimit(found, flags, command, output);
   const options = {
@@ -44,6 +48,7 @@ export async function sync(source: BytePath, root: BytePath, flags: SyncFlags): 
     root,
     tablespaceMapping: flags.tablespaceMapping ?? new Map<BytePath, BytePath>(),
     assumeStopped: flags.assumeStopped === true,
+    acceptMoved: flags.acceptMoved,
     acceptOlder: flags.acceptOlder === true,
     dryRun: flags.dryRun === true,
   };

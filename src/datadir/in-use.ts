@@ -7,7 +7,9 @@ import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { StateError } from "../errors.ts";
 import { readWholeFile } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
+import { placeIdOf, type RunningServer, runningServers } from "../storage/running-servers.ts";
 import type { Datadir } from "./datadir.ts";
+import { tablespaceFolder } from "./relation-path.ts";
 
 /** Whether a process with this id exists. */
 export type IsAlive = (pid: number) => boolean;
@@ -20,10 +22,65 @@ export interface InUseOptions {
 const LOCK_FILE_LIMIT_BYTES = 8192;
 
 /**
- * @throws {StateError} when a live process has the directory locked, or when the control file tells of a server that
- * was not shut down, unless `assumeStopped` or the directory is a base backup.
+ * @throws {StateError} when a live process has the directory locked, when the server of another directory uses one of its
+ * tablespaces or its WAL, or when the control file tells of a server that was not shut down, unless `assumeStopped` or the
+ * directory is a base backup.
  */
 export function assertNotInUse(
+  fs: FileSystem,
+  datadir: Datadir,
+  options: InUseOptions,
+  isAlive: IsAlive = processIsAlive,
+): void {
+  assertNoServerOn(fs, datadir, options, isAlive);
+  assertNotShared(datadir, runningServers());
+}
+
+/**
+ * The links of a copy lead to where those of the original do, and its server goes on writing there.
+ * @throws {StateError} when one of the servers uses a tablespace or pg_wal of this directory, or lies in it.
+ */
+function assertNotShared(datadir: Datadir, servers: readonly RunningServer[]): void {
+  if (servers.length === 0) return;
+  const { realRoot, walTarget, tablespaces, major } = datadir;
+  const own = placeIdOf(realRoot);
+  const folder = tablespaceFolder(datadir);
+  const isWithin = (path: BytePath, place: BytePath): boolean => path.startsWith(`${place}/`);
+  const used = tablespaces.map(({ realPath }) => joinPath(realPath, folder));
+  for (const server of servers.filter(({ place }) => place !== own)) {
+    const name = `the server of "${displayPath(server.directory)}" (pid ${server.pid})`;
+    const shares = (isWal: boolean, place: BytePath): boolean =>
+      server.links.some(
+        (link) => (link.path === "pg_wal") === isWal && link.place === placeIdOf(place),
+      );
+    const wal = walTarget ?? joinPath(realRoot, "pg_wal");
+    if (shares(true, wal)) throw isShared(name, `"${displayPath(wal)}" for its WAL`);
+    // Servers of several majors may use one location, each a folder of its own: pg_upgrade leaves them so.
+    const tablespace = tablespaces.find(
+      ({ realPath }) => server.version === String(major) && shares(false, realPath),
+    );
+    if (tablespace !== undefined)
+      throw isShared(name, `tablespace "${displayPath(tablespace.realPath)}"`);
+    const around = [realRoot, ...used, ...(walTarget === undefined ? [] : [walTarget])].find(
+      (place) => isWithin(server.directory, place),
+    );
+    if (around === undefined) continue;
+    throw new StateError(`${name} is running in "${displayPath(around)}"`, {
+      hint: "Stop the server and move its data directory out of there first.",
+    });
+  }
+}
+
+function isShared(server: string, what: string): StateError {
+  return new StateError(`${server} uses ${what}, too`, { hint: HINT_OF_SHARED });
+}
+
+/** What to do about links of a copy. */
+export const HINT_OF_SHARED =
+  "The copy's links lead into the original: copy what is behind them, too, and point the links there.";
+
+/** @throws {StateError} as assertNotInUse, whatever the servers of other directories do. */
+export function assertNoServerOn(
   fs: FileSystem,
   datadir: Datadir,
   options: InUseOptions,
@@ -95,7 +152,7 @@ export function lockedAs(fs: FileSystem, { root }: Datadir): BytePath | undefine
 }
 
 /** Another path in the lock file means that the directory is a copy of the one that the server uses. */
-function isSameDirectory(fs: FileSystem, a: BytePath, b: BytePath): boolean {
+export function isSameDirectory(fs: FileSystem, a: BytePath, b: BytePath): boolean {
   const one = fs.statFollowing(a);
   const other = fs.statFollowing(b);
   if (one === undefined || other === undefined) return false;

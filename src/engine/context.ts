@@ -62,6 +62,8 @@ export interface DirectoryMemory {
     epoch: bigint,
     root: string,
   ): { verdict: EpochVerdict; lastEpoch: bigint; lastSeen: string };
+  /** Where a directory, or a copy of it, was when its newest state was seen; absolute. */
+  lastPlace(directoryId: string): BytePath | undefined;
   /** The highest epoch of a run that is open on this directory or on a copy of it; 0 where there is none. */
   highestOpenEpoch(directoryId: string): bigint;
   /** Remembers the newest state of a directory, durably. The same state may come twice, and then counts once. */

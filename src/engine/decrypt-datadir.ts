@@ -61,6 +61,7 @@ import {
   openJudgedManifest,
   openManifestOfRun,
 } from "./open-manifest.ts";
+import { assertLinksOwn } from "./shared-links.ts";
 import { assertIntact } from "./structure-check.ts";
 import { assertEncrypted } from "./verify-datadir.ts";
 import { removeWorkingFiles } from "./run/working-files.ts";
@@ -164,6 +165,7 @@ async function begin(
   for (const notice of retiredKeyNotices(load, keys)) engine.notice(notice);
   const { systemIdentifier } = datadir.control;
   openOriginalAutoConf(fs, datadir.root, { keys, systemIdentifier });
+  assertLinksOwn(fs, datadir, manifest, keyContext.memory);
   const mayMove = options.acceptMoved === true ? "all" : [];
   const links = movedLinks(fs, datadir, manifest);
   const moved = assertNotMoved(links, mayMove, HINT_OF_BEGINNING);

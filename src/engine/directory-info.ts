@@ -5,7 +5,7 @@
 import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { OWN_FILES } from "../datadir/classify.ts";
 import { type Datadir, openDatadir } from "../datadir/datadir.ts";
-import { assertNotInUse, lockedAs } from "../datadir/in-use.ts";
+import { assertNoServerOn, lockedAs } from "../datadir/in-use.ts";
 import { walkDatadir } from "../datadir/walk.ts";
 import { StateError, StorageError, TdeError } from "../errors.ts";
 import { openManifestWithoutKey } from "../format/manifest.ts";
@@ -172,7 +172,7 @@ function originOf(fs: FileSystem, datadir: Datadir, notes: string[]): DirectoryO
 
 function whyInUse(fs: FileSystem, datadir: Datadir): string | undefined {
   try {
-    assertNotInUse(fs, datadir, { assumeStopped: true });
+    assertNoServerOn(fs, datadir, { assumeStopped: true });
     return undefined;
   } catch (error) {
     if (error instanceof StateError) return error.message;

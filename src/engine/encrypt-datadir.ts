@@ -36,6 +36,7 @@ import { lockDatadir, unfinishedRun } from "./run/datadir-lock.ts";
 import { DirectoryRun } from "./run/directory-run.ts";
 import type { EncryptOptions, EncryptReport } from "./encrypt-report.ts";
 import {
+  assertGuard,
   AUTO_CONF,
   installGuard,
   readAutoConf,
@@ -45,7 +46,7 @@ import {
   writeGuard,
 } from "./guard.ts";
 import { type InventoryOptions, takeInventory } from "./inventory.ts";
-import { movedLinks } from "./moved-links.ts";
+import { type AcceptedMove, acceptMovesToSeal, assertMovesOfRun } from "./moved-links.ts";
 import {
   assertManifestOfRun,
   hasManifest,
@@ -58,6 +59,7 @@ import {
 } from "./open-manifest.ts";
 import { hasNames, type ScopeSelection } from "./scope-request.ts";
 import { relationsOnDisk, selectScope } from "./select-scope.ts";
+import { assertLinksOwn } from "./shared-links.ts";
 import { awaitLateServers, withoutServers } from "./server-watch.ts";
 import { assertIntact } from "./structure-check.ts";
 import { proveAndEnd } from "./prove-and-end.ts";
@@ -72,6 +74,8 @@ interface EncryptPlan {
   readonly wal: WalMode;
   readonly sealConfig: boolean;
   readonly accepted: readonly AcceptedChange[];
+  /** Where links led elsewhere than at the first encryption, and may: to these places and no others. */
+  readonly moved: readonly AcceptedMove[];
 }
 
 /**
@@ -94,6 +98,10 @@ export async function encryptDatadir(
   const isLater = unfinished !== undefined && hasNames(options.scope, unlocked) && !options.dryRun;
   const scope = isLater ? undefined : selectedScope(engine, keyContext, unlocked, options.scope);
   if (options.dryRun && scope !== undefined) {
+    if (unfinished === undefined) {
+      if (hasManifest(fs, root)) movesToAccept(engine, keyContext, unlocked, options);
+      else tellLinks(engine, unlocked);
+    }
     inspectBackupManifest(fs, unlocked, hasManifest(fs, root) || unfinished !== undefined);
     const inventory = inventoryOptions({ ...options, scope }, keyContext);
     const todo = survey(fs, unlocked, inventory, "resumed");
@@ -121,6 +129,20 @@ export async function encryptDatadir(
     );
   } finally {
     lock.release();
+  }
+}
+
+/** What a copy shares with its original, nobody expects to be encrypted. */
+function tellLinks({ notice }: EngineContext, { walTarget, tablespaces }: Datadir): void {
+  const links: { readonly path: string; readonly target: BytePath | undefined }[] = [
+    { path: "pg_wal", target: walTarget },
+    ...tablespaces.map(({ path, linkTarget }) => ({ path, target: linkTarget })),
+  ];
+  for (const { path, target } of links) {
+    if (target === undefined) continue;
+    notice(
+      `${displayPath(path)} leads to "${displayPath(target)}": what is there is encrypted, too`,
+    );
   }
 }
 
@@ -161,7 +183,10 @@ export async function resumeEncryption(
     root,
     keyContext,
     unproved,
-    (found) => assertManifestOfRun(fs, root, keys, found),
+    (found) => {
+      assertManifestOfRun(fs, root, keys, found);
+      assertMovesOfRun(fs, datadir, keys, found);
+    },
   );
   try {
     const manifest = openManifestOfRun(fs, root, keys, run.header);
@@ -258,6 +283,19 @@ function putBackGuard(fs: FileSystem, { root }: Datadir, entered: boolean): void
   );
 }
 
+/** Of a directory that is encrypted already: its manifest, and where its links may lead. */
+function movesToAccept(
+  engine: EngineContext,
+  keyContext: KeyContext,
+  datadir: Datadir,
+  options: EncryptOptions,
+): { readonly manifest: Manifest; readonly moved: readonly AcceptedMove[] } {
+  const manifest = openJudgedManifest(engine.fs, datadir.root, keyContext, options);
+  assertLinksOwn(engine.fs, datadir, manifest, keyContext.memory);
+  assertGuard(engine.fs, datadir.root);
+  return { manifest, moved: acceptMovesToSeal(engine, datadir, manifest, options.acceptMoved) };
+}
+
 async function begin(
   engine: EngineContext,
   keyContext: KeyContext,
@@ -268,14 +306,14 @@ async function begin(
 ): Promise<EncryptReport> {
   const { fs } = engine;
   const { memory } = keyContext;
-  const manifest = hasManifest(fs, datadir.root)
-    ? openJudgedManifest(fs, datadir.root, keyContext, options)
+  const again = hasManifest(fs, datadir.root)
+    ? movesToAccept(engine, keyContext, datadir, options)
     : undefined;
+  const { manifest, moved = [] } = again ?? {};
   if (manifest === undefined) {
     assertNothingToAccept(options);
     assertNoGuardLeft(fs, datadir);
-  } else {
-    for (const { message } of movedLinks(fs, datadir, manifest)) engine.notice(message);
+    tellLinks(engine, datadir);
   }
   removeUnbornJournal(fs, datadir.root);
   const { wal, sealConfig } = options;
@@ -299,7 +337,7 @@ async function begin(
           scope,
         });
   if (isDone && accepted.length === 0) return { outcome: "already-encrypted", survey: todo, scope };
-  const plan: EncryptPlan = { scope, wal, sealConfig, accepted };
+  const plan: EncryptPlan = { scope, wal, sealConfig, accepted, moved };
   const directoryId = manifest?.header.directoryId ?? randomBytes(16).toString("hex");
   const epoch = nextEpoch(manifest, memory);
   const order = { operation: "encrypt", directoryId, epoch, from: manifest } as const;

@@ -17,6 +17,8 @@ export interface EncryptOptions {
   readonly assumeStopped: boolean;
   readonly sealConfig: boolean;
   readonly acceptOlder: boolean;
+  /** Encrypting again: pg_wal and tablespaces may lead elsewhere than when the directory was encrypted. */
+  readonly acceptMoved?: boolean | undefined;
   /** Encrypting again: configuration files to take as they are now, whatever the manifest says of them. */
   readonly acceptChanged: readonly BytePath[];
   readonly dryRun: boolean;

@@ -4,7 +4,7 @@
  *
  * Order: the sealed original is durable, and has been opened, before the guard replaces the file; on the way back the guard goes last.
  */
-import { type BytePath, joinPath } from "../bytes/byte-path.ts";
+import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { type KeyObject, sha256 } from "../crypto/primitives.ts";
 import { readSealedFile, sealBytes } from "../datadir/sealed-file.ts";
 import { containerHeaderOf } from "../datadir/sealed-file.ts";
@@ -40,6 +40,17 @@ export type OriginalAutoConf =
   | { readonly kind: "file"; readonly content: Buffer }
   | { readonly kind: "link"; readonly target: BytePath }
   | { readonly kind: "absent" };
+
+/**
+ * Without the guard a server could start on an encrypted directory while it is written to, or may have been.
+ * @throws {IntegrityError}
+ */
+export function assertGuard(fs: FileSystem, root: BytePath): void {
+  if (readAutoConf(fs, root) === "guard") return;
+  throw new IntegrityError(`the guard in "${displayPath(joinPath(root, AUTO_CONF))}" is gone`, {
+    hint: 'Restore the file from a backup of the encrypted directory; "tde verify" lists what else was changed.',
+  });
+}
 
 /** Reads what postgresql.auto.conf is now, in a directory that may have a guard already. */
 export function readAutoConf(fs: FileSystem, root: BytePath): OriginalAutoConf | "guard" {

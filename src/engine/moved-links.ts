@@ -1,6 +1,6 @@
 /**
  * Where pg_wal and the tablespaces lead now, held against where they led when the directory was encrypted. A restore may
- * point them elsewhere, so a move is no problem; but whoever can write to the directory can, too, and what is decrypted in
+ * point them elsewhere, so a move is no problem; but whoever can write to the directory can, too, and what is written in
  * place would land there. docs/FORMAT.md, "Entries".
  */
 import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
@@ -9,7 +9,11 @@ import type { Datadir } from "../datadir/datadir.ts";
 import { IntegrityError } from "../errors.ts";
 import { isMovableLink, type ManifestEntry } from "../format/manifest-entry.ts";
 import type { Manifest } from "../format/manifest.ts";
+import type { DataKeys } from "../keyring/data-keys.ts";
 import type { FileSystem } from "../storage/file-system.ts";
+import type { EngineContext } from "./context.ts";
+import { openManifestOfRun } from "./open-manifest.ts";
+import type { FoundRun } from "./run/directory-run.ts";
 
 export interface MovedLink {
   /** `pg_wal`, `pg_tblspc/<oid>` */
@@ -71,7 +75,7 @@ export const HINT_OF_RESUMING =
   "It was moved since the run began. Set the link right, then run the same command again.";
 
 /**
- * Before plaintext is written in place.
+ * Before anything is written in place.
  * @param moved - all that has.
  * @param accepted - moves that the user knows of: all of them, or those that a run which goes on has begun with.
  * @returns what the journal keeps of it.
@@ -81,13 +85,51 @@ export function assertNotMoved(
   moved: readonly MovedLink[],
   accepted: "all" | readonly AcceptedMove[],
   hint: string,
+  what = "plaintext",
 ): AcceptedMove[] {
   const isAccepted = ({ path, target }: MovedLink): boolean =>
     accepted === "all" || accepted.some((move) => move.path === path && move.target === target);
   const other = moved.find((link) => !isAccepted(link));
   if (other === undefined) return moved.map(({ path, target }) => ({ path, target }));
-  throw new IntegrityError(`${other.message}: plaintext would be written there`, {
+  throw new IntegrityError(`${other.message}: ${what} would be written there`, {
     file: displayPath(other.path),
     hint,
   });
+}
+
+/**
+ * As assertNotMoved, before a run begins that writes ciphertext in place; says what has moved.
+ * @param acceptMoved - the user knows of all of them.
+ */
+export function acceptMovesToSeal(
+  { fs, notice }: EngineContext,
+  datadir: Datadir,
+  manifest: Manifest,
+  acceptMoved: boolean | undefined,
+): AcceptedMove[] {
+  const moved = movedLinks(fs, datadir, manifest);
+  const hint =
+    "Nothing was changed. If you moved it on purpose, give --accept-moved; else set the link right.";
+  const accepted = assertNotMoved(moved, acceptMoved === true ? "all" : [], hint, "ciphertext");
+  for (const { message } of moved) notice(message);
+  return accepted;
+}
+
+/**
+ * As assertNotMoved, before anything is done of a run that is taken up and writes ciphertext in place: what it was begun
+ * with is accepted, and no other move. Its plan keeps them as `moved`.
+ */
+export function assertMovesOfRun(
+  fs: FileSystem,
+  datadir: Datadir,
+  keys: DataKeys,
+  { content, standing }: FoundRun,
+): void {
+  if (standing === "ended") return;
+  const manifest = openManifestOfRun(fs, datadir.root, keys, content.header);
+  if (manifest === undefined) return;
+  // The journal's MAC vouches for it, and that it is of this form.
+  const { plan } = JSON.parse(content.plan) as { plan: { moved?: readonly AcceptedMove[] } };
+  const moved = movedLinks(fs, datadir, manifest);
+  assertNotMoved(moved, plan.moved ?? [], HINT_OF_RESUMING, "ciphertext");
 }

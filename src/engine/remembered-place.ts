@@ -42,6 +42,16 @@ export function lookAtPlace(
   }
 }
 
+/** The id of the directory whose manifest or journal lies at `root`, unproved; undefined where none can be read. */
+export function directoryIdAt(fs: FileSystem, root: BytePath): string | undefined {
+  try {
+    return directoryAt(fs, root);
+  } catch (error) {
+    if (error instanceof TdeError) return undefined;
+    throw error;
+  }
+}
+
 /** The id of the archive at `path`; "unknown" where WAL is that does not say whose archive it is in. */
 function archiveAt(fs: FileSystem, path: BytePath, keys: DataKeys): string | undefined {
   if (fs.statFollowing(path)?.kind !== "directory") return undefined;

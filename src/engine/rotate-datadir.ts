@@ -7,12 +7,12 @@
  * A file that cannot be opened ends the run, but not as an unfinished one: what was done stays and the manifest says
  * so, the rest is as it was. So one damaged page does not lock a whole directory.
  */
-import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
-import { AUTO_CONF, BACKUP_MANIFEST } from "../datadir/classify.ts";
+import { type BytePath, displayPath } from "../bytes/byte-path.ts";
+import { BACKUP_MANIFEST } from "../datadir/classify.ts";
 import { type Datadir, openDatadir } from "../datadir/datadir.ts";
 import { assertNotInUse } from "../datadir/in-use.ts";
 import { sidecarSizeBytes } from "../datadir/relation-job.ts";
-import { IntegrityError, StateError, StorageError, TdeError, UsageError } from "../errors.ts";
+import { StateError, StorageError, TdeError, UsageError } from "../errors.ts";
 import type { ManifestEntry } from "../format/manifest-entry.ts";
 import type { Manifest } from "../format/manifest.ts";
 import type { KeyLoads } from "../keyring/key-load.ts";
@@ -26,8 +26,8 @@ import { hasLock, lockDatadir, unfinishedRun } from "./run/datadir-lock.ts";
 import { directoryLoad } from "./directory-load.ts";
 import { DirectoryRun } from "./run/directory-run.ts";
 import { assertManifestFits, runContextOf } from "./encrypt-datadir.ts";
-import { readAutoConf } from "./guard.ts";
-import { movedLinks } from "./moved-links.ts";
+import { assertGuard } from "./guard.ts";
+import { type AcceptedMove, acceptMovesToSeal, assertMovesOfRun } from "./moved-links.ts";
 import {
   assertManifestOfRun,
   manifestIsMissing,
@@ -50,6 +50,7 @@ import {
   selectionOf,
   selector,
 } from "./rotation-selection.ts";
+import { assertLinksOwn } from "./shared-links.ts";
 import { assertIntact } from "./structure-check.ts";
 import { assertEncrypted } from "./verify-datadir.ts";
 import { removeWorkingFiles } from "./run/working-files.ts";
@@ -59,6 +60,8 @@ export interface RotateOptions {
   readonly root: BytePath;
   readonly request: RotationRequest;
   readonly acceptOlder: boolean;
+  /** pg_wal and tablespaces may lead elsewhere than when the directory was encrypted. */
+  readonly acceptMoved?: boolean | undefined;
   readonly dryRun: boolean;
 }
 
@@ -80,6 +83,8 @@ export interface RotateReport {
 /** What the journal keeps of the options. */
 interface RotatePlan {
   readonly selection: RotationSelection;
+  /** Where links led elsewhere than at encryption, and may: to these places and no others. */
+  readonly moved: readonly AcceptedMove[];
 }
 
 /**
@@ -143,7 +148,10 @@ export async function resumeRotation(
     root,
     keyContext,
     unproved,
-    (found) => assertManifestOfRun(fs, root, keys, found),
+    (found) => {
+      assertManifestOfRun(fs, root, keys, found);
+      assertMovesOfRun(fs, datadir, keys, found);
+    },
   );
   try {
     const { selection } = plan;
@@ -183,8 +191,9 @@ async function begin(
   if (!options.dryRun) removeUnbornJournal(fs, datadir.root);
   const manifest = openJudgedManifest(fs, datadir.root, keyContext, options);
   assertManifestFits(datadir, manifest, undefined);
-  for (const { message } of movedLinks(fs, datadir, manifest)) engine.notice(message);
-  assertGuard(fs, datadir);
+  assertLinksOwn(fs, datadir, manifest, memory);
+  const moved = acceptMovesToSeal(engine, datadir, manifest, options.acceptMoved);
+  assertGuard(fs, datadir.root);
   const selection = selectionOf(engine, keyContext, datadir, manifest, options.request);
   const todo = countSelected(fs, datadir, manifest, selection, keys.currentKeyId);
   if (todo.files === 0) assertSealed(datadir, manifest, selection);
@@ -206,7 +215,7 @@ async function begin(
   const { directoryId } = manifest.header;
   const epoch = nextEpoch(manifest, memory);
   const order = { operation: "rotate", directoryId, epoch, from: manifest } as const;
-  const plan: RotatePlan = { selection };
+  const plan: RotatePlan = { selection, moved };
   const run = DirectoryRun.begin(fs, datadir.root, keyContext, order, plan);
   return carryOn(engine, keyContext, { datadir, run, manifest, selection, isResumed: false });
 }
@@ -335,14 +344,6 @@ function assertSealed(datadir: Datadir, manifest: Manifest, selection: RotationS
       hint: 'Nothing of it is under any key. "tde encrypt-datadir" takes it in.',
     });
   }
-}
-
-/** Without the guard a server could start on the directory while it is rotated. */
-function assertGuard(fs: FileSystem, { root }: Datadir): void {
-  if (readAutoConf(fs, root) === "guard") return;
-  throw new IntegrityError(`the guard in "${displayPath(joinPath(root, AUTO_CONF))}" is gone`, {
-    hint: 'Restore the file from a backup of the encrypted directory; "tde verify" lists what else was changed.',
-  });
 }
 
 interface Selected {

@@ -24,7 +24,7 @@ import {
   sameOriginal,
   settingsAddedToGuard,
 } from "./guard.ts";
-import { movedLinks } from "./moved-links.ts";
+import { type AcceptedMove, acceptMovesToSeal, assertMovesOfRun } from "./moved-links.ts";
 import {
   assertManifestOfRun,
   manifestIsMissing,
@@ -36,6 +36,7 @@ import {
 } from "./open-manifest.ts";
 import { assertFreePlace, placesOfTablespaces } from "./output-directory.ts";
 import { Proof, type ProofReport } from "./proof.ts";
+import { assertLinksOwn } from "./shared-links.ts";
 import { SyncWriter } from "./sync-apply.ts";
 import { copyAttributes } from "./sync-attributes.ts";
 import type { SyncChanges, SyncFigures } from "./sync-changes.ts";
@@ -60,6 +61,8 @@ export interface SyncOptions {
   /** No server uses the source, whatever its control file says. */
   readonly assumeStopped: boolean;
   readonly acceptOlder: boolean;
+  /** pg_wal and tablespaces of the copy may lead elsewhere than when it was encrypted. */
+  readonly acceptMoved?: boolean | undefined;
   readonly dryRun: boolean;
 }
 
@@ -74,9 +77,12 @@ export interface SyncReport {
   readonly proof?: ProofReport | undefined;
 }
 
-/** What the journal keeps: the state that the copy is brought to, pg_control's first 512 bytes in base64. */
+/** What the journal keeps. */
 interface SyncPlan {
+  /** The state that the copy is brought to: pg_control's first 512 bytes in base64. */
   readonly control: string;
+  /** Where links led elsewhere than at encryption, and may: to these places and no others. */
+  readonly moved: readonly AcceptedMove[];
 }
 
 /**
@@ -139,7 +145,8 @@ async function begin(
   const manifest = openJudgedManifest(fs, copy.root, keyContext, options);
   const recorded = parseControlFile(manifest.header.control, OWN_FILES.manifest);
   assertNotOlder(source.control, recorded);
-  for (const { message } of movedLinks(fs, copy, manifest)) engine.notice(message);
+  assertLinksOwn(fs, copy, manifest, memory);
+  const moved = acceptMovesToSeal(engine, copy, manifest, options.acceptMoved);
   assertNothingBesideGuard(fs, copy);
   const tablespaces = newTablespaces(fs, source, copy, options);
   if (!options.dryRun) removeUnbornJournal(fs, copy.root);
@@ -155,7 +162,7 @@ async function begin(
     }
     assertRoom(fs, copy, changes);
     const { directoryId } = manifest.header;
-    const plan: SyncPlan = { control: source.controlBytes.toString("base64") };
+    const plan: SyncPlan = { control: source.controlBytes.toString("base64"), moved };
     const order = { operation: "sync", directoryId, epoch, from: manifest } as const;
     const run = DirectoryRun.begin(fs, copy.root, keyContext, order, plan);
     return await session.write(run, changes, tablespaces, options);
@@ -219,6 +226,7 @@ export function resumeSync(
   // The manifest takes its place by the last entry.
   const judge = (found: FoundRun): void => {
     assertManifestOfRun(fs, copy.root, keyContext.keys, found);
+    assertMovesOfRun(fs, copy, keyContext.keys, found);
     if (found.content.committed || found.standing === "ended" || !isOver) return;
     throw new IntegrityError(
       `"${OWN_FILES.journal}" in "${displayPath(copy.root)}" is an older one of the run that made "${OWN_FILES.manifest}"`,

@@ -196,6 +196,17 @@ test("keyring check tells who opens a keyring and who needs which keys, and fail
   assert.equal(status, 4);
 });
 
+test("keyring check says of an old keyring not to back it up over a newer one", () => {
+  const place = original.copy();
+  const newest = place.json("keyring", "check") as { backUp: string[] };
+  assert.match(newest.backUp[0] ?? "", /^keyring ".*", as it is now \(generation 2\)/);
+  const named = ["--keyring", "old.keyring", "--state", "app.keyring.state"];
+  const old = place.tde("keyring", "check", ...named);
+  assert.match(old.stdout, /^ {2}NOT keyring ".*" over another copy: a newer one has been in use/m);
+  assert.doesNotMatch(old.stdout, /as it is now/);
+  assert.equal(old.status, 4);
+});
+
 test("a directory that is gone for good can be forgotten, one that is there cannot", () => {
   const place = original.copy();
   const [directory] = place.json("keyring", "check")["directories"] as {

@@ -3,7 +3,8 @@ import assert from "node:assert/strict";
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { makeCluster, temporaryPath } from "../support/cluster.ts";
+import { makeOwnFolder } from "../../src/demo/postgres-server.ts";
+import { makeCluster, serverHome, temporaryPath } from "../support/cluster.ts";
 import { runTde, type TdeResult } from "../support/tde.ts";
 import { assertSameTree, copyTree, treeOf } from "../support/tree.ts";
 
@@ -51,6 +52,49 @@ test("a running server's directory is refused, and a copy of it needs --assume-s
     assert.equal(run.status, 0, run.stderr);
   }
   assertSameTree(treeOf(copy), before);
+  rmSync(copy, { recursive: true });
+  cluster.remove();
+});
+
+test("a copy whose links lead into a running server's tablespace is refused, and what they lead to stays as it is", async () => {
+  const cluster = await makeCluster({
+    major: 17,
+    checksums: true,
+    walSegsizeMb: 1,
+    content: "small",
+  });
+  const keys = temporaryPath("keys");
+  const tde = (...args: string[]): TdeResult => runTde([...args, ...KEYS], { cwd: keys });
+  assert.equal(tde("keyring", "create", "--new-key-file").status, 0);
+  const copy = join(temporaryPath("copy"), "data");
+  const space = join(cluster.folder, "space");
+  makeOwnFolder(space, serverHome(17).user);
+  const maker = await cluster.start();
+  await maker.run("postgres", `CREATE TABLESPACE space LOCATION '${space}'`);
+  await maker.stop();
+  // As `cp -a` leaves them: the files are the copy's own, what the links lead to is not.
+  copyTree(cluster.datadir, copy);
+  const server = await cluster.start();
+  const before = treeOf(copy);
+  try {
+    for (const extra of [[], ["-n"], ["--assume-stopped"], ["--output", join(keys, "output")]]) {
+      const run = tde("encrypt-datadir", ...extra, "-D", copy);
+      assert.match(
+        run.stderr,
+        /^tde: error: the server of ".*" \(pid \d+\) uses tablespace ".*", too\ntde: hint: The copy's links lead/,
+      );
+      assert.equal(run.status, 5);
+    }
+    assertSameTree(treeOf(copy), before, { directoryTimes: true });
+  } finally {
+    await server.stop();
+  }
+  const run = tde("encrypt-datadir", "-n", "-D", copy);
+  assert.equal(run.status, 0, run.stderr);
+  assert.ok(
+    run.stderr.includes(`leads to "${space}": what is there is encrypted, too`),
+    run.stderr,
+  );
   rmSync(copy, { recursive: true });
   cluster.remove();
 });

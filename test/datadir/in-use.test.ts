@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
-import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { once } from "node:events";
+import { mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { bytePath } from "../../src/bytes/byte-path.ts";
@@ -115,6 +116,62 @@ test("the question whether a process is alive can be answered by the caller", (t
   assert.deepEqual(asked, [77]);
 });
 
+test("a server whose links lead to the same places uses the directory, too: it is a copy of its own", async (t) => {
+  const [original, copy] = [makeDatadir(t), makeDatadir(t)];
+  const space = join(temporaryDirectory(t), "space");
+  const wal = join(temporaryDirectory(t), "wal");
+  mkdirSync(space);
+  mkdirSync(wal);
+  const own = join(temporaryDirectory(t), "own");
+  mkdirSync(own);
+  const link = (root: string, path: string, target: string): void => {
+    rmSync(join(root, path), { recursive: true, force: true });
+    symlinkSync(target, join(root, path));
+  };
+  link(original, "pg_tblspc/16400", space);
+  link(original, "pg_wal", wal);
+  writeFileSync(join(original, "postmaster.pid"), "1\n");
+  const pid = await startServer(t, original);
+  const refused = (pattern: RegExp): void => {
+    for (const assumeStopped of [false, true]) {
+      assert.throws(() => check(copy, assumeStopped), { name: "StateError", message: pattern });
+    }
+  };
+  check(copy);
+  link(copy, "pg_tblspc/16400", space);
+  refused(new RegExp(`^the server of ".*/data" \\(pid ${pid}\\) uses tablespace ".*/space", too$`));
+  // Whatever the link is called, and wherever it leads on the way.
+  link(copy, "pg_tblspc/16400", own);
+  const way = join(own, "way");
+  symlinkSync(space, way);
+  link(copy, "pg_tblspc/16401", way);
+  refused(/uses tablespace ".*\/space", too$/);
+  rmSync(join(copy, "pg_tblspc/16401"));
+  check(copy);
+  link(copy, "pg_wal", wal);
+  refused(/uses ".*\/wal" for its WAL, too$/);
+  rmSync(join(copy, "pg_wal"));
+  // Another major has a folder of its own in the same location.
+  link(copy, "pg_tblspc/16400", space);
+  writeFileSync(join(original, "PG_VERSION"), "16\n");
+  check(copy);
+  writeFileSync(join(original, "PG_VERSION"), "17\n");
+  refused(/uses tablespace/);
+  // A server that is down writes nothing any more.
+  rmSync(join(original, "postmaster.pid"));
+  check(copy);
+});
+
+test("a server that runs within a directory is in the way", async (t) => {
+  const root = makeDatadir(t);
+  const inner = join(root, "base/inner");
+  makeSmallDatadir(inner);
+  writeLock(inner, "4194305", inner);
+  await startServer(t, inner);
+  assert.throws(() => check(root, true), /the server of ".*\/inner" \(pid \d+\) is running in "/);
+  check(inner);
+});
+
 function makeDatadir(t: TestContext): string {
   const root = join(temporaryDirectory(t), "data");
   makeSmallDatadir(root);
@@ -131,6 +188,20 @@ function writeLock(root: string, pid: string, path: string): void {
     join(root, "postmaster.pid"),
     `${pid}\n${path}\n1795168864\n5432\n/tmp\nlocalhost\n`,
   );
+}
+
+/** A process that is named as a server's, and is where one would be. */
+async function startServer(t: TestContext, directory: string): Promise<number> {
+  const program = join(temporaryDirectory(t), "postgres");
+  symlinkSync("/bin/sh", program);
+  const child = spawn(program, ["-c", "echo ready; read line"], {
+    cwd: directory,
+    stdio: ["pipe", "pipe", "ignore"],
+  });
+  t.after(() => child.kill());
+  await once(child.stdout, "data");
+  assert.ok(child.pid !== undefined);
+  return child.pid;
 }
 
 /** A process that lives until the test ends. */

@@ -1,6 +1,7 @@
 /**
  * Tablespaces and pg_wal that lead elsewhere than when the directory was encrypted. A restore may have moved them, and so
- * may whoever can write to the directory: verify says so, and no plaintext is written behind them unasked.
+ * may whoever can write to the directory: verify says so, and nothing is written behind them unasked. Nor is anything
+ * written behind links that a copy shares with its original.
  */
 import assert from "node:assert/strict";
 import {
@@ -206,31 +207,130 @@ function copyLinked({ datadir }: Site): string {
   return copy;
 }
 
-type Run = (engine: SmallEngine, site: Site, source: string) => Promise<unknown>;
+interface Options {
+  readonly acceptMoved?: boolean;
+  readonly dryRun?: boolean;
+}
+
+type Run = (engine: SmallEngine, site: Site, source: string, options?: Options) => Promise<unknown>;
 
 const RUNS: Readonly<Record<string, Run>> = {
-  rotate: (engine, { datadir }) => engine.rotate(datadir),
-  sync: (engine, { datadir }, source) => engine.sync(source, datadir),
-  "encrypt-datadir, which widens the scope": (engine, { datadir }) => engine.encrypt(datadir),
+  rotate: (engine, { datadir }, _, options) => engine.rotate(datadir, { kind: "all" }, options),
+  sync: (engine, { datadir }, source, options) => engine.sync(source, datadir, options),
+  "encrypt-datadir, which widens the scope": (engine, { datadir }, _, options) =>
+    engine.encrypt(datadir, options),
 };
 
+/** A site that is encrypted, as far as the run leaves something to do, and its plain original, which has gone on. */
+async function siteFor(what: string, engine: SmallEngine): Promise<[Site, string]> {
+  const site = makeSite();
+  const source = copyLinked(site);
+  const scope = { ...engine.encryptOptions("").scope, exclude: [bytePath(OTHER)] };
+  await engine.encrypt(site.datadir, what.startsWith("encrypt") ? { scope } : {});
+  writeFileSync(join(source, "postgresql.conf"), "max_connections = 30\n", { mode: 0o600 });
+  return [site, source];
+}
+
 for (const [what, run] of Object.entries(RUNS)) {
-  test(`what writes ciphertext says that a link has moved, and the next manifest still says where it led: ${what}`, async () => {
+  test(`no ciphertext is written behind a moved link unasked, and the next manifest still says where it led: ${what}`, async () => {
     const engine = new SmallEngine();
-    const site = makeSite();
-    const source = copyLinked(site);
-    const scope = { ...engine.encryptOptions("").scope, exclude: [bytePath(OTHER)] };
-    await engine.encrypt(site.datadir, what.startsWith("encrypt") ? { scope } : {});
-    writeFileSync(join(source, "postgresql.conf"), "max_connections = 30\n", { mode: 0o600 });
+    const [site, source] = await siteFor(what, engine);
     const before = linesOf(site.datadir);
-    move(site, TABLESPACE);
-    move(site, "pg_wal");
-    await run(engine, site, source);
+    const places = [move(site, TABLESPACE), move(site, "pg_wal")];
+    const trees = [site.datadir, ...places].map((place) => treeOf(place));
+    for (const dryRun of [true, false]) {
+      await assert.rejects(run(engine, site, source, { dryRun }), (error) => {
+        assert.ok(error instanceof Error && "code" in error && "hint" in error);
+        assert.equal(error.code, "integrity");
+        assert.match(error.message, /^pg_.* led elsewhere .*: ciphertext would be written there$/);
+        assert.match(String(error.hint), /--accept-moved/);
+        return true;
+      });
+    }
+    for (const [i, place] of [site.datadir, ...places].entries())
+      assertSameTree(treeOf(place), trees[i] ?? new Map());
+    await run(engine, site, source, { dryRun: true, acceptMoved: true });
+    engine.notices.length = 0;
+    await run(engine, site, source, { acceptMoved: true });
     const told = engine.notices.filter((notice) => notice.includes("led elsewhere"));
     assert.equal(told.length, 2, engine.notices.join("\n"));
     assert.deepEqual(linesOf(site.datadir), before);
     assert.equal((await noticesOf(engine, site.datadir)).length, 2);
     await assert.rejects(engine.decrypt(site.datadir), { code: "integrity" });
+  });
+
+  test(`a run that goes on writes behind no link that was moved since it began: ${what}`, async () => {
+    const whole = new StoppingFileSystem();
+    const first = new SmallEngine();
+    const [sample, its] = await siteFor(what, first);
+    const { memory } = first.keyContext;
+    await run(new SmallEngine({ fs: whole, memory }), sample, its);
+    for (const isMovedBefore of [false, true]) {
+      const maker = new SmallEngine();
+      const [site, source] = await siteFor(what, maker);
+      if (isMovedBefore) move(site, TABLESPACE);
+      const stopping = new StoppingFileSystem(Math.floor(whole.operations / 2));
+      const engine = new SmallEngine({ fs: stopping, memory: maker.keyContext.memory });
+      const accepting = { acceptMoved: isMovedBefore };
+      await assert.rejects(run(engine, site, source, accepting), Stopped);
+      assert.ok(existsSync(join(site.datadir, "tde.journal")));
+      const target = readlinkSync(join(site.datadir, TABLESPACE));
+      const elsewhere = `${target}_2`;
+      cpSync(target, elsewhere, { recursive: true });
+      pointTo(join(site.datadir, TABLESPACE), elsewhere);
+      const before = treeOf(elsewhere);
+      const again = new SmallEngine({ memory: engine.keyContext.memory });
+      for (const resume of [
+        () => again.recover(site.datadir),
+        // What was accepted when the run began was another place.
+        () => run(again, site, source, { acceptMoved: true }),
+      ]) {
+        await assert.rejects(resume(), { code: "integrity", message: /tablespace.*_2" now/ });
+      }
+      assertSameTree(treeOf(elsewhere), before);
+      pointTo(join(site.datadir, TABLESPACE), target);
+      await run(again, site, source);
+      assert.ok(!existsSync(join(site.datadir, "tde.journal")));
+      assert.ok((await again.verify(site.datadir)).ok);
+    }
+  });
+
+  test(`nothing is written behind links that a copy shares with its original: ${what}`, async () => {
+    const engine = new SmallEngine();
+    const [site, source] = await siteFor(what, engine);
+    const copy = join(temporaryPath("shared"), "data");
+    // As `cp -a` does it: the links are copied, and not what is behind them.
+    copyTree(site.datadir, copy);
+    const before = [site.datadir, site.tablespace, site.wal, copy].map((place) => treeOf(place));
+    // To look at the copy makes it none.
+    assert.ok((await engine.verify(copy)).ok);
+    for (const dryRun of [true, false]) {
+      for (const refused of [
+        () => run(engine, { ...site, datadir: copy }, source, { dryRun }),
+        () => engine.decrypt(copy, { dryRun, acceptMoved: true }),
+      ]) {
+        await assert.rejects(refused(), {
+          code: "state",
+          message:
+            /^pg_tblspc\/16400 of ".*" and of ".*" lead to the same place, ".*\/tablespace"$/,
+        });
+      }
+    }
+    for (const [i, place] of [site.datadir, site.tablespace, site.wal, copy].entries())
+      assertSameTree(treeOf(place), before[i] ?? new Map());
+    // With links of its own it is free.
+    const own = join(copy, "../own");
+    cpSync(site.tablespace, own, { recursive: true });
+    pointTo(join(copy, TABLESPACE), own);
+    await assert.rejects(engine.decrypt(copy, { acceptMoved: true }), {
+      code: "state",
+      message: /^pg_wal of /,
+    });
+    const wal = join(copy, "../wal");
+    cpSync(site.wal, wal, { recursive: true });
+    pointTo(join(copy, "pg_wal"), wal);
+    await engine.decrypt(copy, { acceptMoved: true });
+    assert.ok((await engine.verify(site.datadir)).ok);
   });
 }
 
@@ -410,3 +510,21 @@ for (const [what, run] of Object.entries(STOPPED)) {
     if (what !== "decrypt-datadir") assert.deepEqual(await noticesOf(again, site.datadir), []);
   });
 }
+
+test("a directory whose guard was taken away is not encrypted already, and nothing is done to it", async () => {
+  const engine = new SmallEngine();
+  const datadir = makeSmallCluster();
+  await engine.encrypt(datadir);
+  const guard = join(datadir, "postgresql.auto.conf");
+  for (const act of [() => rmSync(guard), () => writeFileSync(guard, "# mine\n")]) {
+    act();
+    const before = treeOf(datadir);
+    for (const dryRun of [true, false]) {
+      await assert.rejects(engine.encrypt(datadir, { dryRun }), {
+        code: "integrity",
+        message: /^the guard in ".*postgresql\.auto\.conf" is gone$/,
+      });
+    }
+    assertSameTree(treeOf(datadir), before);
+  }
+});

@@ -21,6 +21,7 @@ const READING = [
   "readSync",
   "fstatSync",
   "openSync",
+  "statSync",
 ];
 /** Text by the megabyte, in order with messages: to a descriptor that is open already. */
 const TO_STDOUT = "cli/standard-output.ts: writeSync";

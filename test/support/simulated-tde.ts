@@ -90,6 +90,7 @@ export class SimulatedTde {
       assumeStopped: false,
       sealConfig: false,
       acceptOlder,
+      acceptMoved: consents.acceptMoved,
       acceptChanged,
       dryRun: false,
     } as const;
@@ -134,6 +135,7 @@ export class SimulatedTde {
       tablespaceMapping,
       assumeStopped: false,
       acceptOlder,
+      acceptMoved: consents.acceptMoved,
       dryRun: false,
     });
   }
@@ -152,6 +154,7 @@ export class SimulatedTde {
       root,
       request,
       acceptOlder,
+      acceptMoved: consents.acceptMoved,
       dryRun: false,
     });
   }

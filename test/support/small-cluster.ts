@@ -12,7 +12,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import { bytePath } from "../../src/bytes/byte-path.ts";
+import { type BytePath, bytePath } from "../../src/bytes/byte-path.ts";
 import type { DirectoryMemory, EngineContext, KeyContext } from "../../src/engine/context.ts";
 import {
   decryptDatadir,
@@ -120,7 +120,7 @@ function copyMatching(from: string, to: string, pattern: RegExp): void {
 
 /** Remembers directories as the state file does, without a file. */
 export class TestMemory implements DirectoryMemory {
-  private readonly seen = new Map<string, { epoch: bigint; root: string }>();
+  private readonly seen = new Map<string, { epoch: bigint; root: string; path: string }>();
 
   copy(): TestMemory {
     const copy = new TestMemory();
@@ -147,10 +147,13 @@ export class TestMemory implements DirectoryMemory {
     return { verdict: root === last.root ? "same" : "forked", ...facts };
   };
 
-  remember: DirectoryMemory["remember"] = ({ directoryId, epoch, root }) => {
+  remember: DirectoryMemory["remember"] = ({ directoryId, epoch, root, path }) => {
     const last = this.seen.get(directoryId);
-    if (last === undefined || epoch > last.epoch) this.seen.set(directoryId, { epoch, root });
+    if (last === undefined || epoch > last.epoch) this.seen.set(directoryId, { epoch, root, path });
   };
+
+  lastPlace: DirectoryMemory["lastPlace"] = (directoryId) =>
+    this.seen.get(directoryId)?.path as BytePath | undefined;
 
   readonly isDoubtAccepted: boolean = false;
   readonly runs: Map<string, OpenRun> = new Map();
@@ -257,12 +260,13 @@ export class SmallEngine {
   rotate(
     datadir: string,
     request: RotationRequest = { kind: "all" },
-    options: { acceptOlder?: boolean; dryRun?: boolean } = {},
+    options: { acceptOlder?: boolean; acceptMoved?: boolean; dryRun?: boolean } = {},
   ): Promise<RotateReport> {
     return rotateDatadir(this.engine, this.keyContext, {
       root: bytePath(datadir),
       request,
       acceptOlder: options.acceptOlder === true,
+      acceptMoved: options.acceptMoved,
       dryRun: options.dryRun === true,
     });
   }
@@ -270,9 +274,14 @@ export class SmallEngine {
   sync(
     source: string,
     copy: string,
-    options: { acceptOlder?: boolean; dryRun?: boolean; mapping?: Record<string, string> } = {},
+    options: {
+      acceptOlder?: boolean;
+      acceptMoved?: boolean;
+      dryRun?: boolean;
+      mapping?: Record<string, string>;
+    } = {},
   ): Promise<SyncReport> {
-    const { acceptOlder = false, dryRun = false, mapping = {} } = options;
+    const { acceptOlder = false, acceptMoved, dryRun = false, mapping = {} } = options;
     return syncDatadir(this.engine, this.keyContext, {
       source: bytePath(source),
       root: bytePath(copy),
@@ -281,6 +290,7 @@ export class SmallEngine {
       ),
       assumeStopped: false,
       acceptOlder,
+      acceptMoved,
       dryRun,
     });
   }

@@ -3,6 +3,7 @@
  */
 import { Command } from "commander";
 import {
+  addAcceptMoved,
   addAcceptOptions,
   addDataDirectoryOptions,
   addOutputDirectoryOptions,
@@ -23,15 +24,11 @@ export function decryptDatadirCommand(): Command {
   addSecretOptions(addKeyringOptions(command));
   addStateConsent(addOutputOptions(addWorkOptions(command, { writes: true })));
   addScopeOptions(command);
-  addAcceptOptions(command);
+  addAcceptMoved(addAcceptOptions(command));
   return command
     .option(
       "--restore-control",
       "put the original global/pg_control back, whatever was changed in it",
-    )
-    .option(
-      "--accept-moved",
-      "in place: pg_wal or tablespaces may lead elsewhere than when the directory was encrypted",
     )
     .option(
       "--keep-recovery-settings",

@@ -4,6 +4,7 @@
 import { Command, Option } from "commander";
 import { addKeyLimitOptions } from "../key-limit.ts";
 import {
+  addAcceptMoved,
   addAcceptOptions,
   addDataDirectoryOptions,
   addOutputDirectoryOptions,
@@ -25,7 +26,7 @@ export function encryptDatadirCommand(): Command {
   addStateConsent(addOutputOptions(addWorkOptions(command, { writes: true })));
   addKeyLimitOptions(command);
   addScopeOptions(command);
-  addAcceptOptions(command);
+  addAcceptMoved(addAcceptOptions(command));
   return command
     .addOption(
       new Option("--wal <mode>", "what becomes of pg_wal")

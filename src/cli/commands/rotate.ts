@@ -4,6 +4,7 @@
 import { Command } from "commander";
 import { addKeyLimitOptions } from "../key-limit.ts";
 import {
+  addAcceptMoved,
   addDataDirectoryOptions,
   addKeyringOptions,
   addOutputOptions,
@@ -30,6 +31,7 @@ export function rotateCommand(): Command {
   );
   addScopeOptions(command);
   addSecretOptions(addKeyringOptions(command));
+  addAcceptMoved(command);
   addStateConsent(addKeyLimitOptions(addOutputOptions(addWorkOptions(command, { writes: true }))));
   return command
     .option("--accept-older", "go on although the directory is older than one seen before")

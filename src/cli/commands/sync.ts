@@ -4,6 +4,7 @@
 import { Command } from "commander";
 import { addKeyLimitOptions } from "../key-limit.ts";
 import {
+  addAcceptMoved,
   addKeyringOptions,
   addOutputOptions,
   addSecretOptions,
@@ -20,6 +21,7 @@ export function syncCommand(): Command {
     .argument("<encrypted>", "its encrypted copy", pathArgument);
   addTablespaceMapping(command, "where a tablespace goes that the copy does not have yet");
   addSecretOptions(addKeyringOptions(command));
+  addAcceptMoved(command);
   addStateConsent(addKeyLimitOptions(addOutputOptions(addWorkOptions(command, { writes: true }))));
   return command
     .option("--assume-stopped", "no server uses the source, whatever its control file says")

@@ -1,0 +1,39 @@
+/**
+ * Two copies of one encrypted directory whose links lead to the same place: what is written through the links of one is
+ * lost to the other. The links of a copy made by `cp -a` do so until someone points them elsewhere.
+ */
+import { displayPath, joinPath } from "../bytes/byte-path.ts";
+import type { Datadir } from "../datadir/datadir.ts";
+import { HINT_OF_SHARED, isSameDirectory } from "../datadir/in-use.ts";
+import { StateError } from "../errors.ts";
+import type { Manifest } from "../format/manifest.ts";
+import type { FileSystem } from "../storage/file-system.ts";
+import type { DirectoryMemory } from "./context.ts";
+import { directoryIdAt } from "./remembered-place.ts";
+
+/**
+ * Before anything is written in place.
+ * @throws {StateError} when this is another directory than the one that was last seen, that one is still there, and a link
+ *   of it leads to where one of this one leads.
+ */
+export function assertLinksOwn(
+  fs: FileSystem,
+  { realRoot, tablespaces, walTarget }: Datadir,
+  { header }: Manifest,
+  memory: DirectoryMemory,
+): void {
+  const other = memory.lastPlace(header.directoryId);
+  if (other === undefined || isSameDirectory(fs, other, realRoot)) return;
+  if (directoryIdAt(fs, other) !== header.directoryId) return;
+  const ours = [
+    ...tablespaces.map(({ path, realPath }) => ({ path, realPath })),
+    ...(walTarget === undefined ? [] : [{ path: "pg_wal", realPath: walTarget }]),
+  ];
+  for (const { path, realPath } of ours) {
+    if (!isSameDirectory(fs, joinPath(other, path), realPath)) continue;
+    throw new StateError(
+      `${displayPath(path)} of "${displayPath(realRoot)}" and of "${displayPath(other)}" lead to the same place, "${displayPath(realPath)}"`,
+      { hint: HINT_OF_SHARED },
+    );
+  }
+}
