@@ -179,7 +179,8 @@ class Keyholder {
       operation: "encrypt",
       isFirst: before === "plain",
       goal: tree,
-      command: (tde) => tde.encrypt(root, undefined, selection, { acceptOlder: true }),
+      command: (tde) =>
+        tde.encrypt(root, undefined, selection, { acceptOlder: true, acceptMoved: true }),
     });
     this.standing.set(name, { tree, scope });
   }
@@ -197,7 +198,7 @@ class Keyholder {
       operation: "rotate",
       isFirst: false,
       goal: tree,
-      command: (tde) => tde.rotate(root, undefined, { acceptOlder: true }),
+      command: (tde) => tde.rotate(root, undefined, { acceptOlder: true, acceptMoved: true }),
     });
   }
 
@@ -210,7 +211,8 @@ class Keyholder {
       operation: "sync",
       isFirst: false,
       goal,
-      command: (tde) => tde.sync(PLACES.plain.root, root, new Map(), { acceptOlder: true }),
+      command: (tde) =>
+        tde.sync(PLACES.plain.root, root, new Map(), { acceptOlder: true, acceptMoved: true }),
     });
     this.standing.set(name, { ...this.standingOf(name), tree: goal });
   }
@@ -230,6 +232,7 @@ class Keyholder {
       command: (tde) =>
         tde.encrypt(root, undefined, scope === "part" ? PART : NOTHING_SELECTED, {
           acceptOlder: true,
+          acceptMoved: true,
           acceptChanged: [HBA as BytePath],
         }),
     });
@@ -252,6 +255,7 @@ class Keyholder {
       command: (tde) =>
         tde.encrypt(root, undefined, scope === "part" ? PART : NOTHING_SELECTED, {
           acceptOlder: true,
+          acceptMoved: true,
         }),
     });
     this.standing.set(name, { tree, scope });
