@@ -809,6 +809,8 @@ test("files that this user may not read are named", (t) => {
   const folder = copyOf(keys);
   const datadir = copyOf(plain);
   const sealed = copyOf(encrypted);
+  // Where all of them lie.
+  for (const path of [folder, datadir, sealed]) chmodSync(dirname(dirname(path)), 0o755);
   for (const path of [dirname(folder), dirname(datadir), dirname(sealed)]) {
     execFileSync("chown", ["-R", `${user.uid}:${user.gid}`, path]);
   }
@@ -816,14 +818,15 @@ test("files that this user may not read are named", (t) => {
     chownSync(join(path, ORDINARY), 0, 0);
     chmodSync(join(path, ORDINARY), 0o600);
   }
-  const as = (...args: string[]): TdeResult => {
-    const run = spawnSync(process.execPath, [launcher(), ...args, ...KEYS], {
+  const withoutKeys = (...args: string[]): TdeResult => {
+    const run = spawnSync(process.execPath, [launcher(), ...args], {
       ...user,
       cwd: folder,
       encoding: "utf8",
     });
     return { status: run.status, stdout: run.stdout, stderr: run.stderr };
   };
+  const as = (...args: string[]): TdeResult => withoutKeys(...args, ...KEYS);
   const before = [treeOf(datadir), treeOf(sealed)] as const;
   for (const [command, path, exit] of [
     ["encrypt-datadir", datadir, 7],
@@ -844,7 +847,7 @@ test("files that this user may not read are named", (t) => {
     execFileSync("chown", ["-R", `${user.uid}:${user.gid}`, dirname(copy)]);
     chownSync(hidden, 0, 0);
     chmodSync(hidden, hidden.endsWith("manifest") ? 0o600 : 0o700);
-    const { status, stdout, stderr } = as("info", copy);
+    const { status, stdout, stderr } = withoutKeys("info", copy);
     assert.deepEqual([status, stdout], [7, ""], stderr);
     assert.match(stderr, /permission denied/);
   }

