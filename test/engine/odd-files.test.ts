@@ -259,7 +259,7 @@ test("one added file that pg_upgrade is known by does not end verify", async () 
   const { problems } = await new SmallEngine().verify(datadir);
   assert.deepEqual(
     problems.map(({ kind, path }) => `${kind} ${path}`),
-    ["extra global/pg_control.old", "missing global/pg_control"],
+    ["missing global/pg_control", "extra global/pg_control.old"],
   );
 });
 
