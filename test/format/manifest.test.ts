@@ -254,7 +254,7 @@ test("text that is not in canonical form is refused although its root holds", ()
     ["\t1:0,3:2\t", "\t1:0,4294967296:2\t"],
     ["\t1:0,3:2\t", "\t-\t"],
     ["base/5/1260\tP\t-\t0\t-\t-", `base/5/1260\tP\t-\t0\t-\t${DIGEST}`],
-    ["pg_wal\tL\t-\t0\t-\t-", `pg_wal\tL\t-\t0\t-\t${DIGEST}`],
+    ["pg_wal\tL\t-\t0\t-\t-", `pg_wal\tL\t-\t0\t-\t${DIGEST.toUpperCase()}`],
     [`log\tL\t-\t0\t-\t${DIGEST}`, "log\tL\t-\t0\t-\t-"],
     [`log\tL\t-\t0\t-\t`, "log\tL\t-\t7\t-\t"],
     [`\t${DIGEST}\n`, `\t${DIGEST.toUpperCase()}\n`],
