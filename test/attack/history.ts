@@ -333,12 +333,13 @@ class Keyholder {
     this.keep(name, true, "after its recovery");
   }
 
-  /** What is done already is refused, and that is as good. */
+  /** What is done already, or never began, is refused, and that is as good. */
   private async finish(command: Work["command"]): Promise<void> {
     try {
       await command(new SimulatedTde(this.disk));
     } catch (error) {
-      const isDone = /is not encrypted|not an empty directory|between two states/;
+      const isDone =
+        /is not encrypted|not an empty directory|between two states|its journal is missing$/;
       if (!(error instanceof StateError) || !isDone.test(error.message)) throw error;
     }
   }
