@@ -7,7 +7,7 @@ import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { randomBytes } from "../crypto/primitives.ts";
 import { OWN_FILES } from "../datadir/classify.ts";
 import { type Datadir, openDatadir } from "../datadir/datadir.ts";
-import { assertNotInUse } from "../datadir/in-use.ts";
+import { assertNoServerOn, assertNotInUse } from "../datadir/in-use.ts";
 import type { WalkEntry } from "../datadir/walk.ts";
 import { IntegrityError, StateError, UsageError } from "../errors.ts";
 import type { WalMode } from "../format/manifest-header.ts";
@@ -380,7 +380,8 @@ async function carryOn(
     const runner = engine.startRunner(context, (bytes) => engine.progress.advance(bytes));
     try {
       const commit = (steps: readonly DueStep[]): void => {
-        assertNotInUse(fs, datadir, inUse);
+        // Servers of other directories were looked for when the run began: that reads all of /proc.
+        assertNoServerOn(fs, datadir, inUse);
         run.commit(steps);
       };
       const places = { source: root, output: undefined };
