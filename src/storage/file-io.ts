@@ -111,6 +111,17 @@ export function fileParts(fs: FileReader, path: BytePath): () => Generator<Uint8
   };
 }
 
+/** An open file from its beginning; each part is the caller's own. */
+export function* ownParts(file: OpenFile): Generator<Uint8Array> {
+  for (let position = 0; ;) {
+    const part = Buffer.allocUnsafe(PART_BYTES);
+    const count = file.read(part, 0, part.length, position);
+    if (count === 0) return;
+    yield part.subarray(0, count);
+    position += count;
+  }
+}
+
 /** Opens a file for reading, hands it over, and closes it whatever happens. */
 export function withFile<T>(fs: FileReader, path: BytePath, use: (file: OpenFile) => T): T {
   const file = fs.open(path);

@@ -13,7 +13,7 @@ import { runningSha256 } from "../../crypto/primitives.ts";
 import { plainAccess } from "../../datadir/plain-access.ts";
 import { FormatError, IntegrityError, TdeError } from "../../errors.ts";
 import type { DataKeys } from "../../keyring/data-keys.ts";
-import { fileParts, readUpTo, withFile, writeAll } from "../../storage/file-io.ts";
+import { fileParts, ownParts, readUpTo, withFile, writeAll } from "../../storage/file-io.ts";
 import type { FileSystem, OpenFile } from "../../storage/file-system.ts";
 import { notAsWritten } from "../../storage/read-back.ts";
 import { compressedNamesOf, decompressed, suffixOfContent } from "../../wal/compressed-wal.ts";
@@ -38,7 +38,6 @@ export type RestoreOutcome = "restored" | "restored-plain" | "missing";
 const WORKING_SUFFIX = ".tdenew";
 /** What a compressor writes first. */
 const MAGIC_BYTES = 4;
-const PART_BYTES = 2 ** 17;
 
 /** @throws {StateError} {FormatError} {KeyError} {IntegrityError} {StorageError}: the target is then as it was. */
 export async function restoreWal(
@@ -89,7 +88,7 @@ async function* plainParts(file: OpenFile, { name, where }: PlainFile): AsyncGen
   const suffix = suffixOfContent(start.subarray(0, readUpTo(file, start, 0, start.length, 0)));
   const limit = archivedLimitBytes(name);
   if (suffix === undefined) requireAtMost(limit, file.stat().sizeBytes, where);
-  const parts = partsOf(file);
+  const parts = ownParts(file);
   const content = suffix === undefined ? parts : decompressed(parts, suffix);
   let sizeBytes = 0;
   try {
@@ -111,17 +110,6 @@ function requireAtMost(limit: number, sizeBytes: number, where: string): void {
   throw new FormatError(
     `${where} has ${sizeBytes} bytes or more, more than the ${limit} that it can have`,
   );
-}
-
-/** An open file from its beginning; each part is the caller's own. */
-function* partsOf(file: OpenFile): Generator<Uint8Array> {
-  for (let position = 0; ;) {
-    const part = Buffer.allocUnsafe(PART_BYTES);
-    const count = file.read(part, 0, part.length, position);
-    if (count === 0) return;
-    yield part.subarray(0, count);
-    position += count;
-  }
 }
 
 async function writeWhole(

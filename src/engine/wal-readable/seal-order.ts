@@ -80,11 +80,10 @@ export class SealOrder<Segment extends OrderedSegment> {
    */
   requireCrossing(segment: Segment, target?: WalTarget): void {
     const files = { ...segment.files, ...target };
-    const segments = this.#segments.map((each) => (each === segment ? { ...each, files } : each));
     const defect = readingBack(segment.files.path, () =>
       crossingDefect(
         this.#fs,
-        segments,
+        this.#segments,
         { ...segment, files },
         ({ files: { sidecar } }) => this.#fs.stat(sidecar) !== undefined,
       ),

@@ -8,6 +8,7 @@ import { posix } from "node:path";
 import { ByteStream } from "../../bytes/byte-stream.ts";
 import { type BytePath, directoryOf, displayPath, nameOf } from "../../bytes/byte-path.ts";
 import { StorageError } from "../../errors.ts";
+import { ownParts } from "../../storage/file-io.ts";
 import type { FileSystem, OpenFile } from "../../storage/file-system.ts";
 import { isSegmentSize, WAL_PAGE_BYTES, WAL_PAGE_HEADER } from "../../wal/page-header.ts";
 import type { SegmentBytes } from "../../wal/segment-source.ts";
@@ -19,7 +20,7 @@ import { formatOfPages } from "./detect-format.ts";
 import { openSegmentBytes } from "./segment-bytes.ts";
 import type { FetchingSource, ShortRead } from "./source.ts";
 import { TarStream } from "./tar-stream.ts";
-import { openIfThere, partsOf, type WalKeys } from "./wal-files.ts";
+import { openIfThere, type WalKeys } from "./wal-files.ts";
 import { WaldumpError } from "./waldump-error.ts";
 
 /** Names of archives, as parse_tar_compress_algorithm knows them, and how each is compressed. */
@@ -218,7 +219,7 @@ export class ArchiveSource implements FetchingSource {
     const named = ARCHIVES.find(([pattern]) => pattern.test(this.#path))?.[1];
     // The gzip decoder says of other content what pg_waldump says of it; else content tells more than a name.
     const suffix = named === undefined || named === ".gz" ? named : suffixOfContent(start);
-    const parts = partsOf(file);
+    const parts = ownParts(file);
     this.#tar = new TarStream(
       new ByteStream(suffix === undefined ? parts : decompressed(parts, suffix)),
     );

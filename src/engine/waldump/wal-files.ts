@@ -8,7 +8,7 @@ import { StorageError } from "../../errors.ts";
 import type { DataKeys } from "../../keyring/data-keys.ts";
 import type { FileSystem, OpenFile } from "../../storage/file-system.ts";
 import type { SegmentBytes } from "../../wal/segment-source.ts";
-import { openFollowing, readUpTo, readWholeFile } from "../../storage/file-io.ts";
+import { openFollowing, ownParts, readUpTo, readWholeFile } from "../../storage/file-io.ts";
 import { LONG_HEADER_BYTES } from "../../wal/page-header.ts";
 import { WAL_SIDECAR_LIMIT_BYTES } from "../../datadir/wal-segment.ts";
 import {
@@ -160,7 +160,7 @@ async function decompressFile(
   const pieces: Buffer[] = [];
   let length = 0;
   try {
-    for await (const piece of decompressed(partsOf(file), suffix)) {
+    for await (const piece of decompressed(ownParts(file), suffix)) {
       length += piece.length;
       if (length > WAL_FILE_LIMIT_BYTES) throw new Error("it holds more than a WAL segment can");
       pieces.push(Buffer.from(piece));
@@ -168,22 +168,10 @@ async function decompressFile(
   } catch (error) {
     if (error instanceof StorageError) throw error;
     // One that is still being received ends where its compressor was.
-    if (name.endsWith(".partial") && length > 0) return Buffer.concat(pieces);
+    if (name.endsWith(".partial") && length > 0 && length <= WAL_FILE_LIMIT_BYTES)
+      return Buffer.concat(pieces);
     const why = error instanceof Error ? error.message : String(error);
     throw new WaldumpError(`could not decompress file "${displayPath(fileName)}": ${why}`);
   }
   return Buffer.concat(pieces);
-}
-
-const PART_BYTES = 2 ** 17;
-
-/** An open file from its beginning; each part is the caller's own. */
-export function* partsOf(file: OpenFile): Generator<Uint8Array> {
-  for (let position = 0; ;) {
-    const part = Buffer.allocUnsafe(PART_BYTES);
-    const count = file.read(part, 0, part.length, position);
-    if (count === 0) return;
-    yield part.subarray(0, count);
-    position += count;
-  }
 }
