@@ -44,13 +44,7 @@ import {
 } from "./guard.ts";
 import { fileOf, writeDurably } from "./new-file.ts";
 import { countToOpen, openAll, type Opening } from "./open-all.ts";
-import {
-  type AcceptedMove,
-  assertNotMoved,
-  HINT_OF_BEGINNING,
-  HINT_OF_RESUMING,
-  movedLinks,
-} from "./moved-links.ts";
+import { assertNotMoved, HINT_OF_BEGINNING, movedLinks } from "./moved-links.ts";
 import { narrowFolders } from "./narrow-folders.ts";
 import { KeptTags } from "./run/kept-tags.ts";
 import { removeKeptSidecars, settleDecryption, type SettledFiles } from "./settle-decryption.ts";
@@ -106,8 +100,6 @@ interface DecryptPlan {
   /** Signal files that were not there when the directory was encrypted. */
   readonly addedSignals: readonly string[];
   readonly accepted: readonly AcceptedChange[];
-  /** Where links led elsewhere than at encryption, and may: to these places and no others. */
-  readonly moved?: readonly AcceptedMove[] | undefined;
   /** SHA-256 of the guard with what stands beside it, 64 hex digits. */
   readonly guardDigest: string;
   /** The lines beside the guard, base64. */
@@ -166,9 +158,8 @@ async function begin(
   const { systemIdentifier } = datadir.control;
   openOriginalAutoConf(fs, datadir.root, { keys, systemIdentifier });
   assertLinksOwn(fs, datadir, manifest, keyContext.memory);
-  const mayMove = options.acceptMoved === true ? "all" : [];
   const links = movedLinks(fs, datadir, manifest);
-  const moved = assertNotMoved(links, mayMove, HINT_OF_BEGINNING);
+  assertNotMoved(links, options.acceptMoved === true, HINT_OF_BEGINNING);
   for (const { message } of links) engine.notice(`${message}: plaintext goes there`);
 
   const runner = startRunner(engine, datadir, keyContext, manifest);
@@ -186,7 +177,6 @@ async function begin(
       accepted,
       guardDigest,
       addedLines,
-      moved,
     };
     narrowFolders(fs, datadir);
     const { directoryId, epoch } = manifest.header;
@@ -235,7 +225,6 @@ export async function resumeDecryption(
     }
     const manifest = openManifestOfRun(fs, root, keys, run.header);
     if (manifest === undefined) throw manifestIsMissing(root);
-    assertNotMoved(movedLinks(fs, datadir, manifest), plan.moved ?? [], HINT_OF_RESUMING);
     narrowFolders(fs, datadir);
     const runner = startRunner(engine, datadir, keyContext, manifest);
     try {

@@ -46,7 +46,7 @@ import {
   writeGuard,
 } from "./guard.ts";
 import { type InventoryOptions, takeInventory } from "./inventory.ts";
-import { type AcceptedMove, acceptMovesToSeal, assertMovesOfRun } from "./moved-links.ts";
+import { acceptMovesToSeal } from "./moved-links.ts";
 import {
   assertManifestOfRun,
   hasManifest,
@@ -74,8 +74,6 @@ interface EncryptPlan {
   readonly wal: WalMode;
   readonly sealConfig: boolean;
   readonly accepted: readonly AcceptedChange[];
-  /** Where links led elsewhere than at the first encryption, and may: to these places and no others. */
-  readonly moved: readonly AcceptedMove[];
 }
 
 /**
@@ -99,7 +97,7 @@ export async function encryptDatadir(
   const scope = isLater ? undefined : selectedScope(engine, keyContext, unlocked, options.scope);
   if (options.dryRun && scope !== undefined) {
     if (unfinished === undefined) {
-      if (hasManifest(fs, root)) movesToAccept(engine, keyContext, unlocked, options);
+      if (hasManifest(fs, root)) judgedManifest(engine, keyContext, unlocked, options);
       else tellLinks(engine, unlocked);
     }
     inspectBackupManifest(fs, unlocked, hasManifest(fs, root) || unfinished !== undefined);
@@ -183,10 +181,7 @@ export async function resumeEncryption(
     root,
     keyContext,
     unproved,
-    (found) => {
-      assertManifestOfRun(fs, root, keys, found);
-      assertMovesOfRun(fs, datadir, keys, found);
-    },
+    (found) => assertManifestOfRun(fs, root, keys, found),
   );
   try {
     const manifest = openManifestOfRun(fs, root, keys, run.header);
@@ -283,17 +278,18 @@ function putBackGuard(fs: FileSystem, { root }: Datadir, entered: boolean): void
   );
 }
 
-/** Of a directory that is encrypted already: its manifest, and where its links may lead. */
-function movesToAccept(
+/** Of a directory that is encrypted already: its manifest, once what it says of links and guard is judged. */
+function judgedManifest(
   engine: EngineContext,
   keyContext: KeyContext,
   datadir: Datadir,
   options: EncryptOptions,
-): { readonly manifest: Manifest; readonly moved: readonly AcceptedMove[] } {
+): Manifest {
   const manifest = openJudgedManifest(engine.fs, datadir.root, keyContext, options);
   assertLinksOwn(engine.fs, datadir, manifest, keyContext.memory);
   assertGuard(engine.fs, datadir.root);
-  return { manifest, moved: acceptMovesToSeal(engine, datadir, manifest, options.acceptMoved) };
+  acceptMovesToSeal(engine, datadir, manifest, options.acceptMoved);
+  return manifest;
 }
 
 async function begin(
@@ -306,10 +302,9 @@ async function begin(
 ): Promise<EncryptReport> {
   const { fs } = engine;
   const { memory } = keyContext;
-  const again = hasManifest(fs, datadir.root)
-    ? movesToAccept(engine, keyContext, datadir, options)
+  const manifest = hasManifest(fs, datadir.root)
+    ? judgedManifest(engine, keyContext, datadir, options)
     : undefined;
-  const { manifest, moved = [] } = again ?? {};
   if (manifest === undefined) {
     assertNothingToAccept(options);
     assertNoGuardLeft(fs, datadir);
@@ -337,7 +332,7 @@ async function begin(
           scope,
         });
   if (isDone && accepted.length === 0) return { outcome: "already-encrypted", survey: todo, scope };
-  const plan: EncryptPlan = { scope, wal, sealConfig, accepted, moved };
+  const plan: EncryptPlan = { scope, wal, sealConfig, accepted };
   const directoryId = manifest?.header.directoryId ?? randomBytes(16).toString("hex");
   const epoch = nextEpoch(manifest, memory);
   const order = { operation: "encrypt", directoryId, epoch, from: manifest } as const;

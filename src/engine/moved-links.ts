@@ -9,11 +9,8 @@ import type { Datadir } from "../datadir/datadir.ts";
 import { IntegrityError } from "../errors.ts";
 import { isMovableLink, type ManifestEntry } from "../format/manifest-entry.ts";
 import type { Manifest } from "../format/manifest.ts";
-import type { DataKeys } from "../keyring/data-keys.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import type { EngineContext } from "./context.ts";
-import { openManifestOfRun } from "./open-manifest.ts";
-import type { FoundRun } from "./run/directory-run.ts";
 
 export interface MovedLink {
   /** `pg_wal`, `pg_tblspc/<oid>` */
@@ -63,36 +60,25 @@ export function targetDigest(target: BytePath): string {
   return sha256(Buffer.from(target, "latin1")).toString("hex");
 }
 
-/** What a journal keeps of a link whose move the user has accepted. */
-export interface AcceptedMove {
-  readonly path: string;
-  readonly target: string | undefined;
-}
-
 export const HINT_OF_BEGINNING =
   "Nothing was changed. If you moved it on purpose, give --accept-moved; else set the link right. With --output nothing is written behind it.";
-export const HINT_OF_RESUMING =
-  "It was moved since the run began. Set the link right, then run the same command again.";
-
 /**
- * Before anything is written in place.
+ * Before a run begins that writes in place. One that goes on looks whether its links lead to where they did then:
+ * run/followed-links.ts.
  * @param moved - all that has.
- * @param accepted - moves that the user knows of: all of them, or those that a run which goes on has begun with.
- * @returns what the journal keeps of it.
- * @throws {IntegrityError} that names the first of the others.
+ * @param isAccepted - the user knows of them.
+ * @throws {IntegrityError} that names the first of them.
  */
 export function assertNotMoved(
   moved: readonly MovedLink[],
-  accepted: "all" | readonly AcceptedMove[],
+  isAccepted: boolean,
   hint: string,
   what = "plaintext",
-): AcceptedMove[] {
-  const isAccepted = ({ path, target }: MovedLink): boolean =>
-    accepted === "all" || accepted.some((move) => move.path === path && move.target === target);
-  const other = moved.find((link) => !isAccepted(link));
-  if (other === undefined) return moved.map(({ path, target }) => ({ path, target }));
-  throw new IntegrityError(`${other.message}: ${what} would be written there`, {
-    file: displayPath(other.path),
+): void {
+  const [first] = moved;
+  if (first === undefined || isAccepted) return;
+  throw new IntegrityError(`${first.message}: ${what} would be written there`, {
+    file: displayPath(first.path),
     hint,
   });
 }
@@ -106,30 +92,10 @@ export function acceptMovesToSeal(
   datadir: Datadir,
   manifest: Manifest,
   acceptMoved: boolean | undefined,
-): AcceptedMove[] {
+): void {
   const moved = movedLinks(fs, datadir, manifest);
   const hint =
     "Nothing was changed. If you moved it on purpose, give --accept-moved; else set the link right.";
-  const accepted = assertNotMoved(moved, acceptMoved === true ? "all" : [], hint, "ciphertext");
+  assertNotMoved(moved, acceptMoved === true, hint, "ciphertext");
   for (const { message } of moved) notice(message);
-  return accepted;
-}
-
-/**
- * As assertNotMoved, before anything is done of a run that is taken up and writes ciphertext in place: what it was begun
- * with is accepted, and no other move. Its plan keeps them as `moved`.
- */
-export function assertMovesOfRun(
-  fs: FileSystem,
-  datadir: Datadir,
-  keys: DataKeys,
-  { content, standing }: FoundRun,
-): void {
-  if (standing === "ended") return;
-  const manifest = openManifestOfRun(fs, datadir.root, keys, content.header);
-  if (manifest === undefined) return;
-  // The journal's MAC vouches for it, and that it is of this form.
-  const { plan } = JSON.parse(content.plan) as { plan: { moved?: readonly AcceptedMove[] } };
-  const moved = movedLinks(fs, datadir, manifest);
-  assertNotMoved(moved, plan.moved ?? [], HINT_OF_RESUMING, "ciphertext");
 }

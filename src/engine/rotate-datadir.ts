@@ -27,7 +27,7 @@ import { directoryLoad } from "./directory-load.ts";
 import { DirectoryRun } from "./run/directory-run.ts";
 import { assertManifestFits, runContextOf } from "./encrypt-datadir.ts";
 import { assertGuard } from "./guard.ts";
-import { type AcceptedMove, acceptMovesToSeal, assertMovesOfRun } from "./moved-links.ts";
+import { acceptMovesToSeal } from "./moved-links.ts";
 import {
   assertManifestOfRun,
   manifestIsMissing,
@@ -83,8 +83,6 @@ export interface RotateReport {
 /** What the journal keeps of the options. */
 interface RotatePlan {
   readonly selection: RotationSelection;
-  /** Where links led elsewhere than at encryption, and may: to these places and no others. */
-  readonly moved: readonly AcceptedMove[];
 }
 
 /**
@@ -148,10 +146,7 @@ export async function resumeRotation(
     root,
     keyContext,
     unproved,
-    (found) => {
-      assertManifestOfRun(fs, root, keys, found);
-      assertMovesOfRun(fs, datadir, keys, found);
-    },
+    (found) => assertManifestOfRun(fs, root, keys, found),
   );
   try {
     const { selection } = plan;
@@ -192,7 +187,7 @@ async function begin(
   const manifest = openJudgedManifest(fs, datadir.root, keyContext, options);
   assertManifestFits(datadir, manifest, undefined);
   assertLinksOwn(fs, datadir, manifest, memory);
-  const moved = acceptMovesToSeal(engine, datadir, manifest, options.acceptMoved);
+  acceptMovesToSeal(engine, datadir, manifest, options.acceptMoved);
   assertGuard(fs, datadir.root);
   const selection = selectionOf(engine, keyContext, datadir, manifest, options.request);
   const todo = countSelected(fs, datadir, manifest, selection, keys.currentKeyId);
@@ -215,7 +210,7 @@ async function begin(
   const { directoryId } = manifest.header;
   const epoch = nextEpoch(manifest, memory);
   const order = { operation: "rotate", directoryId, epoch, from: manifest } as const;
-  const plan: RotatePlan = { selection, moved };
+  const plan: RotatePlan = { selection };
   const run = DirectoryRun.begin(fs, datadir.root, keyContext, order, plan);
   return carryOn(engine, keyContext, { datadir, run, manifest, selection, isResumed: false });
 }

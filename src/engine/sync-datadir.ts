@@ -24,7 +24,7 @@ import {
   sameOriginal,
   settingsAddedToGuard,
 } from "./guard.ts";
-import { type AcceptedMove, acceptMovesToSeal, assertMovesOfRun } from "./moved-links.ts";
+import { acceptMovesToSeal } from "./moved-links.ts";
 import {
   assertManifestOfRun,
   manifestIsMissing,
@@ -81,8 +81,6 @@ export interface SyncReport {
 interface SyncPlan {
   /** The state that the copy is brought to: pg_control's first 512 bytes in base64. */
   readonly control: string;
-  /** Where links led elsewhere than at encryption, and may: to these places and no others. */
-  readonly moved: readonly AcceptedMove[];
 }
 
 /**
@@ -146,7 +144,7 @@ async function begin(
   const recorded = parseControlFile(manifest.header.control, OWN_FILES.manifest);
   assertNotOlder(source.control, recorded);
   assertLinksOwn(fs, copy, manifest, memory);
-  const moved = acceptMovesToSeal(engine, copy, manifest, options.acceptMoved);
+  acceptMovesToSeal(engine, copy, manifest, options.acceptMoved);
   assertNothingBesideGuard(fs, copy);
   const tablespaces = newTablespaces(fs, source, copy, options);
   if (!options.dryRun) removeUnbornJournal(fs, copy.root);
@@ -162,7 +160,7 @@ async function begin(
     }
     assertRoom(fs, copy, changes);
     const { directoryId } = manifest.header;
-    const plan: SyncPlan = { control: source.controlBytes.toString("base64"), moved };
+    const plan: SyncPlan = { control: source.controlBytes.toString("base64") };
     const order = { operation: "sync", directoryId, epoch, from: manifest } as const;
     const run = DirectoryRun.begin(fs, copy.root, keyContext, order, plan);
     return await session.write(run, changes, tablespaces, options);
@@ -226,7 +224,6 @@ export function resumeSync(
   // The manifest takes its place by the last entry.
   const judge = (found: FoundRun): void => {
     assertManifestOfRun(fs, copy.root, keyContext.keys, found);
-    assertMovesOfRun(fs, copy, keyContext.keys, found);
     if (found.content.committed || found.standing === "ended" || !isOver) return;
     throw new IntegrityError(
       `"${OWN_FILES.journal}" in "${displayPath(copy.root)}" is an older one of the run that made "${OWN_FILES.manifest}"`,
