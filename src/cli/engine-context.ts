@@ -16,6 +16,7 @@ import type {
 import { directoryIdAt } from "../engine/remembered-place.ts";
 import { formatTime } from "../keyring/keyring-file.ts";
 import {
+  ARCHIVE_ROOT,
   closeRun,
   endRun,
   highestOpenEpoch,
@@ -103,6 +104,10 @@ class StateFileMemory implements DirectoryMemory {
     return this.latest.directories.get(directoryId)?.path;
   }
 
+  replacedAt(place: BytePath, directoryId: string): ReturnType<DirectoryMemory["replacedAt"]> {
+    return replaced(this.latest, place, directoryId);
+  }
+
   highestOpenEpoch(directoryId: string): bigint {
     return highestOpenEpoch(this.latest, directoryId);
   }
@@ -188,6 +193,7 @@ export function rememberedBy(state: State, statePath: BytePath): DirectoryMemory
     doubt: () => doubtOf(state, statePath),
     judge: (directoryId, epoch, root) => judgement(state, directoryId, epoch, root),
     lastPlace: (directoryId) => state.directories.get(directoryId)?.path,
+    replacedAt: (place, directoryId) => replaced(state, place, directoryId),
     highestOpenEpoch: (directoryId) => highestOpenEpoch(state, directoryId),
     openRun: (runId) => state.runs.get(runId),
     openRunsAt: (place) => runsAt(state, place),
@@ -196,6 +202,21 @@ export function rememberedBy(state: State, statePath: BytePath): DirectoryMemory
     endRun: () => assert.fail("what only reads ends no run"),
     closeRun() {},
   };
+}
+
+/** What was decrypted since has left its place. */
+function replaced(
+  { directories }: StateContent,
+  place: BytePath,
+  directoryId: string,
+): ReturnType<DirectoryMemory["replacedAt"]> {
+  const since = directories.get(directoryId)?.time ?? "";
+  const others = [...directories.values()]
+    .filter(({ id, path, load }) => id !== directoryId && path === place && load.size > 0)
+    .filter(({ root, time }) => root !== ARCHIVE_ROOT && time > since)
+    .sort((a, b) => (a.time < b.time ? 1 : -1));
+  const [newest] = others;
+  return newest && { id: newest.id, lastSeen: newest.time };
 }
 
 function runsAt({ runs }: StateContent, place: BytePath): OpenRun[] {

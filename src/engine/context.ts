@@ -64,6 +64,11 @@ export interface DirectoryMemory {
   ): { verdict: EpochVerdict; lastEpoch: bigint; lastSeen: string };
   /** Where a directory, or a copy of it, was when its newest state was seen; absolute. */
   lastPlace(directoryId: string): BytePath | undefined;
+  /**
+   * Another encrypted directory that was last seen in a place (absolute, without a link), and later than this one was seen
+   * anywhere: then this one has taken its place since.
+   */
+  replacedAt(place: BytePath, directoryId: string): { id: string; lastSeen: string } | undefined;
   /** The highest epoch of a run that is open on this directory or on a copy of it; 0 where there is none. */
   highestOpenEpoch(directoryId: string): bigint;
   /** Remembers the newest state of a directory, durably. The same state may come twice, and then counts once. */

@@ -45,7 +45,7 @@ export function directoryKeyUse(
     path: datadir.realRoot,
     manifestKeyId: keyId,
     load: directoryLoad(manifest, datadir.control.blockSizeBytes),
-    doubt: whyNotCurrent(manifest, memory),
+    doubt: whyNotCurrent(manifest, memory, datadir.realRoot),
   };
 }
 

@@ -51,7 +51,7 @@ export function readListingSources(
       keyContext === undefined
         ? openManifestWithoutKey(manifestSource(fs, root), OWN_FILES.manifest)
         : openAuthenticManifest(fs, root, keyContext.keys);
-    const doubt = keyContext && whyNotCurrent(manifest, keyContext.memory);
+    const doubt = keyContext && whyNotCurrent(manifest, keyContext.memory, datadir.realRoot);
     if (doubt !== undefined) notice(doubt);
   }
   const files = readRelationFiles(fs, datadir, manifest?.entries());

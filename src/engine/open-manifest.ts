@@ -84,7 +84,9 @@ export function openJudgedManifest(
 ): Manifest {
   if (!hasManifest(fs, root)) throw manifestIsMissing(root);
   const manifest = openAuthenticManifest(fs, root, keys);
-  const problem = options.acceptOlder ? undefined : whyNotCurrent(manifest, memory);
+  const problem = options.acceptOlder
+    ? undefined
+    : whyNotCurrent(manifest, memory, fs.realPath(root));
   if (problem !== undefined) {
     throw new IntegrityError(problem, {
       hint: "If you restored it from a backup on purpose, give --accept-older.",
@@ -99,8 +101,15 @@ export function manifestIsMissing(root: BytePath): IntegrityError {
   });
 }
 
-/** Why a manifest that authenticates may still not be the newest; undefined when all is well. */
-export function whyNotCurrent(manifest: Manifest, memory: DirectoryMemory): string | undefined {
+/**
+ * Why a manifest that authenticates may still not be the newest; undefined when all is well.
+ * @param place - of the directory, absolute, without a link.
+ */
+export function whyNotCurrent(
+  manifest: Manifest,
+  memory: DirectoryMemory,
+  place: BytePath,
+): string | undefined {
   const { directoryId, epoch, keyId } = manifest.header;
   if (manifest.keyState === "retired") {
     return `the manifest is authenticated by key ${keyId}, which is retired: whoever has that key could have made it`;
@@ -117,8 +126,12 @@ export function whyNotCurrent(manifest: Manifest, memory: DirectoryMemory): stri
       return `the directory is of epoch ${epoch} as on ${lastSeen}, but with another content: two copies of it went different ways`;
     case "unknown":
     case "newer":
-    case "same":
-      return undefined;
+    case "same": {
+      const other = memory.replacedAt(place, directoryId);
+      return other === undefined
+        ? undefined
+        : `directory ${directoryId} is in the place of ${other.id}, another encryption, which was seen there on ${other.lastSeen}, later than this one`;
+    }
   }
 }
 

@@ -204,7 +204,7 @@ class Verification {
     if (keyContext === undefined) return;
     this.judgeMemory(keyContext);
     if (options.acceptOlder) return;
-    const problem = whyNotCurrent(manifest, keyContext.memory);
+    const problem = whyNotCurrent(manifest, keyContext.memory, datadir.realRoot);
     if (problem !== undefined) this.problem("rollback", OWN_FILES.manifest, problem);
   }
 

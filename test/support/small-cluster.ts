@@ -155,6 +155,9 @@ export class TestMemory implements DirectoryMemory {
   lastPlace: DirectoryMemory["lastPlace"] = (directoryId) =>
     this.seen.get(directoryId)?.path as BytePath | undefined;
 
+  /** Of times it knows nothing. */
+  replacedAt: DirectoryMemory["replacedAt"] = () => undefined;
+
   readonly isDoubtAccepted: boolean = false;
   readonly runs: Map<string, OpenRun> = new Map();
 
