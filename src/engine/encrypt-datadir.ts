@@ -64,7 +64,7 @@ import { awaitLateServers, withoutServers } from "./server-watch.ts";
 import { assertIntact } from "./structure-check.ts";
 import { proveAndEnd } from "./prove-and-end.ts";
 import { sealAll } from "./seal-all.ts";
-import { assertOwnFiles, isSealedSince, sealedByRun } from "./run/own-files.ts";
+import { assertOwnFiles, isSealedFile, isSealedSince, sealedByRun } from "./run/own-files.ts";
 import { assertRoom, type Survey, survey } from "./survey.ts";
 import { removeWorkingFiles } from "./run/working-files.ts";
 
@@ -547,7 +547,11 @@ async function assertNothingElseChanged(
   const context = runContextOf(datadir, keyContext, manifest.header);
   const runner = engine.startRunner(context, () => {});
   try {
-    const options = { acceptance, allowAdded: allowedToAdd(scope) };
+    const mayBeAdded = allowedToAdd(scope);
+    // What is sealed already, but not named, is of a newer manifest, or of a run whose journal was taken away.
+    const allowAdded = (found: WalkEntry): boolean =>
+      mayBeAdded(found) && !isSealedFile(engine.fs, datadir, keyContext.keys, found.path);
+    const options = { acceptance, allowAdded };
     return (await assertIntact(engine, runner, datadir, manifest, options)).accepted;
   } finally {
     await runner.close();

@@ -448,6 +448,21 @@ test("encrypting an encrypted directory again seals what is new, and only that",
   await assertRefused(older, () => small.decrypt(older));
 });
 
+for (const path of ["base/1/99999", "pg_xact/00FE"]) {
+  test(`${path}, sealed by a run that the manifest does not know, is not vouched for`, async () => {
+    const own = new SmallEngine({ memory: new TestMemory() });
+    const datadir = copyOf(plain);
+    await own.encrypt(datadir);
+    const older = readFileSync(join(datadir, "tde.manifest"));
+    writeFileSync(join(datadir, path), readFileSync(join(plain, ORDINARY)));
+    await own.encrypt(datadir);
+    writeFileSync(join(datadir, "tde.manifest"), older);
+    writeFileSync(join(datadir, "base/1/99998"), readFileSync(join(plain, ORDINARY)));
+    const error = await assertRefused(datadir, () => own.encrypt(datadir, { acceptOlder: true }));
+    assert.match(error.message, new RegExp(`${path}: the manifest does not name it`));
+  });
+}
+
 function recover(datadir: string): ReturnType<typeof recoverDatadir> {
   return recoverDatadir(small.engine, small.keyContext, bytePath(datadir));
 }

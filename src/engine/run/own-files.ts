@@ -44,17 +44,25 @@ export function* sealedByRun(
 /** Whether a file that the manifest calls plain is sealed now: then a run that goes on has sealed it, or must be refused. */
 export function isSealedSince(
   fs: FileSystem,
+  datadir: Datadir,
+  keys: DataKeys,
+  { class: kind, path }: ManifestEntry,
+): boolean {
+  return (kind === "R" || kind === "O") && isSealedFile(fs, datadir, keys, path);
+}
+
+/** Whether a file has a sidecar, or is its own path's container under this keyring. Nothing is authenticated. */
+export function isSealedFile(
+  fs: FileSystem,
   { root }: Datadir,
   keys: DataKeys,
-  entry: ManifestEntry,
+  path: BytePath,
 ): boolean {
-  if (entry.class !== "R" && entry.class !== "O") return false;
-  const path = joinPath(root, entry.path);
-  if (fs.stat(path)?.kind !== "file") return false;
-  if (entry.class === "O" && fs.stat(joinPath(root, sidecarName(entry.path))) !== undefined)
-    return true;
-  const header = containerHeaderOf(fs, path);
-  return header?.context === fileContext(entry.path) && header.keyringId === keys.keyringId;
+  const file = joinPath(root, path);
+  if (fs.stat(file)?.kind !== "file") return false;
+  if (fs.stat(joinPath(root, sidecarName(path))) !== undefined) return true;
+  const header = containerHeaderOf(fs, file);
+  return header?.context === fileContext(path) && header.keyringId === keys.keyringId;
 }
 
 /**
