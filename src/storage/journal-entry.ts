@@ -13,7 +13,7 @@ export type DueStep =
   | { readonly action: "rename"; readonly from: BytePath; readonly to: BytePath }
   | { readonly action: "remove"; readonly path: BytePath };
 
-/** What one file is to hold after an entry: some bytes anew, and its size. */
+/** What one file is to hold: some bytes anew, and its size. Of several for one file no bytes overlap, and the last size holds. */
 export interface FilePatch {
   /** Relative to the data directory. */
   readonly path: BytePath;

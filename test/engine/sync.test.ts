@@ -264,6 +264,25 @@ test("a copy of which a part is encrypted stays so", async () => {
   assertSameTree(treeOf(copy), before);
 });
 
+for (const [what, pagesAfter] of [
+  ["grew", BIG_PAGES + 1],
+  ["grew by much", 2 * BIG_PAGES],
+  ["lost its end", BIG_PAGES - 300],
+] as const) {
+  test(`a large file that ${what} and changed far before its end is patched in one go`, async () => {
+    const { source, copy } = behind((datadir) => {
+      const path = join(datadir, BIG);
+      changePages(path, [0, 700, 1500]);
+      truncateSync(path, Math.min(pagesAfter, BIG_PAGES) * BLOCK_SIZE);
+      for (let more = pagesAfter - BIG_PAGES; more > 0; more -= BIG_PAGES)
+        appendFileSync(path, readFileSync(path).subarray(0, more * BLOCK_SIZE));
+    });
+    const { figures } = await small.sync(source, copy);
+    assert.equal(figures.changedPages, 3 + Math.max(0, pagesAfter - BIG_PAGES));
+    await assertCopyOf(source, copy);
+  });
+}
+
 test("where one page in a hundred changed, about two in a hundred are written", async () => {
   const changed = scattered(BIG_PAGES / 100);
   const { source, copy } = behind((datadir) => changePages(join(datadir, BIG), changed));

@@ -57,7 +57,10 @@ export function requirePatched(
   root: BytePath,
   patches: readonly FilePatch[],
 ): void {
-  for (const { path, sizeBytes, parts } of patches) {
+  // A large file is patched part by part: where it grows or shrinks, only the last of them says how large it is now.
+  const sizes = new Map(patches.map(({ path, sizeBytes }) => [path, sizeBytes]));
+  for (const { path, parts } of patches) {
+    const sizeBytes = sizes.get(path);
     withFile(fs, joinPath(root, path), (file) => {
       if (file.stat().sizeBytes !== sizeBytes) throw notAsPatched(path);
       for (const { position, bytes } of parts) {
