@@ -97,7 +97,12 @@ export function placesOfTablespaces(
 }
 
 /** @throws {StateError} when a new place is not empty, or overlaps one that is taken (without a link in it). */
-export function assertFreePlace(fs: FileSystem, place: BytePath, taken: readonly BytePath[]): void {
+export function assertFreePlace(
+  fs: FileSystem,
+  place: BytePath,
+  taken: readonly BytePath[],
+  isClaimed = false,
+): void {
   const real = futureRealPath(fs, place);
   if (taken.some((other) => overlap(real, other))) {
     throw new StateError(
@@ -105,7 +110,7 @@ export function assertFreePlace(fs: FileSystem, place: BytePath, taken: readonly
       { hint: "Choose a directory outside of it." },
     );
   }
-  assertEmpty(fs, place);
+  if (!isClaimed) assertEmpty(fs, place);
 }
 
 /**
@@ -218,7 +223,7 @@ export function assertEmpty(fs: FileSystem, place: BytePath): void {
 }
 
 /** The absolute path of a directory that may not exist yet, its existing part without links. */
-function futureRealPath(fs: FileSystem, path: BytePath): BytePath {
+export function futureRealPath(fs: FileSystem, path: BytePath): BytePath {
   if (fs.statFollowing(path) !== undefined) return fs.realPath(path);
   const parent = parentOf(path);
   if (fs.statFollowing(parent)?.kind !== "directory") {
