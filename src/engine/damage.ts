@@ -50,7 +50,7 @@ export function exceptDamage(damage: Damage | undefined): {
 /** Of a run that has not dealt with it, or whose report tells more. */
 export function damageToCome({ files, extra }: Damage): DamageDone[] {
   return [...files, ...extra].map(({ path, why, relation }) => ({
-    path,
+    path: displayPath(path),
     relation,
     problem: why,
     done: "to-come",
@@ -88,6 +88,7 @@ function ownDiskDepth(parts: readonly string[]): number {
 
 /** What became of a damaged file. */
 export interface DamageDone {
+  /** Relative to the data directory, for people. */
   readonly path: string;
   readonly relation?: string | undefined;
   readonly problem: string;
@@ -99,14 +100,14 @@ export interface DamageDone {
   /** Blocks of a relation, bytes of another file; none where only something around the pages was wrong. */
   readonly lost: readonly LostPart[];
   readonly unit: "block" | "byte";
-  /** Where the sealed file is now, relative to the data directory. */
+  /** Where the sealed file is now, in the same way. */
   readonly kept?: string | undefined;
 }
 
 /** One line for each file and each part that is lost: for the report file, and for the terminal. */
 export function damageLines(done: readonly DamageDone[]): string[] {
   return done.flatMap(({ path, relation, problem, done: what, lost, unit, kept }) => {
-    const name = relation === undefined ? displayPath(path as BytePath) : `${relation} (${path})`;
+    const name = relation === undefined ? path : `${relation} (${path})`;
     const where = kept === undefined ? "" : `; sealed file: ${kept}`;
     return [
       `${name}: ${WORDS[what](lost.length)} (${problem})${where}`,

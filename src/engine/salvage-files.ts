@@ -168,8 +168,15 @@ async function salvageAll(
     done.push(doneOf(planned, result));
   });
   for (const { path, why, relation } of damage.extra) {
-    const kept = places.output === undefined ? keptPlace(path) : undefined;
-    const facts = { path, relation, problem: why, kept, lost: [], unit: "byte" } as const;
+    const kept = places.output === undefined ? displayPath(keptPlace(path)) : undefined;
+    const facts = {
+      path: displayPath(path),
+      relation,
+      problem: why,
+      kept,
+      lost: [],
+      unit: "byte",
+    } as const;
     done.push({ ...facts, done: "left-out" });
   }
   return done;
@@ -227,10 +234,10 @@ function itemOf(
 function doneOf({ file, entry, item, isThere, kept }: Planned, result?: ItemResult): DamageDone {
   const { path, relation, why: problem } = file;
   const facts = {
-    path,
+    path: displayPath(path),
     relation,
     problem,
-    kept,
+    kept: kept === undefined ? undefined : displayPath(kept),
     unit: entry?.class === "P" ? "block" : "byte",
   } as const;
   const lost = item === undefined ? undefined : result?.lost;
