@@ -133,8 +133,10 @@ function relationsText({ outcome, files, bytes, selected }: DecryptRelationsRepo
 
 export function decryptedText(report: DecryptReport): string {
   const done = `${report.files} files, ${formatBytes(report.bytes)}`;
-  if (report.outcome === "dry-run")
-    return [`would decrypt: ${done}`, ...acceptedLines(report.accepted)].join("\n");
+  if (report.outcome === "dry-run") {
+    const control = report.controlRestored ? ["global/pg_control would be put back"] : [];
+    return [`would decrypt: ${done}`, ...control, ...acceptedLines(report.accepted)].join("\n");
+  }
   const lines = [
     report.outcome === "ended-before"
       ? "decrypted by a run that was interrupted when all files were done: what was left of it is removed"

@@ -5,7 +5,7 @@
  */
 import { type BytePath, directoryOf, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { AUTO_CONF, OWN_FILES } from "../datadir/classify.ts";
-import type { Datadir } from "../datadir/datadir.ts";
+import { CONTROL_PATH, type Datadir } from "../datadir/datadir.ts";
 import { parseRelationPath, sidecarName } from "../datadir/relation-path.ts";
 import { walkDatadir, type WalkEntry } from "../datadir/walk.ts";
 import { StateError, type StorageError, TdeError } from "../errors.ts";
@@ -31,7 +31,7 @@ import { changedFile, digestProblem, type Expectation, expectationOf } from "./e
 import { settingsAddedToGuard } from "./guard.ts";
 import { hasManifest, seenAsManifest, whyNotCurrent } from "./open-manifest.ts";
 import { movedLinks } from "./moved-links.ts";
-import { openManifestFor, type OpenedToVerify, openToVerify } from "./open-to-verify.ts";
+import { openManifestFor, type OpenedByManifest, openToVerify } from "./open-by-manifest.ts";
 import { namesOfFiles } from "./relation-names.ts";
 import { relationsOfManifest, relationsOnDisk, selectScope } from "./select-scope.ts";
 import { type ScopeSelection, selectsEverything } from "./scope-request.ts";
@@ -78,7 +78,8 @@ class Verification {
   private readonly engine: EngineContext;
   private readonly fs: FileSystem;
   private readonly datadir: Datadir;
-  private readonly hasOwnControl: boolean;
+  /** By its own pg_control; undefined where that cannot be used. */
+  private readonly own: Datadir | undefined;
   private readonly keyContext: KeyContext | undefined;
   private readonly options: VerifyOptions;
   private readonly findings: VerifyFindings = new VerifyFindings();
@@ -95,14 +96,14 @@ class Verification {
 
   constructor(
     engine: EngineContext,
-    { datadir, hasOwnControl }: OpenedToVerify,
+    { datadir, own }: OpenedByManifest,
     keyContext: KeyContext | undefined,
     options: VerifyOptions,
   ) {
     this.engine = engine;
     this.fs = engine.fs;
     this.datadir = datadir;
-    this.hasOwnControl = hasOwnControl;
+    this.own = own instanceof TdeError ? undefined : own;
     this.keyContext = keyContext;
     this.options = options;
     this.acceptance = new Acceptance(options.acceptChanged);
@@ -144,8 +145,9 @@ class Verification {
 
   /** Which tool was here, as far as the files that tell it can be read. */
   private lookAtTraces(isWrong: (path: BytePath) => boolean): void {
+    const { datadir, own, manifest } = this;
     try {
-      this.findings.traces(tracesOfTools(this.fs, this.datadir, this.manifest, isWrong));
+      this.findings.traces(tracesOfTools(this.fs, { datadir, own, manifest }, isWrong));
     } catch (error) {
       if (!(error instanceof TdeError)) throw error;
       this.findings.notice(`which tool changed the directory cannot be told: ${error.message}`);
@@ -187,7 +189,7 @@ class Verification {
   }
 
   private judgeManifest(): void {
-    const { manifest, keyContext, options, datadir } = this;
+    const { manifest, keyContext, options, datadir, own = datadir } = this;
     if (manifest === undefined) return;
     const root = manifest.root.toString("hex");
     if (options.expectRoot !== undefined && !root.startsWith(options.expectRoot)) {
@@ -197,8 +199,8 @@ class Verification {
         `the root is ${root}, not ${options.expectRoot}`,
       );
     }
-    if (manifest.header.systemIdentifier !== datadir.control.systemIdentifier) {
-      const message = `the manifest is of cluster ${manifest.header.systemIdentifier}, global/pg_control of ${datadir.control.systemIdentifier}`;
+    if (manifest.header.systemIdentifier !== own.control.systemIdentifier) {
+      const message = `the manifest is of cluster ${manifest.header.systemIdentifier}, global/pg_control of ${own.control.systemIdentifier}`;
       this.problem("manifest", OWN_FILES.manifest, message);
     }
     if (keyContext === undefined) return;
@@ -468,7 +470,7 @@ class Verification {
   }
 
   private reportDifference(entry: ManifestEntry, problem: Problem): void {
-    const { fs, datadir, manifest, findings } = this;
+    const { fs, datadir, own, manifest, findings } = this;
     if (entry.path === AUTO_CONF) {
       const added = settingsAddedToGuard(fs, datadir.root);
       if (added.length > 0) {
@@ -480,9 +482,9 @@ class Verification {
     }
     if (
       entry.path === CONTROL_PATH &&
-      this.hasOwnControl &&
+      own !== undefined &&
       manifest !== undefined &&
-      sameButForChecksums(manifest.header.control, datadir.controlBytes)
+      sameButForChecksums(manifest.header.control, own.controlBytes)
     ) {
       findings.problem({
         ...problem,
@@ -537,7 +539,6 @@ function kindOfManifestError({ code }: TdeError): Problem["kind"] {
   return code === "key" ? "key" : "manifest";
 }
 
-const CONTROL_PATH = "global/pg_control";
 /** The data directory's own, as problems name it. */
 const OWN_FOLDER = "." as BytePath;
 
