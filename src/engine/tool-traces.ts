@@ -50,13 +50,14 @@ export function tracesOfTools(
   }
   const traces: ToolTrace[] = [];
   const original = manifest.header.control;
-  if (isWrong(CONTROL_PATH)) {
-    const isSwitched = own !== undefined && sameButForChecksums(original, own.controlBytes);
-    traces.push(isSwitched ? checksumsSwitched(original, own) : CONTROL_IS_DAMAGED);
-  }
+  const isControlWrong = isWrong(CONTROL_PATH);
+  if (isControlWrong && own !== undefined && sameButForChecksums(original, own.controlBytes))
+    traces.push(checksumsSwitched(original, own));
   // A directory that was rewound first and encrypted then has the label in its manifest.
   if (isWrong(BACKUP_LABEL) && isRewound(fs, datadir)) traces.push(REWOUND_FROM_SEALED);
   if (isWrong(BACKUP_MANIFEST) && isBackupManifest(fs, datadir)) traces.push(COMBINED_ALONE);
+  // Whatever else was here has changed it, too.
+  if (isControlWrong && traces.length === 0) traces.push(CONTROL_IS_DAMAGED);
   return traces;
 }
 
