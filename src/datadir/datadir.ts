@@ -31,6 +31,8 @@ export interface Datadir {
   readonly walTarget: BytePath | undefined;
   /** In pg_tblspc, by OID. */
   readonly tablespaces: readonly Tablespace[];
+  /** Where one of them lies once more, in the folder of another or in the data directory: nothing is listed there. */
+  readonly elsewhere: ReadonlySet<BytePath>;
 }
 
 export const CONTROL_PATH = "global/pg_control" as BytePath;

@@ -11,14 +11,17 @@ import { readUpTo, withFile, writeAll } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { notAsWritten } from "../storage/read-back.ts";
 import type { DueStep } from "../storage/journal.ts";
-import { assertEmpty, type OutputPlan, parentOf } from "./output-directory.ts";
+import { assertEmpty, type OutputPlan, parentOf, placesIn } from "./output-directory.ts";
 
 /** The run id, 32 hex digits, and a line feed. */
 const CLAIM_BYTES = 33;
 
 /** Makes the places where they are missing, and claims them; they are as they were planned, and hold nothing else. */
 export function claimPlaces(fs: FileSystem, { places }: OutputPlan, runId: Buffer): void {
-  for (const place of places.values()) {
+  // One that lies in another comes after it.
+  const all = [...places.values()].sort((a, b) => a.length - b.length);
+  for (const place of all) {
+    const others = placesIn(place, all);
     if (fs.stat(place) === undefined) fs.makeDirectory(place, 0o700);
     fs.syncDirectory(parentOf(place));
     if (!isRealDirectory(fs, place)) {
@@ -26,11 +29,12 @@ export function claimPlaces(fs: FileSystem, { places }: OutputPlan, runId: Buffe
         hint: 'It was put there while tde was at work. Run "tde recover" on the new directory, then see who did.',
       });
     }
-    assertEmpty(fs, place);
+    assertEmpty(fs, place, others);
     claim(fs, place, runId);
     const isWritten = claimOf(fs, place, runId) === "own";
     // Whoever else wanted it has seen no claim, and claims it before it writes anything.
-    if (isWritten && fs.readDirectory(place).length === 1) continue;
+    const found = fs.readDirectory(place).filter(({ name }) => !others.includes(name));
+    if (isWritten && found.length === 1) continue;
     fs.remove(joinPath(place, CLAIM_NAME));
     throw isWritten ? isTaken(place) : notAsWritten(CLAIM_NAME);
   }
