@@ -2,6 +2,12 @@
  * Carries out `tde decrypt-datadir` and prints what came of it.
  */
 import type { BytePath } from "../bytes/byte-path.ts";
+import {
+  DAMAGE_REPORT,
+  type DamageDone,
+  damageLines,
+  type DamagePolicy,
+} from "../engine/damage.ts";
 import { decryptDatadir, type DecryptReport } from "../engine/decrypt-datadir.ts";
 import { decryptIntoOutput } from "../engine/decrypt-output.ts";
 import { decryptRelationsInto, type DecryptRelationsReport } from "../engine/decrypt-relations.ts";
@@ -48,6 +54,8 @@ export interface DecryptFlags
     WorkFlags {
   readonly restoreControl?: boolean | undefined;
   readonly keepRecoverySettings?: boolean | undefined;
+  readonly damaged?: DamagePolicy | undefined;
+  readonly preflight?: boolean | undefined;
 }
 
 export async function decrypt(
@@ -71,6 +79,8 @@ export async function decrypt(
     restoreControl: flags.restoreControl === true,
     acceptMoved: flags.acceptMoved === true,
     keepRecoverySettings: flags.keepRecoverySettings === true,
+    damaged: flags.damaged,
+    preflight: flags.preflight,
     dryRun: flags.dryRun === true,
   };
   const context = keyContext(opened, engine, output, flags);
@@ -90,7 +100,7 @@ export async function decrypt(
   );
   if (flags.format === "json") output.json(report);
   else output.result(decryptedText(report));
-  if (report.unchecked !== 0) process.exitCode = ExitCode.integrity;
+  if (report.unchecked !== 0 || report.damaged.length > 0) process.exitCode = ExitCode.integrity;
 }
 
 /** Of a decryption that was interrupted while it took away what its files could have been checked against. */
@@ -112,11 +122,13 @@ function assertOnlyRelations(flags: DecryptFlags, into: OutputOptions | undefine
   const given = [
     flags.restoreControl === true ? "--restore-control" : undefined,
     flags.keepRecoverySettings === true ? "--keep-recovery-settings" : undefined,
+    flags.damaged === undefined ? undefined : "--damaged",
+    flags.preflight === undefined ? undefined : "--preflight and --no-preflight",
     (flags.acceptChanged ?? []).length > 0 ? "--accept-changed" : undefined,
     (flags.tablespaceMapping?.size ?? 0) > 0 ? "--tablespace-mapping" : undefined,
   ].find((option) => option !== undefined);
   if (given === undefined) return;
-  throw new UsageError(`${given} is about a whole data directory, and relations are named`, {
+  throw new UsageError(`${given}: this is about a whole data directory, and relations are named`, {
     hint: "Leave it out: of relations that are named only their own files are written.",
   });
 }
@@ -131,16 +143,35 @@ function relationsText({ outcome, files, bytes, selected }: DecryptRelationsRepo
   ].join("\n");
 }
 
+/** All of them are in the report file; a terminal gets no more than it can show. */
+function damagedLines(damaged: readonly DamageDone[], what: string): string[] {
+  if (damaged.length === 0) return [];
+  const lines = damageLines(damaged);
+  const more = lines.length - MAX_DAMAGE_LINES;
+  return [
+    `${damaged.length} ${damaged.length === 1 ? "file" : "files"} ${what}:`,
+    ...lines.slice(0, MAX_DAMAGE_LINES).map((line) => `  ${line}`),
+    ...(more > 0 ? [`  and ${more} more lines`] : []),
+  ];
+}
+
+const MAX_DAMAGE_LINES = 100;
+
 export function decryptedText(report: DecryptReport): string {
   const done = `${report.files} files, ${formatBytes(report.bytes)}`;
-  if (report.outcome === "dry-run") {
-    const control = report.controlRestored ? ["global/pg_control would be put back"] : [];
-    return [`would decrypt: ${done}`, ...control, ...acceptedLines(report.accepted)].join("\n");
-  }
+  if (report.outcome === "dry-run")
+    return [
+      `would decrypt: ${done}; every tag holds`,
+      ...(report.controlRestored ? ["global/pg_control would be put back"] : []),
+      ...damagedLines(report.damaged, "would not be decrypted as it was"),
+      ...acceptedLines(report.accepted),
+    ].join("\n");
+  const held = report.damaged.length === 0 ? "every tag held" : "of these every tag held";
   const lines = [
     report.outcome === "ended-before"
       ? "decrypted by a run that was interrupted when all files were done: what was left of it is removed"
-      : `decrypted: ${done}; every tag held`,
+      : `decrypted: ${done}; ${held}`,
+    ...damagedLines(report.damaged, `DAMAGED; the list is in "${DAMAGE_REPORT}", too`),
   ];
   if (report.unchecked !== 0) lines.push(unprovedText(report.unchecked));
   if (report.checkedAgain > 0)

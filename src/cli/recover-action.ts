@@ -2,6 +2,7 @@
  * Carries out `tde recover` and prints what came of it.
  */
 import type { BytePath } from "../bytes/byte-path.ts";
+import { DAMAGE_REPORT } from "../engine/damage.ts";
 import { recoverDatadir, type RecoveryOutcome } from "../engine/recover.ts";
 import { engineContext, keyContext } from "./engine-context.ts";
 import { assertKeysApart } from "./key-places.ts";
@@ -34,6 +35,7 @@ const TEXTS: Readonly<Record<RecoveryOutcome, string>> = {
     "the interrupted encryption had been undone: the directory is as it was before",
   "decryption-finished":
     "the interrupted decryption is finished: the directory is as it was before encryption",
+  "decryption-damaged": `the interrupted decryption is finished, and DAMAGED files are not as they were: "${DAMAGE_REPORT}" lists them`,
   "decryption-ended":
     "the interrupted decryption had come to its end: what was left of it is removed",
   "decryption-unproved": `the interrupted decryption had come to its end: what was left of it is removed. ${unprovedText("all")}`,
@@ -41,6 +43,7 @@ const TEXTS: Readonly<Record<RecoveryOutcome, string>> = {
   "sync-finished": "the interrupted sync is finished: the encrypted copy is as its source was then",
   "sync-undone": "the interrupted sync had not begun to write: the encrypted copy is as it was",
   "output-finished": "the new directory was whole already: it is ready",
+  "output-damaged": `the new directory was finished already, and DAMAGED files are not as they were: "${DAMAGE_REPORT}" lists them`,
   "output-emptied": "the new directory was not whole: it is empty again",
   "output-ended": "the run that made the new directory had come to its end: its journal is removed",
 };
@@ -60,5 +63,11 @@ export async function recover(
   );
   if (flags.format === "json") output.json({ outcome });
   else output.result(TEXTS[outcome]);
-  if (outcome === "decryption-unproved") process.exitCode = ExitCode.integrity;
+  if (NOT_AS_IT_WAS.includes(outcome)) process.exitCode = ExitCode.integrity;
 }
+
+const NOT_AS_IT_WAS: readonly RecoveryOutcome[] = [
+  "decryption-unproved",
+  "decryption-damaged",
+  "output-damaged",
+];

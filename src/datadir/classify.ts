@@ -78,6 +78,9 @@ export const BACKUP_MANIFEST: BytePath = "backup_manifest" as BytePath;
 export const CLAIM_NAME: BytePath = "tde.claim" as BytePath;
 const CLAIM = /^pg_tblspc\/[0-9]+\/tde\.claim$/;
 
+/** Where damaged files are put aside, on the disk that they are on: engine/damage.ts. */
+const KEPT = /^(pg_wal\/|pg_tblspc\/[0-9]+\/)?tde\.damaged$/;
+
 /** Stands for a moment while the lock of a dead process is taken over: storage/lock.ts. */
 const LOCK_CLAIM = /^tde\.lock\.[0-9a-f]{16}$/;
 
@@ -94,6 +97,8 @@ export function classify(path: BytePath, kind: FileKind, context: ClassifyContex
   if (kind === "directory" && nameOf(path) === "lost+found") {
     return { class: "excluded", why: "the file system's own; it can hold lost content" };
   }
+  if (kind === "directory" && KEPT.test(path))
+    return { class: "excluded", why: "sealed files that a decryption put aside: they are damaged" };
   if (kind === "file" && path.endsWith(CLAIM_NAME) && CLAIM.test(path))
     return { class: "working", of: directoryOf(path) };
   const foreign = whyForeign(path, context);

@@ -42,8 +42,17 @@ import {
 } from "./guard.ts";
 import { countToOpen, openAll, type Opening } from "./open-all.ts";
 import { assertNotMoved, HINT_OF_BEGINNING, movedLinks } from "./moved-links.ts";
+import {
+  type Damage,
+  type DamageDone,
+  type DamagePolicy,
+  damageToCome,
+  exceptDamage,
+} from "./damage.ts";
 import { narrowFolders } from "./narrow-folders.ts";
 import { KeptTags } from "./run/kept-tags.ts";
+import { preflight } from "./preflight.ts";
+import { assertNothingKept, removeZeroed, salvageInPlace } from "./salvage-files.ts";
 import { removeKeptSidecars, settleDecryption, type SettledFiles } from "./settle-decryption.ts";
 import {
   assertManifestOfRun,
@@ -55,7 +64,7 @@ import {
 import { openToDecrypt } from "./open-by-manifest.ts";
 import { assertControl, isOriginal, restoreControl } from "./restore-control.ts";
 import { assertLinksOwn } from "./shared-links.ts";
-import { assertIntact } from "./structure-check.ts";
+import { assertIntact, type Intact } from "./structure-check.ts";
 import { assertEncrypted } from "./verify-datadir.ts";
 import { removeWorkingFiles } from "./run/working-files.ts";
 
@@ -70,6 +79,13 @@ export interface DecryptOptions {
   readonly keepRecoverySettings: boolean;
   /** Configuration files to take as they are now, whatever the manifest says of them. */
   readonly acceptChanged: readonly BytePath[];
+  /** What becomes of damaged files. Left out: fail. */
+  readonly damaged?: DamagePolicy | undefined;
+  /**
+   * Reads everything to its last tag before the first write. Left out: in place; and always in a dry run and where damaged files
+   * are dealt with.
+   */
+  readonly preflight?: boolean | undefined;
   readonly dryRun: boolean;
 }
 
@@ -91,6 +107,8 @@ export interface DecryptReport {
   readonly recoverySettingsKept: boolean;
   /** Configuration that is not what was encrypted, and was taken as it is. */
   readonly accepted: readonly AcceptedFile[];
+  /** What was damaged, and what became of it; of a dry run, what would be dealt with. */
+  readonly damaged: readonly DamageDone[];
 }
 
 /** What the journal keeps of the options. */
@@ -103,6 +121,8 @@ interface DecryptPlan {
   readonly guardDigest: string;
   /** The lines beside the guard, base64. */
   readonly addedLines: string;
+  /** What it does without; absent where nothing was damaged. */
+  readonly damage?: Damage | undefined;
 }
 
 /**
@@ -162,12 +182,13 @@ async function begin(
   assertNotMoved(links, options.acceptMoved === true, HINT_OF_BEGINNING);
   for (const { message } of links) engine.notice(`${message}: plaintext goes there`);
 
+  const preflight = { byDefault: true, acceptance };
+  const found = await examine(engine, keyContext, datadir, manifest, options, preflight);
+  const { damage, addedSignals, accepted } = found;
+  if (damage !== undefined) assertNothingKept(fs, datadir, damage);
   const runner = startRunner(engine, datadir, keyContext, manifest);
   try {
-    const { addedSignals, accepted } = await assertIntact(engine, runner, datadir, manifest, {
-      acceptance,
-    });
-    if (options.dryRun) return dryRunReport(fs, datadir, { manifest, accepted });
+    if (options.dryRun) return dryRunReport(fs, datadir, { manifest, accepted, damage });
     const { keepRecoverySettings } = options;
     const guardDigest = digestOfGuard(fs, datadir.root);
     const addedLines = linesAddedToGuard(fs, datadir.root).toString("base64");
@@ -177,6 +198,7 @@ async function begin(
       accepted,
       guardDigest,
       addedLines,
+      damage,
     };
     narrowFolders(fs, datadir);
     const { directoryId, epoch } = manifest.header;
@@ -216,7 +238,7 @@ export async function resumeDecryption(
   try {
     if (standing === "ended") {
       run.endAgain();
-      return endedReport(plan, 0);
+      return endedReport(plan, "all");
     }
     removeWorkingFiles(fs, datadir);
     if (content.committed && !hasManifest(fs, root)) {
@@ -265,8 +287,10 @@ async function carryOn(
   const { datadir, manifest, run, plan, settled } = work;
   try {
     let counted = { files: 0, bytes: 0 };
+    let damaged: readonly DamageDone[] = damageBefore(plan);
     if (!isCommitted) {
-      const opening = { manifest, accepted: plan.accepted, settled };
+      const { only } = exceptDamage(plan.damage);
+      const opening = { manifest, accepted: plan.accepted, settled, only };
       counted = countToOpen(fs, datadir, opening);
       engine.progress.begin("decrypting", counted.bytes);
       const places = { source: datadir.root, output: undefined };
@@ -275,6 +299,9 @@ async function carryOn(
         tags.keep(containers);
         run.commit(steps);
       });
+      const { damage } = plan;
+      if (damage !== undefined)
+        damaged = await salvageInPlace({ engine, runner, datadir, manifest, damage }, run);
     }
     const controlRestored = restoreControl(fs, datadir.root, manifest);
     if (!isCommitted) run.commitLast([]);
@@ -288,6 +315,7 @@ async function carryOn(
       recoverySettings,
       recoverySettingsKept: plan.keepRecoverySettings,
       accepted: acceptedFiles(plan.accepted),
+      damaged,
     };
   } catch (error) {
     run.abandon(() => removeWorkingFiles(fs, datadir));
@@ -312,6 +340,7 @@ function finish(
   },
 ): string[] {
   const { root } = datadir;
+  if (plan.damage !== undefined) removeZeroed(fs, root, plan.damage);
   if (manifest !== undefined) removeKeptSidecars(fs, datadir, manifest);
   new KeptTags(fs, root).remove();
   fs.remove(joinPath(root, OWN_FILES["backup-manifest"]));
@@ -320,7 +349,8 @@ function finish(
   const recoverySettings = restoreAutoConf(fs, keys, datadir, plan);
   fs.remove(joinPath(root, SEALED_AUTO_CONF));
   fs.syncDirectory(root);
-  run.end({ kind: "released", directoryId: run.header.directoryId });
+  const { directoryId } = run.header;
+  run.end({ kind: "released", directoryId, place: fs.realPath(root) });
   return recoverySettings;
 }
 
@@ -373,7 +403,47 @@ function endedReport(plan: DecryptPlan, unchecked: DecryptReport["unchecked"]): 
     recoverySettings: [],
     recoverySettingsKept: plan.keepRecoverySettings,
     accepted: acceptedFiles(plan.accepted),
+    damaged: damageBefore(plan),
   };
+}
+
+/** What a decryption begins with. */
+export interface Examined extends Intact {
+  /** What it is to do without. */
+  readonly damage: Damage | undefined;
+}
+
+/**
+ * Everything that a decryption checks before its first write.
+ * @param byDefault - whether everything is read to its last tag where nothing is said.
+ * @throws as assertIntact and preflight.
+ */
+export async function examine(
+  engine: EngineContext,
+  keyContext: KeyContext,
+  datadir: Datadir,
+  manifest: Manifest,
+  { damaged: policy = "fail", preflight: isAsked, dryRun, acceptChanged }: DecryptOptions,
+  { byDefault, acceptance }: { readonly byDefault: boolean; readonly acceptance: Acceptance },
+): Promise<Examined> {
+  const isFirst = dryRun || policy !== "fail" || (isAsked ?? byDefault);
+  const options = { policy, acceptChanged };
+  const damage = isFirst
+    ? await preflight(engine, keyContext, datadir, manifest, options)
+    : undefined;
+  const runner = startRunner(engine, datadir, keyContext, manifest);
+  try {
+    const except = exceptDamage(damage);
+    const intact = await assertIntact(engine, runner, datadir, manifest, { acceptance, ...except });
+    return { ...intact, damage };
+  } finally {
+    await runner.close();
+  }
+}
+
+/** What a run that was interrupted when it had done everything says in its report file. */
+function damageBefore({ damage }: DecryptPlan): DamageDone[] {
+  return damage === undefined ? [] : damageToCome(damage);
 }
 
 export function startRunner(
@@ -393,7 +463,12 @@ export function startRunner(
   return engine.startRunner(context, (bytes) => engine.progress.advance(bytes));
 }
 
-function dryRunReport(fs: FileSystem, datadir: Datadir, opening: Opening): DecryptReport {
+function dryRunReport(
+  fs: FileSystem,
+  datadir: Datadir,
+  { damage, ...rest }: Opening & { readonly damage: Damage | undefined },
+): DecryptReport {
+  const opening = { ...rest, ...exceptDamage(damage) };
   return {
     outcome: "dry-run",
     ...countToOpen(fs, datadir, opening),
@@ -403,5 +478,6 @@ function dryRunReport(fs: FileSystem, datadir: Datadir, opening: Opening): Decry
     recoverySettings: settingsAddedToGuard(fs, datadir.root),
     recoverySettingsKept: false,
     accepted: acceptedFiles(opening.accepted),
+    damaged: damage === undefined ? [] : damageToCome(damage),
   };
 }

@@ -11,7 +11,13 @@ import type { FileSystem } from "../storage/file-system.ts";
 import { Acceptance, acceptedFiles } from "./accepted-changes.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
 import { lockDatadir, unfinishedRun } from "./run/datadir-lock.ts";
-import { type DecryptOptions, type DecryptReport, startRunner } from "./decrypt-datadir.ts";
+import { damageToCome, exceptDamage } from "./damage.ts";
+import {
+  type DecryptOptions,
+  type DecryptReport,
+  examine,
+  startRunner,
+} from "./decrypt-datadir.ts";
 import { DirectoryRun } from "./run/directory-run.ts";
 import {
   AUTO_CONF,
@@ -36,7 +42,7 @@ import {
 import { assertControl, isOriginal, originalControl } from "./restore-control.ts";
 import { endOutputBefore, keptOutput } from "./run/output-run.ts";
 import { claimPlaces, claimRemovals } from "./place-claims.ts";
-import { assertIntact } from "./structure-check.ts";
+import { salvageIntoOutput } from "./salvage-files.ts";
 import { assertEncrypted } from "./verify-datadir.ts";
 
 /** @throws as decryptDatadir; {UsageError} for tablespaces without a place. The source is never changed. */
@@ -57,12 +63,12 @@ export async function decryptIntoOutput(
   assertControl(fs, source, manifest, options, engine.notice);
   const { systemIdentifier } = source.control;
   const original = openOriginalAutoConf(fs, source.root, { keys, systemIdentifier });
+  const preflight = { byDefault: false, acceptance };
+  const found = await examine(engine, keyContext, source, manifest, options, preflight);
+  const { damage, addedSignals, accepted } = found;
   const runner = startRunner(engine, source, keyContext, manifest);
   try {
-    const { addedSignals, accepted } = await assertIntact(engine, runner, source, manifest, {
-      acceptance,
-    });
-    const opening = { manifest, accepted };
+    const opening = { manifest, accepted, only: exceptDamage(damage).only };
     const counted = countToOpen(fs, source, opening);
     const added = [...settingsAddedToGuard(fs, source.root), ...addedSignals];
     const report: DecryptReport = {
@@ -74,6 +80,7 @@ export async function decryptIntoOutput(
       recoverySettings: added,
       recoverySettingsKept: options.keepRecoverySettings,
       accepted: acceptedFiles(accepted),
+      damaged: damage === undefined ? [] : damageToCome(damage),
     };
     const { output } = outputOptions;
     const ended = options.dryRun
@@ -104,6 +111,9 @@ export async function decryptIntoOutput(
         engine.progress.begin("decrypting", counted.bytes);
         const places = { source: source.root, output: plan.output };
         await openAll(engine, runner, source, places, opening, () => {});
+        const work = { engine, runner, datadir: source, manifest };
+        const damaged =
+          damage === undefined ? [] : await salvageIntoOutput({ ...work, damage }, places);
         const control = originalControl(fs, source.root, manifest, plan.output);
         writeNewFile(fs, joinPath(plan.output, CONTROL_PATH), control);
         const kept = options.keepRecoverySettings;
@@ -117,7 +127,7 @@ export async function decryptIntoOutput(
         );
         run.commitLast([...steps, ...claimRemovals(plan)]);
         run.end({ kind: "nothing" });
-        return report;
+        return { ...report, damaged };
       } finally {
         run.leave();
       }

@@ -105,9 +105,14 @@ export function placesOfTablespaces(
 }
 
 /** @throws {StateError} when a new place is not empty, or overlaps one that is taken (without a link in it). */
-export function assertFreePlace(fs: FileSystem, place: BytePath, taken: readonly BytePath[]): void {
+export function assertFreePlace(
+  fs: FileSystem,
+  place: BytePath,
+  taken: readonly BytePath[],
+  isClaimed = false,
+): void {
   assertNoOverlap(place, futureRealPath(fs, place), taken);
-  assertEmpty(fs, place);
+  if (!isClaimed) assertEmpty(fs, place);
 }
 
 function assertNoOverlap(place: BytePath, real: BytePath, taken: readonly BytePath[]): void {
@@ -256,7 +261,7 @@ export function assertEmpty(
  * The absolute path of a directory that may not exist yet, its existing part without links.
  * @param planned - directories that will be there by then.
  */
-function futureRealPath(
+export function futureRealPath(
   fs: FileSystem,
   path: BytePath,
   planned: readonly BytePath[] = [],

@@ -16,6 +16,7 @@ import {
   removeUnbornJournal,
 } from "../storage/journal.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
+import { DAMAGE_REPORT } from "./damage.ts";
 import { resumeDecryption } from "./decrypt-datadir.ts";
 import { resumeEncryption } from "./encrypt-datadir.ts";
 import { readAutoConf } from "./guard.ts";
@@ -35,10 +36,12 @@ export type RecoveryOutcome =
   | "decryption-finished"
   | "decryption-ended"
   | "decryption-unproved"
+  | "decryption-damaged"
   | "rotation-finished"
   | "sync-finished"
   | "sync-undone"
   | "output-finished"
+  | "output-damaged"
   | "output-emptied"
   | "output-ended";
 
@@ -133,7 +136,9 @@ const RECOVERIES: Readonly<Record<JournalOperation, Recovery>> = {
   async decrypt(engine, keyContext, root, header) {
     const datadir = openToDecrypt(engine.fs, root, keyContext, false);
     assertNotInUse(engine.fs, datadir, { assumeStopped: true });
-    const { outcome, unchecked } = await resumeDecryption(engine, keyContext, datadir, header);
+    const report = await resumeDecryption(engine, keyContext, datadir, header);
+    const { outcome, unchecked, damaged } = report;
+    if (damaged.length > 0) return "decryption-damaged";
     if (unchecked !== 0) return "decryption-unproved";
     return outcome === "ended-before" ? "decryption-ended" : "decryption-finished";
   },
@@ -149,7 +154,9 @@ const RECOVERIES: Readonly<Record<JournalOperation, Recovery>> = {
     return endOutput(engine, keyContext, root);
   },
   async decryptOutput(engine, keyContext, root) {
-    return endOutput(engine, keyContext, root);
+    const outcome = endOutput(engine, keyContext, root);
+    const isDamaged = engine.fs.stat(joinPath(root, DAMAGE_REPORT)) !== undefined;
+    return outcome === "output-finished" && isDamaged ? "output-damaged" : outcome;
   },
 };
 

@@ -19,6 +19,7 @@ import type { Item, ItemResult } from "../workers/tasks.ts";
 import { type AcceptedChange, Acceptance, assertSameAccepted } from "./accepted-changes.ts";
 import { type Planned, runBatches } from "./batches.ts";
 import type { EngineContext } from "./context.ts";
+import { type Damage, exceptDamage } from "./damage.ts";
 import { digestOfGuard } from "./guard.ts";
 import { beginsSealed } from "./inventory.ts";
 import { contentItem, openRelationItem, type Places, walItem } from "./plan-items.ts";
@@ -56,6 +57,8 @@ export interface Unsettled {
   readonly guardDigest: string;
   /** Signal files that the run found. */
   readonly addedSignals: readonly string[];
+  /** What the run does without: it is dealt with anew. */
+  readonly damage?: Damage | undefined;
   /** Every file was plain, and what is kept of tags may be gone in part. */
   readonly isCommitted: boolean;
 }
@@ -116,14 +119,16 @@ interface Candidate {
 function* candidates(
   fs: FileSystem,
   datadir: Datadir,
-  { manifest, isCommitted }: Unsettled,
+  { manifest, isCommitted, damage }: Unsettled,
   noEvidence: () => void,
 ): Generator<Planned<Candidate>> {
+  const { only: isWhole = () => true } = exceptDamage(damage);
   const tags = new KeptTags(fs, datadir.root);
   const places: Places = { source: datadir.root, output: undefined };
   let index = -1;
   for (const entry of manifest.entries()) {
     index++;
+    if (!isWhole(entry)) continue;
     const { path, sizeBytes } = entry;
     const exists = fs.stat(joinPath(datadir.root, path))?.kind === "file";
     switch (entry.class) {
@@ -194,9 +199,11 @@ async function assertRestIntact(
   engine: EngineContext,
   runner: TaskRunner,
   datadir: Datadir,
-  { manifest, accepted: begun, addedSignals: known, guardDigest, isCommitted }: Unsettled,
+  unsettled: Unsettled,
 ): Promise<void> {
   const { fs } = engine;
+  const { manifest, accepted: begun, addedSignals: known, guardDigest, isCommitted } = unsettled;
+  const { only: isWhole = () => true, ...knownDamage } = exceptDamage(unsettled.damage);
   if (digestOfGuard(fs, datadir.root) !== guardDigest) {
     throw new IntegrityError(`"${AUTO_CONF}" was changed while the decryption was unfinished`, {
       file: AUTO_CONF,
@@ -208,10 +215,17 @@ async function assertRestIntact(
     fs.stat(joinPath(datadir.root, OWN_FILES["backup-manifest"])) !== undefined;
   const only = (entry: ManifestEntry): boolean => {
     const { path } = entry;
+    if (!isWhole(entry)) return false;
     switch (entry.class) {
       case "P":
       case "W":
-        return !isCommitted || hasSidecar(fs, datadir, path);
+        // Of a plain file whose sidecar is gone nothing is left to tell of, but that it is there; an empty one is empty.
+        return (
+          !isCommitted ||
+          hasSidecar(fs, datadir, path) ||
+          entry.sizeBytes === 0 ||
+          fs.stat(joinPath(datadir.root, path))?.kind !== "file"
+        );
       case "S":
         if (path === OWN_FILES["backup-manifest"]) return !isCommitted || hasOriginalList;
         if (path === OWN_FILES["auto-conf"]) return true;
@@ -228,7 +242,7 @@ async function assertRestIntact(
         return true;
     }
   };
-  const options = { acceptance, only, isResumed: true };
+  const options = { acceptance, only, ...knownDamage, isResumed: true };
   const { addedSignals, accepted } = await assertIntact(engine, runner, datadir, manifest, options);
   assertSameAccepted(accepted, begun);
   const added = addedSignals.find((signal) => !known.includes(signal));

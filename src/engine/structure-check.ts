@@ -44,6 +44,8 @@ export interface IntactOptions {
   readonly allowAdded?: ((found: WalkEntry) => boolean) | undefined;
   /** Looks at these lines alone. */
   readonly only?: ((entry: ManifestEntry) => boolean) | undefined;
+  /** Problems of these files, by their displayed paths, are known. */
+  readonly isKnown?: ((path: string) => boolean) | undefined;
   /** Of a run that goes on: what it accepts was settled when it began. */
   readonly isResumed?: boolean | undefined;
 }
@@ -69,7 +71,10 @@ export async function assertIntact(
   const { acceptance } = options;
   acceptance.assertAllExist(fs, datadir.root, manifest);
   const addedSignals: string[] = [];
-  const problems = new FirstProblem(options.isResumed === true ? RESUMED_HINT : undefined);
+  const problems = new FirstProblem(
+    options.isResumed === true ? RESUMED_HINT : undefined,
+    options.isKnown,
+  );
   const { blockSizeBytes } = datadir.control;
   await runBatches<Checked>(
     runner,
@@ -213,14 +218,20 @@ export class FirstProblem {
   private option: string | undefined;
   private count = 0;
   private readonly hint: string | undefined;
+  private readonly isKnown: (path: string) => boolean;
 
-  /** @param hint - of the error, where it is another than the usual. */
-  constructor(hint?: string) {
+  /**
+   * @param hint - of the error, where it is another than the usual.
+   * @param isKnown - problems of these files do not count.
+   */
+  constructor(hint?: string, isKnown: (path: string) => boolean = () => false) {
     this.hint = hint;
+    this.isKnown = isKnown;
   }
 
   /** @param option - what lets a change pass that was made on purpose. */
   add(problem: Problem, option?: string): void {
+    if (this.isKnown(problem.path)) return;
     if (this.first === undefined) [this.first, this.option] = [problem, option];
     this.count++;
   }

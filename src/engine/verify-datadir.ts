@@ -12,7 +12,7 @@ import { StateError, type StorageError, TdeError } from "../errors.ts";
 import { isMovableLink, type ManifestClass, type ManifestEntry } from "../format/manifest-entry.ts";
 import { joinByPath } from "../format/manifest-order.ts";
 import type { Manifest } from "../format/manifest.ts";
-import type { Problem } from "../format/problem.ts";
+import type { Problem, ProblemKind } from "../format/problem.ts";
 import { type Scope, type ScopeFilter, scopeFilter } from "../format/scope.ts";
 import { sameButForChecksums } from "../postgres/control-file.ts";
 import type { FileSystem } from "../storage/file-system.ts";
@@ -29,12 +29,12 @@ import { directoryLoad } from "./directory-load.ts";
 import { retiredKeyNotices } from "./retired-keys.ts";
 import { changedFile, digestProblem, type Expectation, expectationOf } from "./expected-entry.ts";
 import { settingsAddedToGuard } from "./guard.ts";
-import { hasManifest, seenAsManifest, whyNotCurrent } from "./open-manifest.ts";
+import { hasManifest, seenAsManifest, placesToJudge, whyNotCurrent } from "./open-manifest.ts";
 import { movedLinks } from "./moved-links.ts";
 import { openManifestFor, type OpenedByManifest, openToVerify } from "./open-by-manifest.ts";
 import { namesOfFiles } from "./relation-names.ts";
 import { relationsOfManifest, relationsOnDisk, selectScope } from "./select-scope.ts";
-import { type ScopeSelection, selectsEverything } from "./scope-request.ts";
+import { NOTHING_SELECTED, type ScopeSelection, selectsEverything } from "./scope-request.ts";
 import { segmentsOf } from "./seal-wal.ts";
 import { isAddedSignal, isFolderOf } from "./structure-check.ts";
 import { findStrippedFile, tracesOfTools } from "./tool-traces.ts";
@@ -68,6 +68,34 @@ export async function verifyDatadir(
   return new Verification(engine, opened, keyContext, options).run();
 }
 
+/**
+ * As verifyDatadir, of a directory that is opened and judged: for a decryption, before its first write.
+ * @returns also each file that something is wrong with, by its displayed path, and what kinds of problems it has.
+ */
+export async function examineDatadir(
+  engine: EngineContext,
+  keyContext: KeyContext,
+  datadir: Datadir,
+  acceptChanged: readonly BytePath[],
+): Promise<{
+  readonly report: VerifyReport;
+  readonly wrongFiles: ReadonlyMap<string, ReadonlySet<ProblemKind>>;
+}> {
+  const scope = NOTHING_SELECTED;
+  const options = {
+    root: datadir.root,
+    expectRoot: undefined,
+    scope,
+    acceptOlder: true,
+    acceptChanged,
+  };
+  const opened = { datadir, own: datadir };
+  const verification = new Verification(engine, opened, keyContext, options);
+  // A CRC across two segments is no part of what is encrypted: decryption has the original.
+  const report = await verification.run({ crossings: false });
+  return { report, wrongFiles: verification.findings.wrongFiles };
+}
+
 interface Extra {
   readonly entry: ManifestEntry | undefined;
   readonly found: WalkEntry;
@@ -82,7 +110,7 @@ class Verification {
   private readonly own: Datadir | undefined;
   private readonly keyContext: KeyContext | undefined;
   private readonly options: VerifyOptions;
-  private readonly findings: VerifyFindings = new VerifyFindings();
+  readonly findings: VerifyFindings = new VerifyFindings();
   private readonly access: AccessNotes;
   private readonly acceptance: Acceptance;
   private manifest: Manifest | undefined;
@@ -110,14 +138,14 @@ class Verification {
     this.access = new AccessNotes(engine.fs, datadir);
   }
 
-  async run(): Promise<VerifyReport> {
+  async run({ crossings = true } = {}): Promise<VerifyReport> {
     this.manifest = this.readManifest();
     this.judgeManifest();
     this.select();
     if (this.manifest !== undefined)
       this.acceptance.assertAllExist(this.fs, this.datadir.root, this.manifest);
     await this.checkFiles();
-    this.checkCrossings();
+    if (crossings) this.checkCrossings();
     this.addNotices();
     const { manifest, findings, keyContext, datadir } = this;
     if (!findings.clean) {
@@ -206,7 +234,11 @@ class Verification {
     if (keyContext === undefined) return;
     this.judgeMemory(keyContext);
     if (options.acceptOlder) return;
-    const problem = whyNotCurrent(manifest, keyContext.memory, datadir.realRoot);
+    const problem = whyNotCurrent(
+      manifest,
+      keyContext.memory,
+      placesToJudge(this.fs, datadir.root),
+    );
     if (problem !== undefined) this.problem("rollback", OWN_FILES.manifest, problem);
   }
 

@@ -53,6 +53,8 @@ export interface VerifyReport {
 
 export class VerifyFindings {
   private problems: NamedProblem[] = [];
+  /** Every file that something is wrong with, also of problems that are only counted, by its displayed path. */
+  readonly wrongFiles: Map<string, Set<ProblemKind>> = new Map();
   private readonly kinds: Set<ProblemKind> = new Set();
   private readonly missingExpendable: string[] = [];
   private readonly notices: string[] = [];
@@ -68,6 +70,9 @@ export class VerifyFindings {
   problem(problem: Problem): void {
     this.problemCount++;
     this.kinds.add(problem.kind);
+    const ofFile = this.wrongFiles.get(problem.path);
+    if (ofFile === undefined) this.wrongFiles.set(problem.path, new Set([problem.kind]));
+    else ofFile.add(problem.kind);
     if (this.problems.length < MAX_PROBLEMS) this.problems.push(problem);
   }
 
@@ -111,9 +116,9 @@ export class VerifyFindings {
     this.toolTraces = found;
   }
 
-  /** Whether one of the problems that are kept is of this file. */
+  /** Whether one of the problems is of this file. */
   isWrong(path: string): boolean {
-    return this.problems.some((problem) => problem.path === path);
+    return this.wrongFiles.has(path);
   }
 
   get clean(): boolean {

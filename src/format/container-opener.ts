@@ -131,49 +131,20 @@ export class ContainerOpener {
       this.#headerBytes,
       stored.subarray(0, CONTAINER_HEADER_LIMIT_BYTES - known),
     ]);
-    const { where, keys } = this.#options;
+    const { where } = this.#options;
     const length = containerHeaderLength(bytes, where);
     if (length === undefined || bytes.length < length) {
       this.#headerBytes = bytes;
       return undefined;
     }
     const header = parseContainerHeader(bytes, where);
-    if (header.compression !== "none" && this.#options.decompresses !== true) {
-      throw new FormatError(
-        `${where} is compressed with ${header.compression}, which no file at this place is`,
-      );
-    }
-    const derived = deriveContainerKey(dekFor(keys, header.keyringId, header.keyId, where), header);
-    if (!equalInConstantTime(derived.commitment, header.commitment)) {
-      throw new KeyError(
-        `key ${header.keyId} of keyring ${header.keyringId} is not the key that ${where} was sealed with`,
-        { hint: "Another keyring with the same id made it, or someone altered the file's header." },
-      );
-    }
-    this.#checkIdentity(header);
+    this.#key = openContainerHeader(header, this.#options);
     this.#hash.update(bytes.subarray(0, length));
     this.#storedBytes = length;
-    this.#key = derived.key;
     this.#header = header;
     const bufferBytes = Math.min(header.chunkSizeBytes, storedContentBytes(header) ?? Infinity);
     this.#pending = Buffer.alloc(bufferBytes + TAG_BYTES);
     return stored.subarray(length - known);
-  }
-
-  #checkIdentity({ context, systemIdentifier }: ContainerHeader): void {
-    const { where, context: wanted, systemIdentifier: cluster } = this.#options;
-    if (wanted !== undefined && wanted !== context) {
-      throw new IntegrityError(
-        `${where} holds another file: it is "${displayPath(context)}", not "${displayPath(wanted)}"`,
-        { hint: "The file was moved or swapped. Put back the right one." },
-      );
-    }
-    if (cluster !== undefined && systemIdentifier !== 0n && systemIdentifier !== cluster) {
-      throw new IntegrityError(
-        `${where} is from another cluster: its system identifier is ${systemIdentifier}, not ${cluster}`,
-        { hint: "Put back the file of this cluster." },
-      );
-    }
   }
 
   #checkNotExtended(moreBytes: number): void {
@@ -208,11 +179,10 @@ export class ContainerOpener {
       );
     }
     const tag = stored.subarray(length);
-    const body = stored.subarray(0, length);
-    const plaintext = gcmDecrypt(key, chunkNonce(index, last), NO_AAD, body, tag);
+    const plaintext = openContainerChunk(key, index, last, stored);
     if (plaintext === undefined) {
       // The same chunk with the other flag is genuine, but out of its place.
-      const other = gcmDecrypt(key, chunkNonce(index, !last), NO_AAD, body, tag);
+      const other = openContainerChunk(key, index, !last, stored);
       other?.fill(0);
       if (other !== undefined && !last) throw extended(where);
       const what =
@@ -232,6 +202,59 @@ export class ContainerOpener {
     this.#hash.update(tag);
     content.push(plaintext);
   }
+}
+
+/**
+ * The key of a container, once its header has been found to be committed to it, and to be of the file that is wanted.
+ * @throws {FormatError} when it is compressed and the caller does not decompress; {KeyError} for another key;
+ *   {IntegrityError} when it is another file's.
+ */
+export function openContainerHeader(header: ContainerHeader, options: OpeningOptions): KeyObject {
+  const { where, keys, context: wanted, systemIdentifier: cluster } = options;
+  if (header.compression !== "none" && options.decompresses !== true) {
+    throw new FormatError(
+      `${where} is compressed with ${header.compression}, which no file at this place is`,
+    );
+  }
+  const derived = deriveContainerKey(dekFor(keys, header.keyringId, header.keyId, where), header);
+  if (!equalInConstantTime(derived.commitment, header.commitment)) {
+    throw new KeyError(
+      `key ${header.keyId} of keyring ${header.keyringId} is not the key that ${where} was sealed with`,
+      { hint: "Another keyring with the same id made it, or someone altered the file's header." },
+    );
+  }
+  const { context, systemIdentifier } = header;
+  if (wanted !== undefined && wanted !== context) {
+    throw new IntegrityError(
+      `${where} holds another file: it is "${displayPath(context)}", not "${displayPath(wanted)}"`,
+      { hint: "The file was moved or swapped. Put back the right one." },
+    );
+  }
+  if (cluster !== undefined && systemIdentifier !== 0n && systemIdentifier !== cluster) {
+    throw new IntegrityError(
+      `${where} is from another cluster: its system identifier is ${systemIdentifier}, not ${cluster}`,
+      { hint: "Put back the file of this cluster." },
+    );
+  }
+  return derived.key;
+}
+
+/**
+ * One chunk of a container by itself.
+ * @param stored - its bytes with the tag behind them.
+ * @param last - whether it is the container's last.
+ * @returns undefined when it does not authenticate at that place.
+ */
+export function openContainerChunk(
+  key: KeyObject,
+  index: number,
+  last: boolean,
+  stored: Uint8Array,
+): Buffer | undefined {
+  const length = stored.length - TAG_BYTES;
+  if (length < 0) return undefined;
+  const [body, tag] = [stored.subarray(0, length), stored.subarray(length)];
+  return gcmDecrypt(key, chunkNonce(index, last), NO_AAD, body, tag);
 }
 
 /**

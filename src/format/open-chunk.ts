@@ -89,6 +89,8 @@ export class ChunkOpener {
   /** Slots of epoch `maxEpoch`. */
   newestSlots: number = 0;
   wrongChecksums: number = 0;
+  /** By their places in the chunk in hand, 1 for the slots whose tags held: what may be used where others are damaged. */
+  readonly authentic: Uint8Array;
   /** In the chunk in hand. */
   private wholePages = 0;
   private isWanted: (index: number) => boolean = () => true;
@@ -97,19 +99,22 @@ export class ChunkOpener {
     this.chunk = chunk;
     this.context = context;
     this.aad = new PageAad(context.head.identity);
+    this.authentic = new Uint8Array(chunk.slotCapacity);
   }
 
   /**
    * Checks what the chunk's buffers hold.
    * @param firstSlot - number, within the file, of the chunk's first slot.
    * @param dataBytes - how much of the data buffer is filled.
-   * @param decrypt - put the originals in the data buffer; the result is to be used only when nothing was reported.
+   * @param decrypt - put the originals in the data buffer; the result is to be used only when nothing was reported, or page by
+   *   page as `authentic` says.
    */
   open(firstSlot: number, dataBytes: number, decrypt: boolean): void {
     const { chunk, context } = this;
     const blockCount = Math.floor(dataBytes / chunk.blockSizeBytes);
     const slotCount = Math.ceil(dataBytes / chunk.blockSizeBytes);
     this.wholePages = blockCount;
+    this.authentic.fill(0);
     this.isWanted = chosenPages(chunk, context.pages ?? "all", firstSlot, slotCount);
     this.checkSidecarPages(firstSlot, slotCount);
 
@@ -255,6 +260,7 @@ export class ChunkOpener {
       lengthBytes,
     );
     if (plaintext === undefined) return false;
+    this.authentic[index] = 1;
     if (decrypt) this.putBack(plaintext, index, fields.kind, fields.flags);
     return true;
   }

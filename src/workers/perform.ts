@@ -13,6 +13,7 @@ import { checkItem, checkRelation } from "./perform-checks.ts";
 import { writeItem } from "./perform-writing.ts";
 import { readBack, readBackPatches } from "./read-back.ts";
 import type { OnBytes } from "./runner.ts";
+import { readBackSalvaged, salvageItem } from "./salvage.ts";
 import type { ItemResult, PatchItem, Task, WritingTask } from "./tasks.ts";
 import { type RunContext, stop, Tools } from "./tools.ts";
 
@@ -40,6 +41,8 @@ export class TaskPerformer {
       case "open":
       case "reseal":
         return await this.write(task);
+      case "salvage":
+        return await this.salvage(task);
       case "read-back":
         return task.items.map((item) => readBack(tools, task.written, item));
       case "patch":
@@ -65,6 +68,24 @@ export class TaskPerformer {
       await newFiles.sync();
     } finally {
       newFiles.close();
+    }
+    return results;
+  }
+
+  private async salvage({
+    items,
+    access,
+  }: Extract<Task, { kind: "salvage" }>): Promise<ItemResult[]> {
+    const results: ItemResult[] = [];
+    for (const item of items) {
+      const newFiles = new NewFiles(this.tools.fs, access);
+      try {
+        results.push(salvageItem(this.tools, item, newFiles));
+        await newFiles.sync();
+      } finally {
+        newFiles.close();
+      }
+      readBackSalvaged(this.tools, item, results.at(-1)?.lost);
     }
     return results;
   }

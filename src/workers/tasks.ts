@@ -5,6 +5,7 @@
 import type { BytePath } from "../bytes/byte-path.ts";
 import type { ChangedSlots } from "../datadir/compare-relation.ts";
 import type { PlainAccess } from "../datadir/plain-access.ts";
+import type { LostPart } from "../datadir/salvage.ts";
 import type { RelationFiles, SlotRange } from "../datadir/relation-job.ts";
 import type { ChecksumAlgorithm } from "../format/backup-manifest-file.ts";
 import type { WalSegmentFiles, WalSurroundings } from "../datadir/wal-segment.ts";
@@ -178,6 +179,10 @@ export type Task =
   | { readonly kind: "check-plain"; readonly items: readonly Item[] }
   /** What has to be written for some pages to be sealed anew; nothing is written. */
   | { readonly kind: "patch"; readonly items: readonly PatchItem[] }
+  /**
+   * sealed -> plain, of damaged files: new files with all that can be opened, read back. No readable files, and no WAL.
+   */
+  | { readonly kind: "salvage"; readonly access: PlainAccess; readonly items: readonly Item[] }
   /** As read-back, for pages that were written in place. */
   | { readonly kind: "read-back-patches"; readonly items: readonly PatchItem[] }
   /** What the manifest keeps of each file, without reading its pages. */
@@ -225,6 +230,11 @@ export interface ItemResult {
   readonly patchedDigests?: readonly (string | undefined)[] | undefined;
   /** Of what was sealed anew, but for containers: a digest of its plaintext, to hold what was written against. */
   readonly plainDigest?: string | undefined;
+  /**
+   * Of a damaged file: the blocks of a relation, or the bytes of another file, that are zeros now. Undefined where nothing of
+   * it can be opened: there is no new file then.
+   */
+  readonly lost?: readonly LostPart[] | undefined;
   /** Of a sealed WAL segment: the CRC that lacks what the next segment has. */
   readonly openCrc?: OpenCrc | undefined;
   /** The first of them; `problemCount` has them all. */

@@ -187,6 +187,7 @@ test("a decryption gives the original and nothing else", () => {
       recoverySettings: [],
       recoverySettingsKept: false,
       accepted: [],
+      damaged: [],
     },
   };
   const right = (victim: CrashDisk): void => install(victim, PLACES.a, firstTree());

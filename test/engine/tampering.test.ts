@@ -481,6 +481,8 @@ for (const { name, act, found, onlyByTags = false } of ATTACKS) {
     assertSameTree(treeOf(datadir), tampered, { directoryTimes: true });
 
     await assert.rejects(small.decrypt(datadir), TdeError);
+    assertSameTree(treeOf(datadir), tampered);
+    await assert.rejects(small.decrypt(datadir, { preflight: false }), TdeError);
     if (!onlyByTags) assertSameTree(treeOf(datadir), tampered);
     else {
       // Every file is as it was left by the attack or as it was before encryption: nothing in between came to be.
@@ -496,10 +498,10 @@ for (const { name, act, found, onlyByTags = false } of ATTACKS) {
   });
 }
 
-test("a decryption that a damaged page stopped goes on once the file is restored", async () => {
+test("without a preflight, a decryption that a damaged page stopped goes on once the file is restored", async () => {
   const datadir = copyOf(encrypted);
   flipBit(join(datadir, ORDINARY), 30_000);
-  await assert.rejects(small.decrypt(datadir), /base\/1\/1259 block 0/);
+  await assert.rejects(small.decrypt(datadir, { preflight: false }), /base\/1\/1259 block 0/);
   takeWithSidecar(encrypted, datadir, ORDINARY);
   await small.decrypt(datadir);
   assertSameTree(treeOf(datadir), treeOf(plain));

@@ -1,7 +1,8 @@
 /**
  * `tde decrypt-datadir`: options and help only; decrypt-action.ts does the work.
  */
-import { Command } from "commander";
+import { Command, Option } from "commander";
+import { DAMAGE_POLICIES } from "../../engine/damage.ts";
 import {
   addAcceptMoved,
   addAcceptOptions,
@@ -31,6 +32,17 @@ export function decryptDatadirCommand(): Command {
       "--keep-recovery-settings",
       "keep recovery settings and signal files that were added after encryption",
     )
+    .addOption(
+      new Option(
+        "--damaged <policy>",
+        "of damaged files: decrypt nothing at all (fail, the default); put zeros for what is lost and keep the sealed files in tde.damaged (keep), or not (zero); or put the sealed files there and nothing in their places (skip)",
+      ).choices(DAMAGE_POLICIES),
+    )
+    .option(
+      "--preflight",
+      "read everything to its last tag before anything is written (default in place, and with -n)",
+    )
+    .option("--no-preflight", "do not: damage then stops the decryption half way")
     .addHelpText(
       "after",
       `
@@ -39,6 +51,7 @@ to look at them, or to put one back. It is no data directory, and no server star
 
 Examples:
   tde decrypt-datadir -D /srv/pg/17/main --keyring app.keyring --key-file kek.key
+  tde decrypt-datadir -D /srv/pg/17/main --damaged keep --keyring app.keyring --key-file kek.key
   tde decrypt-datadir -D /srv/pg/17/main --relation shop.public.orders --output orders --keyring app.keyring --key-file kek.key`,
     )
     .action(async (datadir, flags) =>

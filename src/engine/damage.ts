@@ -1,0 +1,129 @@
+/**
+ * What a decryption does without: files that are damaged, missing, or not the ones that the manifest names. It is found
+ * before anything is written (preflight.ts), and kept in the journal, so that a run which goes on deals with the same files.
+ */
+import { type BytePath, displayPath } from "../bytes/byte-path.ts";
+import { sidecarName } from "../datadir/relation-path.ts";
+import type { WalkEntry } from "../datadir/walk.ts";
+import type { ManifestEntry } from "../format/manifest-entry.ts";
+import type { LostPart } from "../datadir/salvage.ts";
+
+/**
+ * fail: nothing is decrypted. Else all other files are, and of a damaged one: keep: what can be opened, zeros for the rest, and
+ * the sealed file is put aside. zero: the same, without the sealed file. skip: nothing; the sealed file is put aside.
+ */
+export const DAMAGE_POLICIES = ["fail", "keep", "zero", "skip"] as const;
+export type DamagePolicy = (typeof DAMAGE_POLICIES)[number];
+
+export interface DamagedFile {
+  readonly path: BytePath;
+  /** The first of its problems. */
+  readonly why: string;
+  /** `shop.public.orders`, where it can be told. */
+  readonly relation?: string | undefined;
+}
+
+export interface Damage {
+  readonly policy: Exclude<DamagePolicy, "fail">;
+  /** Those that the manifest names. */
+  readonly files: readonly DamagedFile[];
+  /** Those that it does not name: they are put aside. */
+  readonly extra: readonly DamagedFile[];
+}
+
+/** How what is damaged is left out where all else must be as the manifest says. */
+export function exceptDamage(damage: Damage | undefined): {
+  readonly only: ((entry: ManifestEntry) => boolean) | undefined;
+  readonly allowAdded: ((found: WalkEntry) => boolean) | undefined;
+  readonly isKnown: ((path: string) => boolean) | undefined;
+} {
+  if (damage === undefined) return { only: undefined, allowAdded: undefined, isKnown: undefined };
+  const files = new Set(damage.files.map(({ path }) => path));
+  const extra = new Set(damage.extra.map(({ path }) => path));
+  return {
+    only: ({ path }) => !files.has(path),
+    allowAdded: ({ path }) => extra.has(path),
+    isKnown: isKnownDamage(damage),
+  };
+}
+
+/** Of a run that has not dealt with it, or whose report tells more. */
+export function damageToCome({ files, extra }: Damage): DamageDone[] {
+  return [...files, ...extra].map(({ path, why, relation }) => ({
+    path,
+    relation,
+    problem: why,
+    done: "to-come",
+    lost: [],
+    unit: "byte",
+  }));
+}
+
+/** Whether problems of a file, by its displayed path, are known. */
+function isKnownDamage(damage: Damage): (path: string) => boolean {
+  const known = new Set<string>();
+  for (const { path } of [...damage.files, ...damage.extra]) {
+    known.add(displayPath(path));
+    known.add(displayPath(sidecarName(path)));
+  }
+  return (path) => known.has(path);
+}
+
+/** Where files are put aside: in the data directory, and in each tablespace and pg_wal, which may be other disks. */
+export const KEPT_FOLDER = "tde.damaged";
+export const DAMAGE_REPORT: BytePath = `${KEPT_FOLDER}/report.txt` as BytePath;
+
+/** The place of a file that is put aside, on the disk that it is on. */
+export function keptPlace(path: BytePath): BytePath {
+  const parts = path.split("/");
+  const root = ownDiskDepth(parts);
+  return [...parts.slice(0, root), KEPT_FOLDER, ...parts.slice(root)].join("/") as BytePath;
+}
+
+/** How many parts of a path lead to the disk that it is on: pg_wal and tablespaces are links, mostly. */
+function ownDiskDepth(parts: readonly string[]): number {
+  if (parts[0] === "pg_tblspc" && parts.length > 2) return 2;
+  return parts[0] === "pg_wal" && parts.length > 1 ? 1 : 0;
+}
+
+/** What became of a damaged file. */
+export interface DamageDone {
+  readonly path: string;
+  readonly relation?: string | undefined;
+  readonly problem: string;
+  /**
+   * zeroed: `lost` is zeros. left-out: nothing of it is there. as-it-is: a file that is not encrypted, or a folder. missing: it
+   * was not there. to-come: it is damaged, and nothing was done yet.
+   */
+  readonly done: "zeroed" | "left-out" | "as-it-is" | "missing" | "to-come";
+  /** Blocks of a relation, bytes of another file; none where only something around the pages was wrong. */
+  readonly lost: readonly LostPart[];
+  readonly unit: "block" | "byte";
+  /** Where the sealed file is now, relative to the data directory. */
+  readonly kept?: string | undefined;
+}
+
+/** One line for each file and each part that is lost: for the report file, and for the terminal. */
+export function damageLines(done: readonly DamageDone[]): string[] {
+  return done.flatMap(({ path, relation, problem, done: what, lost, unit, kept }) => {
+    const name = relation === undefined ? displayPath(path as BytePath) : `${relation} (${path})`;
+    const where = kept === undefined ? "" : `; sealed file: ${kept}`;
+    return [
+      `${name}: ${WORDS[what](lost.length)} (${problem})${where}`,
+      ...lost.map(({ first, count }) => {
+        const last = first + count - 1;
+        const range = count === 1 ? `${unit} ${first}` : `${unit}s ${first} to ${last}`;
+        return `  zeros: ${range}`;
+      }),
+    ];
+  });
+}
+
+const WORDS: Readonly<Record<DamageDone["done"], (parts: number) => string>> = {
+  zeroed: (parts) =>
+    parts === 0 ? "decrypted; every page of it authenticates" : "decrypted in part",
+  "left-out": () => "left out",
+  "as-it-is": () => "left as it is",
+  missing: () => "missing",
+  "to-come": () => "damaged",
+};

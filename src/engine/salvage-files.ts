@@ -1,0 +1,280 @@
+/**
+ * What a decryption does with damaged files, in place or into a new directory. In place the sealed file is first put aside, with
+ * its sidecar, and what can be opened of it then takes its place: so nothing that is lost here is lost from the disk before the
+ * run has ended. A run that goes on does it again from what was put aside.
+ */
+import { type BytePath, directoryOf, displayPath, joinPath } from "../bytes/byte-path.ts";
+import { fileContext } from "../format/container.ts";
+import { OWN_FILES } from "../datadir/classify.ts";
+import type { Datadir } from "../datadir/datadir.ts";
+import { plainAccess, plainAttributes } from "../datadir/plain-access.ts";
+import { identityOf } from "../datadir/relation-identity.ts";
+import { parseRelationPath, sidecarName } from "../datadir/relation-path.ts";
+import { StateError } from "../errors.ts";
+import type { ManifestEntry } from "../format/manifest-entry.ts";
+import type { Manifest } from "../format/manifest.ts";
+import type { FileSystem } from "../storage/file-system.ts";
+import type { DueStep } from "../storage/journal.ts";
+import { runInOrder, type TaskRunner } from "../workers/runner.ts";
+import type { Item, ItemResult, Task } from "../workers/tasks.ts";
+import {
+  type Damage,
+  DAMAGE_REPORT,
+  type DamagedFile,
+  type DamageDone,
+  damageLines,
+  KEPT_FOLDER,
+  keptPlace,
+} from "./damage.ts";
+import type { EngineContext } from "./context.ts";
+import type { DirectoryRun } from "./run/directory-run.ts";
+import { fileOf, writeDurably } from "./new-file.ts";
+import { newPath, type Places, stepsFor } from "./plan-items.ts";
+
+/** Steps of one entry of the journal. */
+const STEPS_AT_ONCE = 1000;
+
+interface Salvage {
+  readonly engine: EngineContext;
+  readonly runner: TaskRunner;
+  readonly datadir: Datadir;
+  readonly manifest: Manifest;
+  readonly damage: Damage;
+}
+
+/** @throws {StateError} when files of an earlier decryption stand where these would be put aside. */
+export function assertNothingKept(fs: FileSystem, { root }: Datadir, damage: Damage): void {
+  for (const folder of keptFolders(damage)) {
+    if (fs.stat(joinPath(root, folder)) === undefined) continue;
+    throw new StateError(`"${displayPath(folder)}" holds what an earlier decryption put aside`, {
+      hint: "Move it out of the data directory, and run the same command again.",
+    });
+  }
+}
+
+/** Puts damaged files aside, and what can be opened of them in their place. Every step can be done again. */
+export async function salvageInPlace(
+  salvage: Salvage,
+  run: DirectoryRun,
+): Promise<readonly DamageDone[]> {
+  const { engine, datadir, damage } = salvage;
+  const { fs } = engine;
+  const { root } = datadir;
+  putAside(fs, root, damage, entriesOf(salvage), (steps) => run.commit(steps));
+  const places: Places = { source: root, output: undefined };
+  const done = await salvageAll(
+    salvage,
+    places,
+    (path) => joinPath(root, keptPlace(path)),
+    (steps) => run.commit(steps),
+  );
+  writeReport(fs, root, done);
+  return done;
+}
+
+/** The same for a new directory: the source keeps what is damaged. */
+export async function salvageIntoOutput(
+  salvage: Salvage,
+  places: Places & { readonly output: BytePath },
+): Promise<readonly DamageDone[]> {
+  const { datadir, engine } = salvage;
+  const done = await salvageAll(
+    salvage,
+    places,
+    (path) => joinPath(datadir.root, path),
+    () => {},
+  );
+  writeReport(engine.fs, places.output, done);
+  return done;
+}
+
+/** Takes away, once all is done, what was put aside only until then. */
+export function removeZeroed(fs: FileSystem, root: BytePath, damage: Damage): void {
+  if (damage.policy !== "zero") return;
+  for (const { path } of damage.files) {
+    fs.remove(joinPath(root, keptPlace(path)));
+    fs.remove(joinPath(root, keptPlace(sidecarName(path))));
+  }
+  const folders = new Set<BytePath>();
+  for (const { path } of damage.files)
+    for (const folder of foldersUpTo(keptPlace(path))) folders.add(folder);
+  // The innermost first; what an extra file is in stays, and so does the folder of the report.
+  for (const folder of [...folders].sort((a, b) => b.length - a.length)) {
+    const at = joinPath(root, folder);
+    if (fs.stat(at)?.kind !== "directory" || fs.readDirectory(at).length > 0) continue;
+    fs.removeDirectory(at);
+    fs.syncDirectory(directoryOf(at));
+  }
+}
+
+function putAside(
+  fs: FileSystem,
+  root: BytePath,
+  damage: Damage,
+  entries: ReadonlyMap<BytePath, ManifestEntry>,
+  commit: (steps: readonly DueStep[]) => void,
+): void {
+  const steps: DueStep[] = [];
+  const move = (from: BytePath): void => {
+    const to = keptPlace(from);
+    // What stands in its place by now may be what was opened of it.
+    if (fs.stat(joinPath(root, to)) !== undefined) return;
+    if (fs.stat(joinPath(root, from)) === undefined) return;
+    makeFolder(fs, root, directoryOf(to));
+    steps.push({ action: "rename", from, to });
+  };
+  const sealed = damage.files.filter(({ path }) => isSealed(entries.get(path)));
+  for (const { path } of [...sealed, ...damage.extra]) {
+    move(path);
+    move(sidecarName(path));
+  }
+  for (let i = 0; i < steps.length; i += STEPS_AT_ONCE) commit(steps.slice(i, i + STEPS_AT_ONCE));
+}
+
+function isSealed(entry: ManifestEntry | undefined): boolean {
+  return entry?.class === "P" || entry?.class === "S" || entry?.class === "W";
+}
+
+/** The lines of damaged files, by their paths. */
+function entriesOf({ manifest, damage }: Salvage): ReadonlyMap<BytePath, ManifestEntry> {
+  const wanted = new Set(damage.files.map(({ path }) => path));
+  const entries = new Map<BytePath, ManifestEntry>();
+  for (const entry of manifest.entries())
+    if (wanted.has(entry.path)) entries.set(entry.path, entry);
+  return entries;
+}
+
+/** @param sealedAt - where the sealed file is read, or its sidecar. */
+async function salvageAll(
+  salvage: Salvage,
+  places: Places,
+  sealedAt: (path: BytePath) => BytePath,
+  commit: (steps: readonly DueStep[]) => void,
+): Promise<DamageDone[]> {
+  const { engine, runner, damage } = salvage;
+  const entries = entriesOf(salvage);
+  const access = plainAccess(engine.fs, places.output ?? places.source);
+  const done: DamageDone[] = [];
+  function* tasks(): Generator<{ task: Extract<Task, { kind: "salvage" }>; context: Planned }> {
+    for (const file of damage.files) {
+      engine.signal?.throwIfAborted();
+      const planned = planOf(salvage, places, file, entries.get(file.path), sealedAt);
+      const items = planned.item === undefined ? [] : [planned.item];
+      yield { task: { kind: "salvage", access, items }, context: planned };
+    }
+  }
+  await runInOrder(runner, tasks(), ([result], planned) => {
+    if (result?.lost !== undefined) commit(stepsFor(places, planned.file.path));
+    done.push(doneOf(planned, result));
+  });
+  for (const { path, why, relation } of damage.extra) {
+    const kept = places.output === undefined ? keptPlace(path) : undefined;
+    const facts = { path, relation, problem: why, kept, lost: [], unit: "byte" } as const;
+    done.push({ ...facts, done: "left-out" });
+  }
+  return done;
+}
+
+interface Planned {
+  readonly file: DamagedFile;
+  readonly entry: ManifestEntry | undefined;
+  /** Undefined where nothing of it is to be opened, or can be. */
+  readonly item: Item | undefined;
+  readonly isThere: boolean;
+  readonly kept: BytePath | undefined;
+}
+
+function planOf(
+  { engine, datadir, damage }: Salvage,
+  places: Places,
+  file: DamagedFile,
+  entry: ManifestEntry | undefined,
+  sealedAt: (path: BytePath) => BytePath,
+): Planned {
+  const { fs } = engine;
+  const { path } = file;
+  const isPutAside = isSealed(entry) && places.output === undefined;
+  const sealed = isSealed(entry) ? sealedAt(path) : joinPath(datadir.root, path);
+  const isThere = fs.stat(sealed) !== undefined;
+  const isKept = isPutAside && isThere && damage.policy !== "zero";
+  const planned = { file, entry, isThere, kept: isKept ? keptPlace(path) : undefined };
+  const isFile = fs.stat(sealed)?.kind === "file";
+  if (entry === undefined || !isFile || damage.policy === "skip")
+    return { ...planned, item: undefined };
+  return { ...planned, item: itemOf(fs, datadir, places, entry, sealedAt) };
+}
+
+function itemOf(
+  fs: FileSystem,
+  datadir: Datadir,
+  places: Places,
+  { path, class: kind, sizeBytes }: ManifestEntry,
+  sealedAt: (path: BytePath) => BytePath,
+): Item | undefined {
+  const plain = newPath(places, path);
+  const sealed = sealedAt(path);
+  if (kind === "S") {
+    if (path === OWN_FILES["backup-manifest"] || path === OWN_FILES["auto-conf"]) return undefined;
+    return { kind: "content", path, plain, sealed, context: fileContext(path), sizeBytes };
+  }
+  const file = parseRelationPath(path, datadir);
+  const sidecar = sealedAt(sidecarName(path));
+  if (kind !== "P" || file === undefined || fs.stat(sidecar)?.kind !== "file") return undefined;
+  const files = { path, plain, sealed, sidecar, identity: identityOf(datadir, file), sizeBytes };
+  return { kind: "relation", files };
+}
+
+function doneOf({ file, entry, item, isThere, kept }: Planned, result?: ItemResult): DamageDone {
+  const { path, relation, why: problem } = file;
+  const facts = {
+    path,
+    relation,
+    problem,
+    kept,
+    unit: entry?.class === "P" ? "block" : "byte",
+  } as const;
+  const lost = item === undefined ? undefined : result?.lost;
+  if (lost !== undefined) return { ...facts, done: "zeroed", lost };
+  if (!isThere) return { ...facts, done: "missing", lost: [] };
+  return { ...facts, done: isSealed(entry) ? "left-out" : "as-it-is", lost: [] };
+}
+
+function writeReport(fs: FileSystem, root: BytePath, done: readonly DamageDone[]): void {
+  makeFolder(fs, root, KEPT_FOLDER as BytePath);
+  const stat = fs.stat(joinPath(root, "PG_VERSION")) ?? fs.statFollowing(root);
+  if (stat === undefined) throw new StateError(`"${displayPath(root)}" is gone`);
+  const attributes = { ...plainAttributes(stat, plainAccess(fs, root)), mode: 0o600 };
+  const now = Date.now() / 1000;
+  const text = `${damageLines(done).join("\n")}\n`;
+  const written = { ...attributes, accessTime: now, modifyTime: now };
+  writeDurably(fs, root, fileOf(fs, DAMAGE_REPORT, Buffer.from(text), written));
+}
+
+/** With all folders above it, as the data directory's owner's own. */
+function makeFolder(fs: FileSystem, root: BytePath, path: BytePath): void {
+  for (const folder of foldersUpTo(joinPath(path, "x"))) {
+    const at = joinPath(root, folder);
+    if (fs.stat(at) !== undefined) continue;
+    fs.makeDirectory(at, 0o700);
+    const stat = fs.stat(at);
+    const access = plainAccess(fs, root);
+    if (stat !== undefined) fs.setAttributes(at, plainAttributes(stat, access, "directory"));
+    fs.syncDirectory(directoryOf(at));
+  }
+}
+
+/** The folders of a path that is put aside, from the one that tde made on; the outermost first. */
+function foldersUpTo(path: BytePath): BytePath[] {
+  const parts = path.split("/");
+  const first = parts.indexOf(KEPT_FOLDER) + 1;
+  const folders: BytePath[] = [];
+  for (let end = first; end < parts.length; end++)
+    folders.push(parts.slice(0, end).join("/") as BytePath);
+  return folders;
+}
+
+function keptFolders(damage: Damage): Set<BytePath> {
+  const all = [...damage.files, ...damage.extra].map(({ path }) => keptPlace(path));
+  const folders = all.flatMap((path) => foldersUpTo(path).slice(0, 1));
+  return new Set([KEPT_FOLDER as BytePath, ...folders]);
+}
