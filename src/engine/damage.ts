@@ -106,7 +106,7 @@ export interface DamageDone {
 /** One line for each file and each part that is lost: for the report file, and for the terminal. */
 export function damageLines(done: readonly DamageDone[]): string[] {
   return done.flatMap(({ path, relation, problem, done: what, lost, unit, kept }) => {
-    const name = relation === undefined ? displayPath(path as BytePath) : `${relation} (${path})`;
+    const name = relation === undefined ? displayPath(path) : `${relation} (${path})`;
     const where = kept === undefined ? "" : `; sealed file: ${kept}`;
     return [
       `${name}: ${WORDS[what](lost.length)} (${problem})${where}`,
