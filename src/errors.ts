@@ -29,6 +29,11 @@ export abstract class TdeError extends Error {
   }
 }
 
+/** The same error, with another hint. */
+export function withHint(error: TdeError, hint: string): Error {
+  return deserializeError({ ...serializeError(error), hint });
+}
+
 /** The command line is wrong. */
 export class UsageError extends TdeError {
   readonly code = "usage";

@@ -162,6 +162,7 @@ export function decryptedText(report: DecryptReport): string {
   if (report.outcome === "dry-run")
     return [
       `would decrypt: ${done}; every tag holds`,
+      ...(report.controlRestored ? ["global/pg_control would be put back"] : []),
       ...damagedLines(report.damaged, "would not be decrypted as it was"),
       ...acceptedLines(report.accepted),
     ].join("\n");

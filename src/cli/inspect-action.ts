@@ -3,12 +3,13 @@
  * the output.
  */
 import type { BytePath } from "../bytes/byte-path.ts";
-import { type Datadir, openDatadir } from "../datadir/datadir.ts";
+import type { Datadir } from "../datadir/datadir.ts";
 import type { Fork } from "../datadir/relation-path.ts";
 import type { EngineContext } from "../engine/context.ts";
 import { type InspectedEntry, inspectEntry } from "../engine/inspect-entry.ts";
 import { inspectPage } from "../engine/inspect-page.ts";
 import { inspectSidecar } from "../engine/inspect-sidecar.ts";
+import { openByManifest, tellOfCopy } from "../engine/open-by-manifest.ts";
 import { hasManifest, manifestSource, settledManifest } from "../engine/open-manifest.ts";
 import { relationFileByName } from "../engine/relation-by-name.ts";
 import { looksLikePath } from "../engine/scope-request.ts";
@@ -47,11 +48,13 @@ export async function inspect(positionals: Positionals, flags: InspectFlags): Pr
   const { root, what } = placesFrom(positionals, flags);
   assertOneThing(flags);
   const fs = new NodeFileSystem();
-  const datadir = openDatadir(fs, root);
+  const directory = openByManifest(fs, root, undefined);
+  const { datadir } = directory;
   const opened = await openKeyringIfNamed(flags, "tde inspect", output, fs);
   const keys = opened?.dataKeys;
   const { block } = flags;
   const notice = (message: string): void => output.note(message);
+  tellOfCopy({ notice }, directory);
   const resolve = (): BytePath => pathOf({ fs, notice }, datadir, keys, what, flags);
   const print = (text: string, json: unknown): void =>
     flags.format === "json" ? output.json(json) : output.result(text);

@@ -168,7 +168,9 @@ function backUpOf({ keyring, state, statePath }: OpenedKeyring): string[] {
       ? `NOT ${name} over another copy: a newer one has been in use, and what is under keys that only that one has would be lost; find it first`
       : `${name}, as it is now (generation ${file.generation}): without it everything is lost`,
     `the secret of ${secrets}, apart from the keyring: without any of them everything is lost`,
-    `state file "${displayPath(statePath)}", if you can: without it an older copy of a directory passes for the newest`,
+    state.status === "absent"
+      ? `state file "${displayPath(statePath)}" is missing: bring it back, or name it with --state`
+      : `state file "${displayPath(statePath)}", if you can: without it an older copy of a directory passes for the newest`,
   ];
 }
 

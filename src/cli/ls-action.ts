@@ -4,9 +4,10 @@
  */
 import { type BytePath, displayPath } from "../bytes/byte-path.ts";
 import type { NamePart } from "../catalog/name-pattern.ts";
-import { type Datadir, openDatadir } from "../datadir/datadir.ts";
+import type { Datadir } from "../datadir/datadir.ts";
 import { Listing, type ListRequest } from "../engine/list-directory.ts";
 import type { SortKey } from "../engine/listed-relations.ts";
+import { openByManifest, tellOfCopy } from "../engine/open-by-manifest.ts";
 import { readListingSources } from "../engine/listing-sources.ts";
 import { type TdeError, UsageError } from "../errors.ts";
 import { NodeFileSystem } from "../storage/node-file-system.ts";
@@ -47,13 +48,15 @@ export async function ls(
   const root = dataDirectoryFrom(flags, path);
   const request = requestFrom(flags, relation);
   const fs = new NodeFileSystem();
-  const datadir = openDatadir(fs, root);
+  const directory = openByManifest(fs, root, undefined);
+  const { datadir } = directory;
   const opened = await openKeyringIfNamed(flags, "tde ls", output, fs);
   const keys = opened && {
     keys: opened.dataKeys,
     memory: rememberedBy(opened.state, opened.statePath),
   };
   const context = { fs, notice: (message: string): void => output.note(message) };
+  tellOfCopy(context, directory);
   const sources = readListingSources(context, datadir, keys);
   const listing = new Listing(context, datadir, sources);
   if (listing.evidence === "unproved-manifest" || listing.evidence === "sidecars")

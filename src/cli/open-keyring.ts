@@ -7,7 +7,7 @@ import type { DataKeys } from "../keyring/data-keys.ts";
 import type { KeyProvider } from "../keyring/key-provider.ts";
 import { type Keyring, openKeyring, readKeyringFile } from "../keyring/keyring.ts";
 import type { Recipient } from "../keyring/keyring-file.ts";
-import { loadState, oldKeyringWarning, type State } from "../keyring/state.ts";
+import { absentStateWarning, loadState, oldKeyringWarning, type State } from "../keyring/state.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { NodeFileSystem } from "../storage/node-file-system.ts";
 import {
@@ -21,6 +21,16 @@ import {
 import type { Output } from "./output.ts";
 import { type ProgressOptions, withSpinner } from "./progress.ts";
 import { providersFrom } from "./secrets.ts";
+
+/**
+ * Commands that say nothing of a missing state file here: verify has a notice of it in its report, and what a server calls
+ * for each segment asks nothing of it but, once, to remember the archive.
+ */
+const WITHOUT_WARNING: ReadonlySet<string> = new Set([
+  "tde verify",
+  "tde wal archive",
+  "tde wal restore",
+]);
 
 export type OpenKeyringFlags = KeyringFlags & SecretFlags & ProgressOptions;
 
@@ -96,6 +106,10 @@ export async function withOpenKeyring<T>(
     if (state.warning !== undefined) await output.warn(state.warning);
     const old = oldKeyringWarning(keyring.file.generation, state, keyring.name);
     if (old !== undefined && state.warning === undefined) await output.warn(old);
+    if (state.status === "absent" && !WITHOUT_WARNING.has(command)) {
+      await output.warn(absentStateWarning(statePath));
+      output.note("tde: hint: Bring it back, or name it with --state (or TDE_STATE).");
+    }
     return await action({ keyring, dataKeys, state, statePath }, providers);
   } finally {
     for (const provider of providers) provider.dispose();

@@ -7,6 +7,7 @@ import { bestMethod } from "../compression/stream.ts";
 import { archiveWal } from "../engine/wal-archive/archive-wal.ts";
 import { restoreWal } from "../engine/wal-archive/restore-wal.ts";
 import type { Compression } from "../format/container.ts";
+import { absentStateWarning } from "../keyring/state.ts";
 import { NodeFileSystem } from "../storage/node-file-system.ts";
 import { NOT_IN_THE_ARCHIVE } from "./exit-codes.ts";
 import { openKeyringUnattended } from "./open-keyring.ts";
@@ -31,7 +32,11 @@ export async function archive(
     {
       fs,
       keys: opened.dataKeys,
-      joins: (path, archiveId) => rememberArchive(opened, { path, archiveId, command }, output),
+      async joins(path, archiveId) {
+        const { state, statePath } = opened;
+        if (state.status === "absent") await output.warn(absentStateWarning(statePath));
+        await rememberArchive(opened, { path, archiveId, command }, output);
+      },
     },
     { source, destination, compression: flags.compress ?? bestMethod() },
   );

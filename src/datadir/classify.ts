@@ -6,7 +6,6 @@ import { type BytePath, directoryOf, nameOf } from "../bytes/byte-path.ts";
 import type { FileKind } from "../storage/file-system.ts";
 import { treatmentOf } from "./path-table.ts";
 import {
-  type ClusterVersion,
   nameWithoutSidecarSuffix,
   parseRelationPath,
   parseTablespaceOid,
@@ -175,11 +174,14 @@ function classifyLink(path: BytePath): Classification {
 }
 
 /** Why something in a tablespace is not this cluster's, where it is not. */
-function whyForeign(path: BytePath, cluster: ClusterVersion): string | undefined {
+function whyForeign(path: BytePath, cluster: RelationContext): string | undefined {
   if (!path.startsWith("pg_tblspc/")) return undefined;
   const [, tablespace, folder] = path.split("/");
   if (folder === undefined || parseTablespaceOid(tablespace ?? "") === undefined) return undefined;
   if (folder === tablespaceFolder(cluster)) return undefined;
+  const isOnTheWay = [...(cluster.elsewhere ?? [])].some((place) => place.startsWith(`${path}/`));
+  if (isOnTheWay)
+    return "in a tablespace's directory, with another tablespace of this cluster in it";
   const other = /^PG_([0-9.]+)_[0-9]+$/.exec(folder);
   return other === null
     ? "in a tablespace's directory, but not part of this cluster"

@@ -3,7 +3,7 @@
  * nothing of it is believed before pg_control's CRC holds. Whether a server uses it is in-use.ts's question.
  */
 import { type BytePath, displayPath, joinPath, nameOf } from "../bytes/byte-path.ts";
-import { FormatError, StateError, TdeError } from "../errors.ts";
+import { FormatError, StateError, TdeError, withHint } from "../errors.ts";
 import {
   CONTROL_CONTENT_BYTES,
   CONTROL_FILE_BYTES,
@@ -13,6 +13,7 @@ import {
 import { type Major, parsePgVersion } from "../postgres/version.ts";
 import { readWholeFile } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
+import { OWN_FILES } from "./classify.ts";
 import { findTablespaces, type Tablespace } from "./tablespaces.ts";
 
 export interface Datadir {
@@ -30,9 +31,11 @@ export interface Datadir {
   readonly walTarget: BytePath | undefined;
   /** In pg_tblspc, by OID. */
   readonly tablespaces: readonly Tablespace[];
+  /** Where one of them lies once more, in the folder of another or in the data directory: nothing is listed there. */
+  readonly elsewhere: ReadonlySet<BytePath>;
 }
 
-const CONTROL_PATH = "global/pg_control";
+export const CONTROL_PATH = "global/pg_control" as BytePath;
 const VERSION_LIMIT_BYTES = 64;
 
 /**
@@ -47,6 +50,11 @@ export function openDatadir(fs: FileSystem, root: BytePath): Datadir {
       hint: "Name the data directory of the cluster with -D or PGDATA.",
     });
   }
+  return hintingAtManifest(fs, root, () => openOwn(fs, root));
+}
+
+function openOwn(fs: FileSystem, root: BytePath): Datadir {
+  const where = displayPath(root);
   refuseOtherThanDatadir(fs, root);
   const versionPath = joinPath(root, "PG_VERSION");
   const major = parsePgVersion(
@@ -63,6 +71,24 @@ export function openDatadir(fs: FileSystem, root: BytePath): Datadir {
     );
   }
   return datadirOf(fs, root, major, control, bytes);
+}
+
+/**
+ * Of an encrypted directory pg_control is kept in the manifest. Whether that is authentic, decrypt-datadir finds out
+ * before it goes by it.
+ */
+function hintingAtManifest<T>(fs: FileSystem, root: BytePath, open: () => T): T {
+  try {
+    return open();
+  } catch (error) {
+    const isOfControl = error instanceof FormatError || error instanceof StateError;
+    if (!isOfControl || !error.message.includes(CONTROL_PATH)) throw error;
+    if (fs.stat(joinPath(root, OWN_FILES.manifest)) === undefined) throw error;
+    throw withHint(
+      error,
+      `The directory is encrypted, and its manifest keeps the original: "tde decrypt-datadir --restore-control" puts it back.`,
+    );
+  }
 }
 
 /**

@@ -33,7 +33,8 @@ export function walFilesOf(
 
 /**
  * Whether a file of class "wal" without a sidecar is a segment that readable mode is for: whole, and of this cluster
- * or of none that it says. Anything else is content, whatever its name is.
+ * or of none that it says. Anything else is content, whatever its name is; so is the WAL of 32-bit builds, of which not
+ * every record is known.
  */
 export function isPlainSegment(
   fs: FileSystem,
@@ -41,8 +42,8 @@ export function isPlainSegment(
   path: BytePath,
   sizeBytes: number,
 ): boolean {
-  const { systemIdentifier, walSegmentSizeBytes } = datadir.control;
-  if (sizeBytes !== walSegmentSizeBytes) return false;
+  const { systemIdentifier, walSegmentSizeBytes, is64Bit } = datadir.control;
+  if (sizeBytes !== walSegmentSizeBytes || !is64Bit) return false;
   const found = readFirstPage(fs, joinPath(datadir.root, path))?.systemIdentifier;
   return found === undefined || found === systemIdentifier;
 }

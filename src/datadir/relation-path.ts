@@ -37,6 +37,8 @@ export interface ClusterVersion {
 export interface RelationContext extends ClusterVersion {
   /** Of pg_control (RELSEG_SIZE): bounds the segments, since blocks are numbered in 32 bits. */
   readonly blocksPerSegment: number;
+  /** Paths at which a tablespace or pg_wal lies once more, beside its own path: it is not listed there. */
+  readonly elsewhere?: ReadonlySet<BytePath> | undefined;
 }
 
 export const DEFAULT_TABLESPACE_OID = 1663;

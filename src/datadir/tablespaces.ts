@@ -1,6 +1,8 @@
 /**
  * Finds where a cluster's tablespaces and its WAL really are, and refuses links that would make tde read or write a
- * file twice, or one that is not there. PostgreSQL makes neither; careless copying does.
+ * file twice, or one that is not there. PostgreSQL makes neither; careless copying does. A tablespace may lie in the folder
+ * of another, beside what is that one's, and, with a warning of PostgreSQL's, in a folder of its own inside of the data
+ * directory: then it is listed by its link alone.
  */
 import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { StateError, StorageError } from "../errors.ts";
@@ -20,6 +22,8 @@ export interface Tablespace {
 export interface Places {
   readonly walTarget: BytePath | undefined;
   readonly tablespaces: readonly Tablespace[];
+  /** Paths, relative to the data directory, at which one of these places lies once more. */
+  readonly elsewhere: ReadonlySet<BytePath>;
 }
 
 /** @throws {StateError} that names the link which leads nowhere, into the data directory, or where another leads. */
@@ -31,10 +35,9 @@ export function findTablespaces(fs: FileSystem, root: BytePath, cluster: Cluster
 
   const realRoot = fs.realPath(root);
   const folder = tablespaceFolder(cluster);
+  const elsewhere = new Set<BytePath>();
   // What tde works on: the data directory, and of other places only what is this cluster's.
-  const taken: { readonly path: BytePath; readonly what: string }[] = [
-    { path: realRoot, what: "the data directory" },
-  ];
+  const taken: { readonly path: BytePath; readonly what: string }[] = [];
   const links = tablespaces
     .filter(({ linkTarget }) => linkTarget !== undefined)
     .map(({ path, realPath }) => ({ link: path, realPath, used: joinPath(realPath, folder) }));
@@ -42,7 +45,12 @@ export function findTablespaces(fs: FileSystem, root: BytePath, cluster: Cluster
     links.push({ link: walPath, realPath: walTarget, used: walTarget });
   }
   for (const { link, realPath, used } of links) {
-    const other = taken.find(({ path }) => isWithin(realPath, path) || isWithin(path, used));
+    const inside = link === walPath ? undefined : ownFolderIn(realRoot, realPath);
+    if (inside !== undefined) elsewhere.add(inside);
+    const whole = inside === undefined ? [{ path: realRoot, what: "the data directory" }] : [];
+    const other = [...whole, ...taken].find(
+      ({ path }) => isWithin(realPath, path) || isWithin(path, used),
+    );
     if (other !== undefined) {
       throw new StateError(
         `link "${displayPath(joinPath(root, link))}" leads to "${displayPath(realPath)}", which overlaps ${other.what}`,
@@ -51,7 +59,23 @@ export function findTablespaces(fs: FileSystem, root: BytePath, cluster: Cluster
     }
     taken.push({ path: used, what: `the place of ${displayPath(link)}` });
   }
-  return { walTarget, tablespaces };
+  for (const place of [realRoot, ...links.map(({ realPath }) => realPath)]) {
+    for (const { path, realPath } of tablespaces) {
+      if (place === realPath || !isWithin(place, realPath)) continue;
+      elsewhere.add(joinPath(path, place.slice(realPath === "/" ? 1 : realPath.length + 1)));
+    }
+  }
+  return { walTarget, tablespaces, elsewhere };
+}
+
+/**
+ * The path of a tablespace that lies in the data directory, in a folder that no server makes; undefined for any other
+ * place.
+ */
+function ownFolderIn(realRoot: BytePath, realPath: BytePath): BytePath | undefined {
+  if (realPath === realRoot || !isWithin(realPath, realRoot)) return undefined;
+  const path = realPath.slice(realRoot === "/" ? 1 : realRoot.length + 1) as BytePath;
+  return /^(?:base|global|pg_[^/]*)(?:\/|$)/.test(path) ? undefined : path;
 }
 
 function listTablespaces(fs: FileSystem, root: BytePath): Tablespace[] {

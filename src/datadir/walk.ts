@@ -17,7 +17,8 @@ export interface WalkEntry {
 }
 
 /**
- * Yields every entry below `root`. A followed link comes as an entry of its own, and what is behind it below its
+ * Yields every entry below `root`, and nothing twice: a tablespace that lies in another's folder, or in the data directory,
+ * is listed below its link alone. A followed link comes as an entry of its own, and what is behind it below its
  * name. Foreign and excluded folders are yielded and not descended into.
  * @param root - a data directory whose links openDatadir has checked.
  * @param passOver - told of a folder that cannot be read, which is then passed over.
@@ -64,7 +65,11 @@ function openFrame(
   cluster: RelationContext,
   passOver: ((path: BytePath, error: StorageError) => void) | undefined,
 ): Frame {
-  const steps = namesIn(fs, root, path, passOver);
+  const found = namesIn(fs, root, path, passOver);
+  const { elsewhere } = cluster;
+  const isListed = ({ name }: DirectoryEntry): boolean =>
+    elsewhere?.has(joinPath(path, name)) !== true;
+  const steps = elsewhere === undefined || elsewhere.size === 0 ? found : found.filter(isListed);
   const isRelationFolder = parseRelationFolder(path, cluster) !== undefined;
   const unlogged = isRelationFolder ? unloggedRelations(steps) : undefined;
   const folders = steps.filter(

@@ -6,15 +6,13 @@
  */
 import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { OWN_FILES } from "../datadir/classify.ts";
-import { type Datadir, openDatadir } from "../datadir/datadir.ts";
+import type { Datadir } from "../datadir/datadir.ts";
 import { assertNotInUse } from "../datadir/in-use.ts";
-import { plainAccess, plainAttributes } from "../datadir/plain-access.ts";
-import { IntegrityError, StateError } from "../errors.ts";
+import { plainAccess } from "../datadir/plain-access.ts";
+import { IntegrityError } from "../errors.ts";
 import type { Manifest } from "../format/manifest.ts";
 import type { DataKeys } from "../keyring/data-keys.ts";
-import { CONTROL_FILE_BYTES, sameButForChecksums } from "../postgres/control-file.ts";
 import type { FileSystem } from "../storage/file-system.ts";
-import { holds } from "../storage/read-back.ts";
 import { type JournalHeader, removeUnbornJournal } from "../storage/journal.ts";
 import type { RunContext } from "../workers/perform.ts";
 import type { TaskRunner } from "../workers/runner.ts";
@@ -42,7 +40,6 @@ import {
   settingsAddedToGuard,
   withLines,
 } from "./guard.ts";
-import { fileOf, writeDurably } from "./new-file.ts";
 import { countToOpen, openAll, type Opening } from "./open-all.ts";
 import { assertNotMoved, HINT_OF_BEGINNING, movedLinks } from "./moved-links.ts";
 import {
@@ -64,6 +61,8 @@ import {
   openJudgedManifest,
   openManifestOfRun,
 } from "./open-manifest.ts";
+import { openToDecrypt } from "./open-by-manifest.ts";
+import { assertControl, isOriginal, restoreControl } from "./restore-control.ts";
 import { assertLinksOwn } from "./shared-links.ts";
 import { assertIntact, type Intact } from "./structure-check.ts";
 import { assertEncrypted } from "./verify-datadir.ts";
@@ -139,7 +138,8 @@ export async function decryptDatadir(
   const { fs } = engine;
   const { root } = options;
   const acceptance = new Acceptance(options.acceptChanged);
-  const unlocked = openDatadir(fs, root);
+  const open = (): Datadir => openToDecrypt(fs, root, keyContext, options.restoreControl);
+  const unlocked = open();
   assertNotInUse(fs, unlocked, { assumeStopped: true });
   if (options.dryRun) {
     unfinishedRun(fs, root, undefined, keyContext.memory);
@@ -150,7 +150,7 @@ export async function decryptDatadir(
     assertEncrypted(fs, unlocked);
   const lock = lockDatadir(fs, root, engine.command);
   try {
-    const datadir = openDatadir(fs, root);
+    const datadir = open();
     assertNotInUse(fs, datadir, { assumeStopped: true });
     const header = unfinishedRun(fs, root, "decrypt", keyContext.memory);
     if (header !== undefined) return await resumeDecryption(engine, keyContext, datadir, header);
@@ -172,7 +172,7 @@ async function begin(
   assertEncrypted(fs, datadir);
   if (!options.dryRun) removeUnbornJournal(fs, datadir.root);
   const manifest = openJudgedManifest(fs, datadir.root, keyContext, options);
-  assertControl(datadir, manifest, options, engine.notice);
+  assertControl(fs, datadir, manifest, options, engine.notice);
   const load = directoryLoad(manifest, datadir.control.blockSizeBytes);
   for (const notice of retiredKeyNotices(load, keys)) engine.notice(notice);
   const { systemIdentifier } = datadir.control;
@@ -303,8 +303,7 @@ async function carryOn(
       if (damage !== undefined)
         damaged = await salvageInPlace({ engine, runner, datadir, manifest, damage }, run);
     }
-    // While the guard stands no server has run: what is in pg_control then is the original, or nobody's.
-    const controlRestored = restoreControl(fs, datadir, manifest);
+    const controlRestored = restoreControl(fs, datadir.root, manifest);
     if (!isCommitted) run.commitLast([]);
     const recoverySettings = finish(engine, keyContext, work);
     return {
@@ -464,47 +463,6 @@ export function startRunner(
   return engine.startRunner(context, (bytes) => engine.progress.advance(bytes));
 }
 
-/** What was changed in pg_control since. Starting a server with it could mean pages without the checksums it expects. */
-export function assertControl(
-  { control, controlBytes, root }: Datadir,
-  manifest: Manifest,
-  { restoreControl: restore }: DecryptOptions,
-  notice: (message: string) => void,
-): void {
-  const original = manifest.header.control;
-  if (manifest.header.systemIdentifier !== control.systemIdentifier) {
-    throw new IntegrityError("the manifest is of another cluster than global/pg_control", {
-      hint: "Files of two clusters are mixed here. Restore the directory as a whole.",
-    });
-  }
-  if (original.equals(controlBytes)) return;
-  if (sameButForChecksums(original, controlBytes)) {
-    notice(
-      "pg_checksums --enable or --disable was run on the encrypted directory; global/pg_control is put back as it was",
-    );
-  } else if (!restore) {
-    throw new StateError(
-      `global/pg_control in "${displayPath(root)}" was changed since it was encrypted`,
-      {
-        hint: "The manifest keeps the original: give --restore-control to put it back.",
-      },
-    );
-  }
-}
-
-/** @returns whether there was something to restore. */
-function restoreControl(fs: FileSystem, { root }: Datadir, manifest: Manifest): boolean {
-  const path = "global/pg_control" as BytePath;
-  const stat = fs.stat(joinPath(root, path));
-  if (stat === undefined) throw new StateError("global/pg_control is gone");
-  const content = Buffer.alloc(CONTROL_FILE_BYTES);
-  manifest.header.control.copy(content);
-  if (holds(fs, joinPath(root, path), content)) return false;
-  const attributes = plainAttributes(stat, plainAccess(fs, root));
-  writeDurably(fs, root, fileOf(fs, path, content, attributes));
-  return true;
-}
-
 function dryRunReport(
   fs: FileSystem,
   datadir: Datadir,
@@ -516,7 +474,7 @@ function dryRunReport(
     ...countToOpen(fs, datadir, opening),
     checkedAgain: 0,
     unchecked: 0,
-    controlRestored: false,
+    controlRestored: !isOriginal(fs, datadir.root, opening.manifest),
     recoverySettings: settingsAddedToGuard(fs, datadir.root),
     recoverySettingsKept: false,
     accepted: acceptedFiles(opening.accepted),

@@ -3,18 +3,16 @@
  * directory until it is whole.
  */
 import { type BytePath, joinPath } from "../bytes/byte-path.ts";
-import { type Datadir, openDatadir } from "../datadir/datadir.ts";
+import { CONTROL_PATH, type Datadir } from "../datadir/datadir.ts";
 import { assertNotInUse } from "../datadir/in-use.ts";
 import { plainAccess, plainAttributes } from "../datadir/plain-access.ts";
 import { StateError } from "../errors.ts";
-import { CONTROL_FILE_BYTES } from "../postgres/control-file.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { Acceptance, acceptedFiles } from "./accepted-changes.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
 import { lockDatadir, unfinishedRun } from "./run/datadir-lock.ts";
 import { damageToCome, exceptDamage } from "./damage.ts";
 import {
-  assertControl,
   type DecryptOptions,
   type DecryptReport,
   examine,
@@ -32,6 +30,7 @@ import {
 } from "./guard.ts";
 import { fileOf, writeNewFile } from "./new-file.ts";
 import { countToOpen, openAll } from "./open-all.ts";
+import { openToDecrypt } from "./open-by-manifest.ts";
 import { openJudgedManifest } from "./open-manifest.ts";
 import {
   finishFolders,
@@ -40,6 +39,7 @@ import {
   type OutputOptions,
   planOutput,
 } from "./output-directory.ts";
+import { assertControl, isOriginal, originalControl } from "./restore-control.ts";
 import { endOutputBefore, keptOutput } from "./run/output-run.ts";
 import { claimPlaces, claimRemovals } from "./place-claims.ts";
 import { salvageIntoOutput } from "./salvage-files.ts";
@@ -55,12 +55,12 @@ export async function decryptIntoOutput(
   const { fs } = engine;
   const { keys } = keyContext;
   const acceptance = new Acceptance(options.acceptChanged);
-  const source = openDatadir(fs, options.root);
+  const source = openToDecrypt(fs, options.root, keyContext, options.restoreControl);
   unfinishedRun(fs, source.root, undefined, keyContext.memory);
   assertNotInUse(fs, source, { assumeStopped: true });
   assertEncrypted(fs, source);
   const manifest = openJudgedManifest(fs, source.root, keyContext, options);
-  assertControl(source, manifest, options, engine.notice);
+  assertControl(fs, source, manifest, options, engine.notice);
   const { systemIdentifier } = source.control;
   const original = openOriginalAutoConf(fs, source.root, { keys, systemIdentifier });
   const preflight = { byDefault: false, acceptance };
@@ -76,7 +76,7 @@ export async function decryptIntoOutput(
       ...counted,
       checkedAgain: 0,
       unchecked: 0,
-      controlRestored: !manifest.header.control.equals(source.controlBytes),
+      controlRestored: !isOriginal(fs, source.root, manifest),
       recoverySettings: added,
       recoverySettingsKept: options.keepRecoverySettings,
       accepted: acceptedFiles(accepted),
@@ -114,7 +114,8 @@ export async function decryptIntoOutput(
         const work = { engine, runner, datadir: source, manifest };
         const damaged =
           damage === undefined ? [] : await salvageIntoOutput({ ...work, damage }, places);
-        writeControl(fs, source, plan.output, manifest.header.control);
+        const control = originalControl(fs, source.root, manifest, plan.output);
+        writeNewFile(fs, joinPath(plan.output, CONTROL_PATH), control);
         const kept = options.keepRecoverySettings;
         if (kept) for (const signal of addedSignals) copySignal(fs, source, plan.output, signal);
         finishFolders(fs, source, plan, access);
@@ -137,17 +138,6 @@ export async function decryptIntoOutput(
     engine.progress.end();
     await runner.close();
   }
-}
-
-/** The original, all 8192 bytes of it. */
-function writeControl(fs: FileSystem, source: Datadir, output: BytePath, original: Buffer): void {
-  const path = "global/pg_control" as BytePath;
-  const like = fs.stat(joinPath(source.root, path));
-  if (like === undefined) throw new StateError(`${path} is gone`);
-  const content = Buffer.alloc(CONTROL_FILE_BYTES);
-  original.copy(content);
-  const attributes = plainAttributes(like, plainAccess(fs, output));
-  writeNewFile(fs, joinPath(output, path), fileOf(fs, path, content, attributes));
 }
 
 function copySignal(fs: FileSystem, source: Datadir, output: BytePath, name: string): void {

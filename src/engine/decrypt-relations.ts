@@ -6,7 +6,7 @@
  * leaves before that counts for nothing, and the same call or tde recover empties it.
  */
 import { type BytePath, directoryOf, joinPath } from "../bytes/byte-path.ts";
-import { type Datadir, openDatadir } from "../datadir/datadir.ts";
+import type { Datadir } from "../datadir/datadir.ts";
 import { assertNotInUse } from "../datadir/in-use.ts";
 import { type PlainAccess, plainAccess, plainAttributes } from "../datadir/plain-access.ts";
 import { parseRelationPath } from "../datadir/relation-path.ts";
@@ -22,6 +22,7 @@ import { startRunner } from "./decrypt-datadir.ts";
 import { DirectoryRun } from "./run/directory-run.ts";
 import { assertManifestFits } from "./encrypt-datadir.ts";
 import { countToOpen, openAll, type Opening } from "./open-all.ts";
+import { openByManifest, tellOfCopy } from "./open-by-manifest.ts";
 import { openJudgedManifest } from "./open-manifest.ts";
 import { assertFreePlace, makeOutputRoot, parentOf, placesOf } from "./output-directory.ts";
 import { endOutputBefore, keptOutput } from "./run/output-run.ts";
@@ -60,11 +61,13 @@ export async function decryptRelationsInto(
 ): Promise<DecryptRelationsReport> {
   const { fs } = engine;
   const { output } = options;
-  const source = openDatadir(fs, options.root);
+  const opened = openByManifest(fs, options.root, keyContext);
+  const source = opened.datadir;
   unfinishedRun(fs, source.root, undefined, keyContext.memory);
   assertNotInUse(fs, source, { assumeStopped: true });
   assertEncrypted(fs, source);
   const manifest = openJudgedManifest(fs, source.root, keyContext, options);
+  tellOfCopy(engine, opened);
   assertManifestFits(source, manifest, undefined);
   const selected = select(engine, keyContext, source, manifest, options.named);
   const isInScope = scopeFilter(selected);

@@ -4,7 +4,7 @@
  */
 import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { OWN_FILES } from "../datadir/classify.ts";
-import { type Datadir, openDatadir } from "../datadir/datadir.ts";
+import type { Datadir } from "../datadir/datadir.ts";
 import { assertNoServerOn, lockedAs } from "../datadir/in-use.ts";
 import { walkDatadir } from "../datadir/walk.ts";
 import { StateError, StorageError, TdeError } from "../errors.ts";
@@ -20,6 +20,7 @@ import {
   type ManifestFacts,
   manifestFacts,
 } from "./manifest-facts.ts";
+import { GOES_BY_COPY, openByManifest } from "./open-by-manifest.ts";
 import { hasManifest, manifestSource } from "./open-manifest.ts";
 import { findStrippedFile } from "./tool-traces.ts";
 import { type StoredKeyUse, storedKeyUse } from "./stored-key-use.ts";
@@ -61,7 +62,7 @@ export interface PlainFacts {
 export function directoryInfo(fs: FileSystem, root: BytePath): DirectoryInfo {
   const notes: string[] = [];
   const journal = readRun(fs, root, notes);
-  const datadir = openUnlessUnfinished(fs, root, journal, notes);
+  const { datadir, isWhole } = openUnlessUnfinished(fs, root, journal, notes);
   const nothing = {
     datadir,
     run: journal === "unreadable" ? undefined : journal,
@@ -77,7 +78,8 @@ export function directoryInfo(fs: FileSystem, root: BytePath): DirectoryInfo {
     return { ...told, state: "unfinished", stored: storedKeyUse(fs, datadir) };
   const hasGuard = readAutoConf(fs, root) === "guard";
   const manifest = readManifest(fs, datadir, notes);
-  if (manifest !== undefined && hasGuard) return { ...told, state: "encrypted", manifest };
+  if (manifest !== undefined && hasGuard)
+    return { ...told, state: isWhole ? "encrypted" : "inconsistent", manifest };
   if (manifest !== undefined) {
     notes.push("the guard is gone: a server could start on it and destroy it");
     return { ...told, state: "inconsistent", manifest };
@@ -106,19 +108,26 @@ function readRun(
   }
 }
 
-/** A run into a new directory may have been interrupted before that was a data directory. */
+/**
+ * A run into a new directory may have been interrupted before that was a data directory. Where only pg_control cannot be
+ * used, the manifest has a copy.
+ * @returns isWhole - false where the copy stands for it.
+ */
 function openUnlessUnfinished(
   fs: FileSystem,
   root: BytePath,
   journal: JournalHeader | "unreadable" | undefined,
   notes: string[],
-): Datadir | undefined {
+): { readonly datadir: Datadir | undefined; readonly isWhole: boolean } {
   try {
-    return openDatadir(fs, root);
+    const { datadir, own } = openByManifest(fs, root, undefined);
+    if (!(own instanceof TdeError)) return { datadir, isWhole: true };
+    note(notes, own, GOES_BY_COPY);
+    return { datadir, isWhole: false };
   } catch (error) {
     if (journal === undefined) throw error;
     note(notes, error);
-    return undefined;
+    return { datadir: undefined, isWhole: false };
   }
 }
 
@@ -143,9 +152,9 @@ function readManifest(
 }
 
 /** What is damaged is said. What this user cannot read, or nobody can now, says nothing of what the directory is. */
-function note(notes: string[], error: unknown): void {
+function note(notes: string[], error: unknown, end = ""): void {
   if (!(error instanceof TdeError) || error instanceof StorageError) throw error;
-  notes.push(error.message);
+  notes.push(`${error.message}${end}`);
 }
 
 /** As far as its own files tell. */

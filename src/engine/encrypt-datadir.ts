@@ -64,6 +64,7 @@ import { awaitLateServers, withoutServers } from "./server-watch.ts";
 import { assertIntact } from "./structure-check.ts";
 import { proveAndEnd } from "./prove-and-end.ts";
 import { sealAll } from "./seal-all.ts";
+import { tellOfSealedWal } from "./seal-wal.ts";
 import { assertOwnFiles, isSealedFile, isSealedSince, sealedByRun } from "./run/own-files.ts";
 import { assertRoom, type Survey, survey } from "./survey.ts";
 import { removeWorkingFiles } from "./run/working-files.ts";
@@ -309,6 +310,7 @@ async function begin(
     assertNothingToAccept(options);
     assertNoGuardLeft(fs, datadir);
     tellLinks(engine, datadir);
+    tellOfSealedWal(engine, datadir, options.wal);
   }
   removeUnbornJournal(fs, datadir.root);
   const { wal, sealConfig } = options;

@@ -35,6 +35,7 @@ import { claimPlaces, claimRemovals } from "./place-claims.ts";
 import { proveAndEnd } from "./prove-and-end.ts";
 import { endOutputBefore, keptOutput } from "./run/output-run.ts";
 import { sealAll } from "./seal-all.ts";
+import { tellOfSealedWal } from "./seal-wal.ts";
 import { assertNoServerSince, withoutServers } from "./server-watch.ts";
 import { survey } from "./survey.ts";
 
@@ -75,6 +76,7 @@ async function encryptFrom(
   const todo = survey(fs, source, inventory, "first");
   assertManifestFits(source, undefined, todo);
   inspectBackupManifest(fs, source, false);
+  tellOfSealedWal(engine, source, options.wal);
   const { output } = outputOptions;
   if (options.dryRun) {
     planOutput(fs, source, outputOptions);

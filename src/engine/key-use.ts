@@ -2,7 +2,6 @@
  * Which keys an encrypted directory needs: what stands between a key and its destruction.
  */
 import { type BytePath, displayPath } from "../bytes/byte-path.ts";
-import { openDatadir } from "../datadir/datadir.ts";
 import { StateError } from "../errors.ts";
 import type { Manifest } from "../format/manifest.ts";
 import type { KeyLoads } from "../keyring/key-load.ts";
@@ -10,6 +9,7 @@ import type { FileSystem } from "../storage/file-system.ts";
 import type { KeyContext } from "./context.ts";
 import { unfinishedRun } from "./run/datadir-lock.ts";
 import { directoryLoad } from "./directory-load.ts";
+import { openByManifest } from "./open-by-manifest.ts";
 import {
   hasManifest,
   openAuthenticManifest,
@@ -40,7 +40,7 @@ export function directoryKeyUse(
   root: BytePath,
   { keys, memory }: KeyContext,
 ): DirectoryKeyUse {
-  const datadir = openDatadir(fs, root);
+  const { datadir } = openByManifest(fs, root, { keys, memory });
   const manifest = finishedManifest(fs, root, { keys, memory });
   const { directoryId, epoch, keyId } = manifest.header;
   return {

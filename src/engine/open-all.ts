@@ -3,7 +3,7 @@
  */
 import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { AUTO_CONF, BACKUP_MANIFEST, OWN_FILES } from "../datadir/classify.ts";
-import type { Datadir } from "../datadir/datadir.ts";
+import { CONTROL_PATH, type Datadir } from "../datadir/datadir.ts";
 import { plainAccess } from "../datadir/plain-access.ts";
 import { identityOf } from "../datadir/relation-identity.ts";
 import { parseRelationPath, sidecarName } from "../datadir/relation-path.ts";
@@ -30,8 +30,6 @@ import {
   walTarget,
 } from "./plan-items.ts";
 import type { SettledFiles } from "./settle-decryption.ts";
-
-const CONTROL_PATH = "global/pg_control";
 
 /** What lets a plain file take its place, and which container goes with it. */
 interface Opened {

@@ -12,6 +12,7 @@ import {
 import { CLAIM_NAME } from "../datadir/classify.ts";
 import type { Datadir } from "../datadir/datadir.ts";
 import { type PlainAccess, plainAccess, plainAttributes } from "../datadir/plain-access.ts";
+import { tablespaceFolder } from "../datadir/relation-path.ts";
 import { walkDatadir } from "../datadir/walk.ts";
 import { StateError, UsageError } from "../errors.ts";
 import type { FileAttributes, FileStat, FileSystem } from "../storage/file-system.ts";
@@ -43,12 +44,19 @@ export function planOutput(fs: FileSystem, source: Datadir, options: OutputOptio
   const tablespaces = placesOfTablespaces(source, tablespaceMapping, () => true);
   const all = [output, ...tablespaces.values()];
   const sources = placesOf(source);
+  const folder = tablespaceFolder(source);
+  const realPlaces = all.map((place) => futureRealPath(fs, place, all));
   for (const [i, place] of all.entries()) {
-    const others = all.slice(0, i).map((other) => futureRealPath(fs, other));
-    assertFreePlace(fs, place, [...sources, ...others]);
+    const real = realPlaces[i] ?? place;
+    // One tablespace may lie in another's folder, beside what is that one's.
+    const others = realPlaces
+      .slice(0, i)
+      .filter((other, k) => k === 0 || !isBeside(real, other, folder));
+    assertNoOverlap(place, real, [...sources, ...others]);
+    assertEmpty(fs, place, placesIn(real, realPlaces));
   }
-  const places = [...tablespaces].map(
-    ([path, place]) => [path, futureRealPath(fs, place)] as const,
+  const places = [...tablespaces.keys()].map(
+    (path, i) => [path, realPlaces[i + 1] ?? path] as const,
   );
   return { output, tablespaces, places: new Map(places) };
 }
@@ -103,14 +111,30 @@ export function assertFreePlace(
   taken: readonly BytePath[],
   isClaimed = false,
 ): void {
-  const real = futureRealPath(fs, place);
+  assertNoOverlap(place, futureRealPath(fs, place), taken);
+  if (!isClaimed) assertEmpty(fs, place);
+}
+
+function assertNoOverlap(place: BytePath, real: BytePath, taken: readonly BytePath[]): void {
   if (taken.some((other) => overlap(real, other))) {
     throw new StateError(
       `"${displayPath(place)}" overlaps the source or another part of the output`,
       { hint: "Choose a directory outside of it." },
     );
   }
-  if (!isClaimed) assertEmpty(fs, place);
+}
+
+/** Whether one of two places of tablespaces lies in the other, and outside of the folder that a server makes there. */
+function isBeside(one: BytePath, other: BytePath, folder: BytePath): boolean {
+  const [inner, outer] = one.length > other.length ? [one, other] : [other, one];
+  return inner.startsWith(`${outer}/`) && !overlap(inner, joinPath(outer, folder));
+}
+
+/** Names in a place that lead to others of the same run. */
+export function placesIn(place: BytePath, places: Iterable<BytePath>): BytePath[] {
+  return [...places]
+    .filter((other) => other.startsWith(`${place}/`))
+    .map((other) => other.slice(place.length + 1).split("/")[0] as BytePath);
 }
 
 /**
@@ -203,13 +227,24 @@ export function emptyDirectory(
   }
 }
 
-/** A place may exist, but must hold nothing: what a run is undone by deleting must be all its own. */
-export function assertEmpty(fs: FileSystem, place: BytePath): void {
+/**
+ * @param others - names in it that lead to other places, which are looked at by themselves.
+ *
+ * A place may exist, but must hold nothing: what a run is undone by deleting must be all its own. */
+export function assertEmpty(
+  fs: FileSystem,
+  place: BytePath,
+  others: readonly BytePath[] = [],
+): void {
   const stat = fs.statFollowing(place);
   if (stat === undefined) return;
   const names =
     stat.kind === "directory"
-      ? fs.readDirectory(place).filter(({ name }) => name !== NEW_JOURNAL_NAME && !isLockName(name))
+      ? fs
+          .readDirectory(place)
+          .filter(
+            ({ name }) => name !== NEW_JOURNAL_NAME && !isLockName(name) && !others.includes(name),
+          )
       : [];
   if (stat.kind === "directory" && names.length === 0) return;
   if (names.some(({ name }) => name === CLAIM_NAME)) {
@@ -222,16 +257,27 @@ export function assertEmpty(fs: FileSystem, place: BytePath): void {
   });
 }
 
-/** The absolute path of a directory that may not exist yet, its existing part without links. */
-export function futureRealPath(fs: FileSystem, path: BytePath): BytePath {
+/**
+ * The absolute path of a directory that may not exist yet, its existing part without links.
+ * @param planned - directories that will be there by then.
+ */
+export function futureRealPath(
+  fs: FileSystem,
+  path: BytePath,
+  planned: readonly BytePath[] = [],
+): BytePath {
   if (fs.statFollowing(path) !== undefined) return fs.realPath(path);
   const parent = parentOf(path);
+  const name = path.slice(path.lastIndexOf("/") + 1);
+  const isPlanned = planned.some((other) => withoutTrailingSlashes(other) === parent);
+  if (isPlanned && fs.statFollowing(parent) === undefined)
+    return joinPath(futureRealPath(fs, parent, planned), name);
   if (fs.statFollowing(parent)?.kind !== "directory") {
     throw new StateError(`"${displayPath(parent)}" is not a directory`, {
       hint: "Make the parent of the output directory first.",
     });
   }
-  return joinPath(fs.realPath(parent), path.slice(path.lastIndexOf("/") + 1));
+  return joinPath(fs.realPath(parent), name);
 }
 
 export function parentOf(path: BytePath): BytePath {

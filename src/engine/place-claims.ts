@@ -12,14 +12,16 @@ import { readUpTo, withFile, writeAll } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { notAsWritten } from "../storage/read-back.ts";
 import type { DueStep } from "../storage/journal.ts";
-import { assertEmpty, type OutputPlan, parentOf } from "./output-directory.ts";
+import { assertEmpty, type OutputPlan, parentOf, placesIn } from "./output-directory.ts";
 
 /** The run id, 32 hex digits, and a line feed. */
 const CLAIM_BYTES = 33;
 
 /** Makes the places where they are missing, and claims them; they are as they were planned, and hold nothing else. */
 export function claimPlaces(fs: FileSystem, { places }: OutputPlan, runId: Buffer): void {
-  for (const place of places.values()) claimPlace(fs, place, runId);
+  // One that lies in another comes after it.
+  const all = [...places.values()].sort((a, b) => a.length - b.length);
+  for (const place of all) claimPlace(fs, place, runId, { others: placesIn(place, all) });
 }
 
 /**
@@ -31,12 +33,19 @@ export function isClaimedAlone(fs: FileSystem, place: BytePath, runId: Buffer): 
   return (claim === "own" || claim === "torn") && fs.readDirectory(place).length === 1;
 }
 
-/** Makes one place where it is missing, and claims it; @param isResumed - a run that goes on may have done so. */
+export interface ClaimOptions {
+  /** A run that goes on may have claimed it. */
+  readonly isResumed?: boolean;
+  /** Names in it that lead to other places, which are claimed by themselves. */
+  readonly others?: readonly BytePath[];
+}
+
+/** Makes one place where it is missing, and claims it. */
 export function claimPlace(
   fs: FileSystem,
   place: BytePath,
   runId: Buffer,
-  isResumed = false,
+  { isResumed = false, others = [] }: ClaimOptions = {},
 ): void {
   if (fs.stat(place) === undefined) fs.makeDirectory(place, 0o700);
   fs.syncDirectory(parentOf(place));
@@ -46,11 +55,12 @@ export function claimPlace(
     });
   }
   if (isResumed && isClaimedAlone(fs, place, runId)) fs.remove(joinPath(place, CLAIM_NAME));
-  assertEmpty(fs, place);
+  assertEmpty(fs, place, others);
   claim(fs, place, runId);
   const isWritten = claimOf(fs, place, runId) === "own";
   // Whoever else wanted it has seen no claim, and claims it before it writes anything.
-  if (isWritten && fs.readDirectory(place).length === 1) return;
+  const found = fs.readDirectory(place).filter(({ name }) => !others.includes(name));
+  if (isWritten && found.length === 1) return;
   fs.remove(joinPath(place, CLAIM_NAME));
   throw isWritten ? isTaken(place) : notAsWritten(CLAIM_NAME);
 }

@@ -6,7 +6,7 @@ import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { type Datadir, openDatadir } from "../datadir/datadir.ts";
 import { assertNotInUse } from "../datadir/in-use.ts";
 import { walkDatadir } from "../datadir/walk.ts";
-import { StateError } from "../errors.ts";
+import { StateError, TdeError } from "../errors.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import {
   type JournalHeader,
@@ -20,6 +20,9 @@ import { DAMAGE_REPORT } from "./damage.ts";
 import { resumeDecryption } from "./decrypt-datadir.ts";
 import { resumeEncryption } from "./encrypt-datadir.ts";
 import { readAutoConf } from "./guard.ts";
+import { openByManifest, openToDecrypt } from "./open-by-manifest.ts";
+import { openAuthenticManifest } from "./open-manifest.ts";
+import { restoreControl } from "./restore-control.ts";
 import { resumeRotation } from "./rotate-datadir.ts";
 import { hasLitter, isLockName, lockDatadir } from "./run/datadir-lock.ts";
 import { endOutput } from "./run/output-run.ts";
@@ -125,12 +128,14 @@ type Recovery = (
 /** What becomes of an interrupted run of each kind. */
 const RECOVERIES: Readonly<Record<JournalOperation, Recovery>> = {
   async encrypt(engine, keyContext, root, header) {
+    mendControl(engine, keyContext, root, header);
     const datadir = openUnused(engine.fs, root);
     const report = await resumeEncryption(engine, keyContext, datadir, header);
     return report === undefined ? "encryption-undone" : "encryption-finished";
   },
   async decrypt(engine, keyContext, root, header) {
-    const datadir = openUnused(engine.fs, root);
+    const datadir = openToDecrypt(engine.fs, root, keyContext, false);
+    assertNotInUse(engine.fs, datadir, { assumeStopped: true });
     const report = await resumeDecryption(engine, keyContext, datadir, header);
     const { outcome, unchecked, damaged } = report;
     if (damaged.length > 0) return "decryption-damaged";
@@ -138,6 +143,7 @@ const RECOVERIES: Readonly<Record<JournalOperation, Recovery>> = {
     return outcome === "ended-before" ? "decryption-ended" : "decryption-finished";
   },
   async rotate(engine, keyContext, root, header) {
+    mendControl(engine, keyContext, root, header);
     await resumeRotation(engine, keyContext, openUnused(engine.fs, root), header);
     return "rotation-finished";
   },
@@ -153,6 +159,24 @@ const RECOVERIES: Readonly<Record<JournalOperation, Recovery>> = {
     return outcome === "output-finished" && isDamaged ? "output-damaged" : outcome;
   },
 };
+
+/**
+ * Neither of these runs writes pg_control: where it cannot be used any more, the original in the manifest is what it was,
+ * and without it nothing could bring the run to its end.
+ */
+function mendControl(
+  { fs, notice }: EngineContext,
+  keyContext: KeyContext,
+  root: BytePath,
+  { directoryId }: JournalHeader,
+): void {
+  const { own } = openByManifest(fs, root, keyContext);
+  if (!(own instanceof TdeError)) return;
+  const manifest = openAuthenticManifest(fs, root, keyContext.keys);
+  if (manifest.header.directoryId !== directoryId) throw own;
+  restoreControl(fs, root, manifest);
+  notice(`${own.message}; the original was put back from the manifest`);
+}
 
 /**
  * What was due is done. Where pages of the source are in the copy already, only the source can bring it to an end.

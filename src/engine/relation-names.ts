@@ -4,12 +4,13 @@
  */
 import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { RelationNames } from "../catalog/names.ts";
-import { type Datadir, openDatadir } from "../datadir/datadir.ts";
+import type { Datadir } from "../datadir/datadir.ts";
 import { nameWithoutSidecarSuffix, parseRelationPath } from "../datadir/relation-path.ts";
 import { TdeError } from "../errors.ts";
 import type { DataKeys } from "../keyring/data-keys.ts";
 import { type CatalogFacts, HeldCatalog } from "./catalog-names.ts";
 import type { EngineContext } from "./context.ts";
+import { openByManifest } from "./open-by-manifest.ts";
 import { settledManifest } from "./open-manifest.ts";
 
 /**
@@ -66,7 +67,7 @@ export function nameRelationIn(
 ): void {
   if (error.file === undefined) return;
   try {
-    const datadir = openDatadir(engine.fs, root);
+    const { datadir } = openByManifest(engine.fs, root, undefined);
     const file = withoutRoot(error.file, datadir);
     if (file === undefined || !isOfRelation(file, datadir)) return;
     const manifest = keys === undefined ? undefined : settledManifest(engine.fs, root, keys);

@@ -7,6 +7,7 @@ import type { Datadir } from "../datadir/datadir.ts";
 import { walFilesOf } from "../datadir/pg-wal.ts";
 import { sidecarName } from "../datadir/relation-path.ts";
 import type { WalFacts } from "../datadir/wal-segment.ts";
+import type { WalMode } from "../format/manifest-header.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import type { DueStep, FilePatch } from "../storage/journal.ts";
 import type { TaskRunner } from "../workers/runner.ts";
@@ -98,6 +99,18 @@ export class WalToSeal {
     const root = this.places.output ?? this.places.source;
     this.segments.push({ ...segmentOf(this.datadir, root, path), ...more });
   }
+}
+
+/** Readable mode was asked for, or is what nobody chose against; what becomes of the segments is another thing. */
+export function tellOfSealedWal(
+  { notice }: Pick<EngineContext, "notice">,
+  { control }: Datadir,
+  wal: WalMode,
+): void {
+  if (wal !== "readable" || control.is64Bit) return;
+  notice(
+    "pg_control is of a 32-bit build: its WAL is sealed whole, and pg_waldump does not read it before it is decrypted",
+  );
 }
 
 /** @param paths - of class "wal". @returns them in the order of WAL. */

@@ -5,7 +5,7 @@
  */
 import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { AUTO_CONF } from "../datadir/classify.ts";
-import type { Datadir } from "../datadir/datadir.ts";
+import { CONTROL_PATH, type Datadir } from "../datadir/datadir.ts";
 import { walkDatadir, type WalkEntry } from "../datadir/walk.ts";
 import { IntegrityError, KeyError, StateError, StorageError } from "../errors.ts";
 import type { ManifestEntry } from "../format/manifest-entry.ts";
@@ -30,8 +30,6 @@ const RECOVERY_SIGNALS: readonly string[] = ["recovery.signal", "standby.signal"
 export function isAddedSignal({ path, kind }: Pick<WalkEntry, "path" | "kind">): boolean {
   return kind === "file" && RECOVERY_SIGNALS.includes(path);
 }
-
-const CONTROL_PATH = "global/pg_control";
 
 export interface Intact {
   /** Signal files that the manifest does not name. */
@@ -121,6 +119,8 @@ function* plan(
     carried(fs, datadir, problems),
   )) {
     if (entry !== undefined && only?.(entry) === false) continue;
+    // It comes from the manifest, whatever is there, if anything is.
+    if (path === CONTROL_PATH) continue;
     if (found === undefined) {
       if (entry === undefined || entry.expendable || acceptance.takeRemoved(entry)) continue;
       problems.add(
@@ -207,12 +207,9 @@ export function* carried(
   }
 }
 
-/** pg_control and the guard have rules of their own: a changed one is named, and put back or replaced. */
+/** The guard has rules of its own: what was added to it is named, and the original replaces it. */
 function isJudgedElsewhere(fs: FileSystem, datadir: Datadir, { path }: ManifestEntry): boolean {
-  return (
-    path === CONTROL_PATH ||
-    (path === AUTO_CONF && settingsAddedToGuard(fs, datadir.root).length > 0)
-  );
+  return path === AUTO_CONF && settingsAddedToGuard(fs, datadir.root).length > 0;
 }
 
 /** The first problem of many, and how many there are. */

@@ -137,7 +137,7 @@ export class SyncWriter {
       } else {
         // By the claim a run that goes on knows the place again, whatever the link leads to by then.
         const place = futureRealPath(this.fs, tablespace);
-        claimPlace(this.fs, place, this.run.header.runId, true);
+        claimPlace(this.fs, place, this.run.header.runId, { isResumed: true });
         this.fs.makeLink(tablespace, folder);
       }
       this.fs.syncDirectory(directoryOf(folder));

@@ -5,7 +5,7 @@
  */
 import { type BytePath, joinPath } from "../bytes/byte-path.ts";
 import { BACKUP_MANIFEST, OWN_FILES } from "../datadir/classify.ts";
-import type { Datadir } from "../datadir/datadir.ts";
+import { CONTROL_PATH, type Datadir } from "../datadir/datadir.ts";
 import { sidecarName } from "../datadir/relation-path.ts";
 import { walkDatadir } from "../datadir/walk.ts";
 import { TdeError } from "../errors.ts";
@@ -25,18 +25,23 @@ export interface ToolTrace {
 }
 
 const BACKUP_LABEL = "backup_label" as BytePath;
-const CONTROL_PATH = "global/pg_control";
 /** A few lines: PostgreSQL itself reads no more (xlogrecovery.c, read_backup_label). */
 const LABEL_LIMIT_BYTES = 2 ** 16;
 
+export interface Traced {
+  readonly datadir: Datadir;
+  /** By its own pg_control; undefined where that cannot be used. */
+  readonly own: Datadir | undefined;
+  /** Undefined where there is none that can be believed. */
+  readonly manifest: Manifest | undefined;
+}
+
 /**
- * @param manifest - undefined where there is none that can be believed.
  * @param isWrong - whether verify found a problem with a file, by its path.
  */
 export function tracesOfTools(
   fs: FileSystem,
-  datadir: Datadir,
-  manifest: Manifest | undefined,
+  { datadir, own, manifest }: Traced,
   isWrong: (path: BytePath) => boolean,
 ): ToolTrace[] {
   if (manifest === undefined) {
@@ -45,12 +50,14 @@ export function tracesOfTools(
   }
   const traces: ToolTrace[] = [];
   const original = manifest.header.control;
-  if (sameButForChecksums(original, datadir.controlBytes) && isWrong(CONTROL_PATH as BytePath)) {
-    traces.push(checksumsSwitched(original, datadir));
-  }
+  const isControlWrong = isWrong(CONTROL_PATH);
+  if (isControlWrong && own !== undefined && sameButForChecksums(original, own.controlBytes))
+    traces.push(checksumsSwitched(original, own));
   // A directory that was rewound first and encrypted then has the label in its manifest.
   if (isWrong(BACKUP_LABEL) && isRewound(fs, datadir)) traces.push(REWOUND_FROM_SEALED);
   if (isWrong(BACKUP_MANIFEST) && isBackupManifest(fs, datadir)) traces.push(COMBINED_ALONE);
+  // Whatever else was here has changed it, too.
+  if (isControlWrong && traces.length === 0) traces.push(CONTROL_IS_DAMAGED);
   return traces;
 }
 
@@ -113,6 +120,14 @@ function checksumsSwitched(original: Buffer, { control }: Datadir): ToolTrace {
       "Run tde decrypt-datadir, which puts the original back. Then switch data checksums, and encrypt again.",
   };
 }
+
+/** Of no tool that is known: a crash, a full disk or a failed pg_rewind leaves it so. */
+const CONTROL_IS_DAMAGED: ToolTrace = {
+  tool: "unknown",
+  happened: `${CONTROL_PATH} is not what it was when the directory was encrypted`,
+  advice:
+    "The manifest keeps the original: tde decrypt-datadir --restore-control puts it back. Everything else was checked by the manifest's copy of it.",
+};
 
 const REWOUND_TARGET: ToolTrace = {
   tool: "pg_rewind",

@@ -5,7 +5,7 @@
  */
 import { type BytePath, directoryOf, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { AUTO_CONF, OWN_FILES } from "../datadir/classify.ts";
-import type { Datadir } from "../datadir/datadir.ts";
+import { CONTROL_PATH, type Datadir } from "../datadir/datadir.ts";
 import { parseRelationPath, sidecarName } from "../datadir/relation-path.ts";
 import { walkDatadir, type WalkEntry } from "../datadir/walk.ts";
 import { StateError, type StorageError, TdeError } from "../errors.ts";
@@ -31,7 +31,7 @@ import { changedFile, digestProblem, type Expectation, expectationOf } from "./e
 import { settingsAddedToGuard } from "./guard.ts";
 import { hasManifest, seenAsManifest, placesToJudge, whyNotCurrent } from "./open-manifest.ts";
 import { movedLinks } from "./moved-links.ts";
-import { openManifestFor, type OpenedToVerify, openToVerify } from "./open-to-verify.ts";
+import { openManifestFor, type OpenedByManifest, openToVerify } from "./open-by-manifest.ts";
 import { namesOfFiles } from "./relation-names.ts";
 import { relationsOfManifest, relationsOnDisk, selectScope } from "./select-scope.ts";
 import { NOTHING_SELECTED, type ScopeSelection, selectsEverything } from "./scope-request.ts";
@@ -89,7 +89,7 @@ export async function examineDatadir(
     acceptOlder: true,
     acceptChanged,
   };
-  const opened = { datadir, hasOwnControl: true };
+  const opened = { datadir, own: datadir };
   const verification = new Verification(engine, opened, keyContext, options);
   // A CRC across two segments is no part of what is encrypted: decryption has the original.
   const report = await verification.run({ crossings: false });
@@ -106,7 +106,8 @@ class Verification {
   private readonly engine: EngineContext;
   private readonly fs: FileSystem;
   private readonly datadir: Datadir;
-  private readonly hasOwnControl: boolean;
+  /** By its own pg_control; undefined where that cannot be used. */
+  private readonly own: Datadir | undefined;
   private readonly keyContext: KeyContext | undefined;
   private readonly options: VerifyOptions;
   readonly findings: VerifyFindings = new VerifyFindings();
@@ -123,14 +124,14 @@ class Verification {
 
   constructor(
     engine: EngineContext,
-    { datadir, hasOwnControl }: OpenedToVerify,
+    { datadir, own }: OpenedByManifest,
     keyContext: KeyContext | undefined,
     options: VerifyOptions,
   ) {
     this.engine = engine;
     this.fs = engine.fs;
     this.datadir = datadir;
-    this.hasOwnControl = hasOwnControl;
+    this.own = own instanceof TdeError ? undefined : own;
     this.keyContext = keyContext;
     this.options = options;
     this.acceptance = new Acceptance(options.acceptChanged);
@@ -172,8 +173,9 @@ class Verification {
 
   /** Which tool was here, as far as the files that tell it can be read. */
   private lookAtTraces(isWrong: (path: BytePath) => boolean): void {
+    const { datadir, own, manifest } = this;
     try {
-      this.findings.traces(tracesOfTools(this.fs, this.datadir, this.manifest, isWrong));
+      this.findings.traces(tracesOfTools(this.fs, { datadir, own, manifest }, isWrong));
     } catch (error) {
       if (!(error instanceof TdeError)) throw error;
       this.findings.notice(`which tool changed the directory cannot be told: ${error.message}`);
@@ -215,7 +217,7 @@ class Verification {
   }
 
   private judgeManifest(): void {
-    const { manifest, keyContext, options, datadir } = this;
+    const { manifest, keyContext, options, datadir, own = datadir } = this;
     if (manifest === undefined) return;
     const root = manifest.root.toString("hex");
     if (options.expectRoot !== undefined && !root.startsWith(options.expectRoot)) {
@@ -225,8 +227,8 @@ class Verification {
         `the root is ${root}, not ${options.expectRoot}`,
       );
     }
-    if (manifest.header.systemIdentifier !== datadir.control.systemIdentifier) {
-      const message = `the manifest is of cluster ${manifest.header.systemIdentifier}, global/pg_control of ${datadir.control.systemIdentifier}`;
+    if (manifest.header.systemIdentifier !== own.control.systemIdentifier) {
+      const message = `the manifest is of cluster ${manifest.header.systemIdentifier}, global/pg_control of ${own.control.systemIdentifier}`;
       this.problem("manifest", OWN_FILES.manifest, message);
     }
     if (keyContext === undefined) return;
@@ -500,7 +502,7 @@ class Verification {
   }
 
   private reportDifference(entry: ManifestEntry, problem: Problem): void {
-    const { fs, datadir, manifest, findings } = this;
+    const { fs, datadir, own, manifest, findings } = this;
     if (entry.path === AUTO_CONF) {
       const added = settingsAddedToGuard(fs, datadir.root);
       if (added.length > 0) {
@@ -512,9 +514,9 @@ class Verification {
     }
     if (
       entry.path === CONTROL_PATH &&
-      this.hasOwnControl &&
+      own !== undefined &&
       manifest !== undefined &&
-      sameButForChecksums(manifest.header.control, datadir.controlBytes)
+      sameButForChecksums(manifest.header.control, own.controlBytes)
     ) {
       findings.problem({
         ...problem,
@@ -569,7 +571,6 @@ function kindOfManifestError({ code }: TdeError): Problem["kind"] {
   return code === "key" ? "key" : "manifest";
 }
 
-const CONTROL_PATH = "global/pg_control";
 /** The data directory's own, as problems name it. */
 const OWN_FOLDER = "." as BytePath;
 

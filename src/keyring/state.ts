@@ -337,6 +337,11 @@ export function requireNewestKeyring(generation: number, state: State, name: str
   });
 }
 
+/** Says what nobody can tell without a state file, for commands that go on all the same. */
+export function absentStateWarning(path: BytePath): string {
+  return `there is no state file "${displayPath(path)}": older copies of a directory or of the keyring, open runs and what else is under a key cannot be told`;
+}
+
 /** Says that the keyring is an old copy, for commands that go on all the same; else undefined. */
 export function oldKeyringWarning(
   generation: number,

@@ -1,7 +1,8 @@
 /**
  * Reads pg_control: what a cluster is, how large its blocks are, and how its server was last stopped. Nothing of it
  * is used before version and CRC hold. Source: catalog/pg_control.h (CheckPoint, ControlFileData) of each major, on
- * 64-bit little-endian machines; 1905 was found by changing single bytes under pg_controldata of 19rc1.
+ * little-endian machines; 1905 was found by changing single bytes under pg_controldata of 19rc1. Where 64-bit fields are
+ * aligned to 4 bytes, as on 32-bit x86, what follows the state stands elsewhere: the CRC tells which layout it is.
  */
 import { FormatError } from "../errors.ts";
 import { crc32c } from "./crc32c.ts";
@@ -74,11 +75,65 @@ const LAYOUT_1905: Layout = {
   crc: 308,
 };
 
-const LAYOUTS: ReadonlyMap<number, Layout> = new Map([
-  [1300, LAYOUT_1300],
-  [1700, LAYOUT_1300],
-  [1800, LAYOUT_1800],
-  [1905, LAYOUT_1905],
+/** Of 1300 where 64-bit fields are aligned to 4 bytes: no padding behind the state, nor inside of the checkpoint. */
+const PACKED_1300: Layout = {
+  ...LAYOUT_1300,
+  modifyTime: 20,
+  checkpoint: 28,
+  checkpointRedo: 36,
+  checkpointTimeline: 44,
+  checkpointPrevTimeline: 48,
+  checkpointNextXid: 56,
+  checkpointNextOid: 64,
+  checkpointNextMulti: 68,
+  checkpointNextMultiOffset: 72,
+  checkpointTime: 92,
+  minRecoveryPoint: 120,
+  minRecoveryTimeline: 128,
+  backupStartPoint: 132,
+  backupEndPoint: 140,
+  backupEndRequired: 148,
+  maxAlign: 184,
+  floatFormat: 188,
+  blockSize: 196,
+  blocksPerSegment: 200,
+  walBlockSize: 204,
+  walSegmentSize: 208,
+  float8ByVal: 228,
+  dataChecksumVersion: 232,
+  crc: 268,
+};
+
+/** From 17 on the checkpoint has wal_level, where the other layout has padding. */
+const PACKED_1700: Layout = {
+  ...PACKED_1300,
+  checkpointNextXid: 60,
+  checkpointNextOid: 68,
+  checkpointNextMulti: 72,
+  checkpointNextMultiOffset: 76,
+  checkpointTime: 96,
+  minRecoveryPoint: 124,
+  minRecoveryTimeline: 132,
+  backupStartPoint: 136,
+  backupEndPoint: 144,
+  backupEndRequired: 152,
+  maxAlign: 188,
+  floatFormat: 192,
+  blockSize: 200,
+  blocksPerSegment: 204,
+  walBlockSize: 208,
+  walSegmentSize: 212,
+  float8ByVal: 232,
+  dataChecksumVersion: 236,
+  crc: 272,
+};
+
+/** By the version and MAXIMUM_ALIGNOF. Of 1905 nobody has seen a packed one, and none is guessed at. */
+const LAYOUTS: ReadonlyMap<number, { readonly 8: Layout; readonly 4?: Layout }> = new Map([
+  [1300, { 8: LAYOUT_1300, 4: PACKED_1300 }],
+  [1700, { 8: LAYOUT_1300, 4: PACKED_1700 }],
+  [1800, { 8: LAYOUT_1800, 4: { ...PACKED_1700, crc: 276 } }],
+  [1905, { 8: LAYOUT_1905 }],
 ]);
 
 /** DBState in its order, in pg_controldata's words. */
@@ -131,6 +186,11 @@ export interface ControlFile {
   readonly walSegmentSizeBytes: number;
   /** 0: data pages have no checksums. */
   readonly dataChecksumVersion: 0 | 1;
+  /**
+   * False: a server of a 32-bit build wrote it. Its pages are as on any machine; of its WAL the headers may stand elsewhere,
+   * and records have fields of the machine's word.
+   */
+  readonly is64Bit: boolean;
 }
 
 /**
@@ -146,8 +206,7 @@ export function parseControlFile(bytes: Buffer, where = "global/pg_control"): Co
     );
   }
   const layout = layoutOf(bytes, where);
-  checkCrc(bytes, layout, where);
-  checkMachine(bytes, layout, where);
+  const is64Bit = wordOf(bytes, layout, where);
   const u32 = (offset: number): number => bytes.readUInt32LE(offset);
   const position = (offset: number): Lsn => lsn(bytes.readBigUInt64LE(offset));
   const inRange = (what: string, value: number, least: number, most: number): number => {
@@ -202,6 +261,7 @@ export function parseControlFile(bytes: Buffer, where = "global/pg_control"): Co
       2 ** 30,
     ),
     dataChecksumVersion: checksumVersion(u32(layout.dataChecksumVersion), where),
+    is64Bit,
   };
 }
 
@@ -211,7 +271,8 @@ export function parseControlFile(bytes: Buffer, where = "global/pg_control"): Co
  */
 export function sameButForChecksums(a: Buffer, b: Buffer): boolean {
   if (a.length !== CONTROL_CONTENT_BYTES || b.length !== CONTROL_CONTENT_BYTES) return false;
-  const layout = LAYOUTS.get(a.readUInt32LE(LAYOUT_1300.pgControlVersion));
+  const known = LAYOUTS.get(a.readUInt32LE(LAYOUT_1300.pgControlVersion));
+  const layout = known && [known[8], known[4]].find((one) => one && hasCrcOf(a, one));
   if (layout === undefined) return false;
   const masked = [a, b].map((bytes) =>
     Buffer.from(bytes)
@@ -232,10 +293,22 @@ const DAMAGED = {
   hint: "The control file is damaged. Restore it from a backup of this cluster.",
 } as const;
 
+/** @returns the one of the version's layouts whose CRC holds. */
 function layoutOf(bytes: Buffer, where: string): Layout {
   const version = bytes.readUInt32LE(LAYOUT_1300.pgControlVersion);
-  const layout = LAYOUTS.get(version);
-  if (layout !== undefined) return layout;
+  const layouts = LAYOUTS.get(version);
+  if (layouts !== undefined) {
+    const packed = layouts[4];
+    if (hasCrcOf(bytes, layouts[8])) return layouts[8];
+    if (packed !== undefined && hasCrcOf(bytes, packed)) return packed;
+    if (packed === undefined && findMisplacedAlignment(bytes, layouts[8]) === 4) {
+      throw new FormatError(
+        `file "${where}" is of a server whose 64-bit fields are aligned to 4 bytes (pg_control version ${version})`,
+        { hint: "tde knows that layout of PostgreSQL 13 to 18." },
+      );
+    }
+    throw new FormatError(`file "${where}" fails its CRC check`, DAMAGED);
+  }
   const swapped = bytes.readUInt32BE(LAYOUT_1300.pgControlVersion);
   if (version % 65536 === 0 && swapped > 0 && swapped < 65536) {
     throw new FormatError(`file "${where}" is big-endian (pg_control version ${swapped})`, {
@@ -247,25 +320,23 @@ function layoutOf(bytes: Buffer, where: string): Layout {
   });
 }
 
-function checkCrc(bytes: Buffer, layout: Layout, where: string): void {
-  const stored = bytes.readUInt32LE(layout.crc);
-  const computed = crc32c(bytes, 0, layout.crc);
-  if (stored === computed) return;
-  // On 32-bit machines 64-bit fields are aligned to 4 bytes, so all that follows the state stands elsewhere.
-  if (findMisplacedAlignment(bytes, layout) === 4) throw not64Bit(where, "maximum alignment 4");
-  throw new FormatError(`file "${where}" fails its CRC check`, DAMAGED);
+function hasCrcOf(bytes: Buffer, { crc }: Layout): boolean {
+  return bytes.readUInt32LE(crc) === crc32c(bytes, 0, crc);
 }
 
-/** Checks what the file records about the machine that wrote it. */
-function checkMachine(bytes: Buffer, layout: Layout, where: string): void {
+/** What the file records about the machine that wrote it. @returns whether its word has 64 bits. */
+function wordOf(bytes: Buffer, layout: Layout, where: string): boolean {
   const maxAlign = bytes.readUInt32LE(layout.maxAlign);
-  if (maxAlign !== 8) throw not64Bit(where, `maximum alignment ${maxAlign}`);
-  if (bytes[layout.float8ByVal] !== 1) throw not64Bit(where, "float8 passed by reference");
+  if (maxAlign !== (layout.modifyTime === PACKED_1300.modifyTime ? 4 : 8))
+    throw badValue(where, "maximum alignment", maxAlign);
   if (bytes.readDoubleLE(layout.floatFormat) !== FLOAT_FORMAT) {
     throw new FormatError(`file "${where}" has an unknown floating-point format`, {
       hint: "The cluster comes from a kind of machine that tde does not know.",
     });
   }
+  const float8ByVal = bytes[layout.float8ByVal] ?? 0;
+  if (float8ByVal > 1) throw badValue(where, "float8 argument passing", float8ByVal);
+  return maxAlign === 8 && float8ByVal === 1;
 }
 
 /** FLOATFORMAT_VALUE: a constant that shows the format of a double. */
@@ -277,12 +348,6 @@ function findMisplacedAlignment(bytes: Buffer, layout: Layout): number | undefin
   constant.writeDoubleLE(FLOAT_FORMAT);
   const at = bytes.subarray(0, CONTROL_CONTENT_BYTES).indexOf(constant);
   return at < 4 || at === layout.floatFormat ? undefined : bytes.readUInt32LE(at - 4);
-}
-
-function not64Bit(where: string, what: string): FormatError {
-  return new FormatError(`file "${where}" has the layout of a 32-bit machine (${what})`, {
-    hint: "tde reads clusters of 64-bit little-endian machines only.",
-  });
 }
 
 function checksumVersion(version: number, where: string): 0 | 1 {

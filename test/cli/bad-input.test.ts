@@ -184,9 +184,9 @@ const BAD_DIRECTORIES: readonly BadDirectory[] = [
     exit: 6,
   },
   {
-    name: "a pg_control of a 32-bit machine",
+    name: "a pg_control of an alignment that is not its layout's",
     change: editControl((bytes) => void bytes.writeUInt32LE(4, 204)),
-    says: /pg_control" has the layout of a 32-bit machine/,
+    says: /pg_control" has an impossible maximum alignment: 4/,
     exit: 6,
   },
   {

@@ -15,29 +15,39 @@ import { factsOf, type Major, SUPPORTED_MAJORS } from "../../src/postgres/versio
 import { readFixture } from "../support/fixtures.ts";
 import { assertProperty } from "../support/property.ts";
 
-for (const major of SUPPORTED_MAJORS) {
-  test(`every field of a control file of ${major} is what pg_controldata prints`, () => {
+/** Those of 32-bit x86 align 64-bit fields to 4 bytes. */
+const FOLDERS = [...SUPPORTED_MAJORS.map(String), "15-i386", "17-i386", "18-i386"];
+
+for (const folder of FOLDERS) {
+  const major = majorOf(folder);
+  test(`every field of a control file of ${folder} is what pg_controldata prints`, () => {
     const printed = new Map(
-      readFixture(`control/${major}/pg_controldata.txt`)
+      readFixture(`control/${folder}/pg_controldata.txt`)
         .toString()
         .split("\n")
         .map((line) => /^([^:]+):\s*(.*)$/.exec(line))
         .map((match) => [match?.[1], match?.[2]] as const),
     );
-    const control = parseControlFile(controlFile(major));
-    const expected = Object.entries(asPrinted(control, major));
+    const control = parseControlFile(controlFile(folder));
+    const isPacked = folder.endsWith("i386");
+    const word = {
+      "Maximum data alignment": isPacked ? "4" : "8",
+      "Float8 argument passing": isPacked ? "by reference" : "by value",
+    };
+    const expected = Object.entries({ ...asPrinted(control, major), ...word });
     for (const [label, value] of expected) assert.equal(value, printed.get(label), label);
     assert.equal(expected.length, 26);
+    assert.equal(control.is64Bit, !isPacked);
     assert.deepEqual(
       control.majors.filter((other) => other === major),
       [major],
     );
   });
 
-  test(`any flipped bit in a control file of ${major} is noticed`, () => {
+  test(`any flipped bit in a control file of ${folder} is noticed`, () => {
     assertProperty(
-      fc.property(fc.nat(8 * contentBytes(major) - 1), (bit) => {
-        const damaged = controlFile(major);
+      fc.property(fc.nat(8 * contentBytes(folder) - 1), (bit) => {
+        const damaged = controlFile(folder);
         damaged[bit >> 3] = (damaged[bit >> 3] ?? 0) ^ (1 << (bit & 7));
         assert.throws(() => parseControlFile(damaged), FormatError);
       }),
@@ -71,8 +81,8 @@ test("values that no server writes are rejected although the CRC holds", () => {
     [/impossible WAL block size: 0/, u32(224, 0)],
     [/impossible WAL segment size: 1048577/, u32(228, 1048577)],
     [/unknown data checksum version 2/, u32(252, 2)],
-    [/32-bit machine \(maximum alignment 4\)/, u32(204, 4)],
-    [/32-bit machine \(float8 passed by reference\)/, (bytes) => bytes.writeUInt8(0, 248)],
+    [/impossible maximum alignment: 4/, u32(204, 4)],
+    [/impossible float8 argument passing: 2/, (bytes) => bytes.writeUInt8(2, 248)],
     [/unknown floating-point format/, (bytes) => bytes.writeDoubleLE(7, 208)],
     [/unknown pg_control version 1201/, u32(8, 1201)],
     [/unknown pg_control version 1906/, u32(8, 1906)],
@@ -94,13 +104,22 @@ test("a control file of a big-endian machine is called so", () => {
   assert.throws(() => parseControlFile(bytes), /big-endian \(pg_control version 1700\)/);
 });
 
-test("a control file with the field offsets of a 32-bit machine is called so", () => {
-  // On i386, 64-bit fields are aligned to 4 bytes: state and time have no padding between them, and so on.
+test("a control file of a 32-bit build whose 64-bit fields are aligned to 8 bytes is one of no 64-bit server", () => {
+  const control = parseControlFile(readFixture("control/18-wasm32/pg_control"));
+  assert.deepEqual(control.majors, [18]);
+  assert.equal(control.is64Bit, false);
+  assert.equal(control.state, "shut down");
+  assert.equal(control.blockSizeBytes, 8192);
+  assert.equal(control.walSegmentSizeBytes, 2 ** 24);
+  assert.equal(control.dataChecksumVersion, 1);
+});
+
+test("of 19 no control file is read whose 64-bit fields are aligned to 4 bytes", () => {
   const bytes = Buffer.alloc(CONTROL_FILE_BYTES);
-  controlFile(13).copy(bytes, 0, 0, 20);
-  bytes.writeUInt32LE(4, 184);
-  bytes.writeDoubleLE(1234567, 188);
-  assert.throws(() => parseControlFile(bytes), /32-bit machine \(maximum alignment 4\)/);
+  controlFile(19).copy(bytes, 0, 0, 20);
+  bytes.writeUInt32LE(4, 192);
+  bytes.writeDoubleLE(1234567, 196);
+  assert.throws(() => parseControlFile(bytes), /64-bit fields are aligned to 4 bytes .*1905/);
 });
 
 test("what pg_checksums --disable changes is told from other changes", () => {
@@ -119,12 +138,25 @@ test("what pg_checksums --disable changes is told from other changes", () => {
     behindContent[500] = 1;
     assert.ok(!sameButForChecksums(before, behindContent));
   }
+  const packed = content(controlFile("17-i386"));
+  const disabled = Buffer.from(packed);
+  disabled.writeUInt32LE(0, 236);
+  assert.ok(sameButForChecksums(packed, disabled));
+  disabled.writeUInt8(1, 252);
+  assert.ok(!sameButForChecksums(packed, disabled));
   assert.ok(!sameButForChecksums(content(controlFile(13)), content(controlFile(14))));
   assert.ok(!sameButForChecksums(Buffer.alloc(512), Buffer.alloc(512)));
 });
 
-function controlFile(major: Major): Buffer {
-  return readFixture(`control/${major}/pg_control`);
+function majorOf(folder: string): Major {
+  const major = SUPPORTED_MAJORS.find((one) => one === Number.parseInt(folder, 10));
+  assert.ok(major !== undefined);
+  return major;
+}
+
+/** @param folder - a major, or one with the architecture of a 32-bit build. */
+function controlFile(folder: Major | string): Buffer {
+  return readFixture(`control/${folder}/pg_control`);
 }
 
 function content(bytes: Buffer): Buffer {
@@ -132,9 +164,14 @@ function content(bytes: Buffer): Buffer {
 }
 
 /** Where the CRC ends; what follows is zero and no field. */
-function contentBytes(major: Major): number {
+function contentBytes(folder: string): number {
+  const packed: Readonly<Record<string, number>> = {
+    "15-i386": 272,
+    "17-i386": 276,
+    "18-i386": 280,
+  };
   const ends: Readonly<Record<number, number>> = { 1300: 292, 1700: 292, 1800: 296, 1905: 312 };
-  return ends[factsOf(major).pgControlVersion] ?? 0;
+  return packed[folder] ?? ends[factsOf(majorOf(folder)).pgControlVersion] ?? 0;
 }
 
 function asPrinted(control: ControlFile, major: Major): Record<string, string> {
@@ -165,8 +202,6 @@ function asPrinted(control: ControlFile, major: Major): Record<string, string> {
     "WAL block size": String(control.walBlockSizeBytes),
     "Bytes per WAL segment": String(control.walSegmentSizeBytes),
     "Data page checksum version": String(control.dataChecksumVersion),
-    "Maximum data alignment": "8",
-    "Float8 argument passing": "by value",
   };
 }
 

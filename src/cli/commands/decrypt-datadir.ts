@@ -27,10 +27,7 @@ export function decryptDatadirCommand(): Command {
   addScopeOptions(command);
   addAcceptMoved(addAcceptOptions(command));
   return command
-    .option(
-      "--restore-control",
-      "put the original global/pg_control back, whatever was changed in it",
-    )
+    .option("--restore-control", "put the original global/pg_control back, whatever became of it")
     .option(
       "--keep-recovery-settings",
       "keep recovery settings and signal files that were added after encryption",

@@ -7,7 +7,7 @@ import { AUTO_CONF, CLAIM_NAME, OWN_FILES } from "../../datadir/classify.ts";
 import type { FileSystem } from "../../storage/file-system.ts";
 import { JOURNAL_NAME } from "../../storage/journal.ts";
 import type { EngineContext } from "../context.ts";
-import { emptyDirectory } from "../output-directory.ts";
+import { emptyDirectory, placesIn } from "../output-directory.ts";
 import { claimOf, isRealDirectory } from "../place-claims.ts";
 
 /** @param places - of tablespaces, absolute, as the run has planned them without a link in them. */
@@ -24,7 +24,7 @@ export function emptyOutput(
     }
   }
   for (const place of places) {
-    if (!emptyPlace(fs, place, runId))
+    if (!emptyPlace(fs, place, placesIn(place, places), runId))
       notice(`"${displayPath(place)}" is left as it is: it has no claim of the run that is undone`);
   }
   emptyDirectory(fs, output, [JOURNAL_NAME, OWN_FILES.lock, AUTO_CONF]);
@@ -34,15 +34,23 @@ export function emptyOutput(
   fs.syncDirectory(output);
 }
 
-/** @returns whether nothing of this run is in it. */
-function emptyPlace(fs: FileSystem, place: BytePath, runId: Buffer): boolean {
+/**
+ * @param others - names in it that lead to other places of the run, which are emptied by themselves.
+ * @returns whether nothing of this run is in it.
+ */
+function emptyPlace(
+  fs: FileSystem,
+  place: BytePath,
+  others: readonly BytePath[],
+  runId: Buffer,
+): boolean {
   if (fs.stat(place) === undefined) return true;
   if (!isRealDirectory(fs, place)) return false;
   const claim = claimOf(fs, place, runId);
-  const count = fs.readDirectory(place).length;
+  const count = fs.readDirectory(place).filter(({ name }) => !others.includes(name)).length;
   if (claim === "none") return count === 0;
   if (claim === "other" || (claim === "torn" && count > 1)) return false;
-  emptyDirectory(fs, place, [CLAIM_NAME]);
+  emptyDirectory(fs, place, [CLAIM_NAME, ...others]);
   fs.syncDirectory(place);
   fs.remove(joinPath(place, CLAIM_NAME));
   fs.syncDirectory(place);
