@@ -90,7 +90,7 @@ export async function decryptIntoOutput(
     const isWhole = fs.stat(joinPath(output, "PG_VERSION")) !== undefined;
     if ((ended === "output-finished" || ended === "output-ended") && isWhole)
       return { ...report, outcome: "ended-before", files: 0, bytes: 0 };
-    const plan = planOutput(fs, source, outputOptions);
+    const plan = planOutput(fs, source, outputOptions, keyContext.memory);
     if (options.dryRun) return report;
 
     makeOutputRoot(fs, source, plan);

@@ -77,7 +77,7 @@ async function encryptFrom(
   inspectBackupManifest(fs, source, false);
   const { output } = outputOptions;
   if (options.dryRun) {
-    planOutput(fs, source, outputOptions);
+    planOutput(fs, source, outputOptions, keyContext.memory);
     return { outcome: "dry-run", survey: todo, scope };
   }
   const ended = endOutputBefore(engine, keyContext, output, "encryptOutput");
@@ -94,7 +94,7 @@ async function encryptFrom(
       scope: done,
     };
   }
-  const plan = planOutput(fs, source, outputOptions);
+  const plan = planOutput(fs, source, outputOptions, keyContext.memory);
 
   makeOutputRoot(fs, source, plan);
   const lock: Lock = lockDatadir(fs, plan.output, engine.command);

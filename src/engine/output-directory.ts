@@ -15,6 +15,8 @@ import { type PlainAccess, plainAccess, plainAttributes } from "../datadir/plain
 import { walkDatadir } from "../datadir/walk.ts";
 import { StateError, UsageError } from "../errors.ts";
 import type { FileAttributes, FileStat, FileSystem } from "../storage/file-system.ts";
+import { isClaimed } from "./claim-file.ts";
+import type { DirectoryMemory } from "./context.ts";
 import { isLockName } from "./run/datadir-lock.ts";
 import { NEW_JOURNAL_NAME } from "../storage/journal.ts";
 
@@ -38,14 +40,19 @@ export interface OutputPlan {
  * @throws {UsageError} for a tablespace without a place, or a mapping without a tablespace.
  * @throws {StateError} when a place is not empty, or source and output overlap.
  */
-export function planOutput(fs: FileSystem, source: Datadir, options: OutputOptions): OutputPlan {
+export function planOutput(
+  fs: FileSystem,
+  source: Datadir,
+  options: OutputOptions,
+  memory: DirectoryMemory,
+): OutputPlan {
   const { output, tablespaceMapping } = options;
   const tablespaces = placesOfTablespaces(source, tablespaceMapping, () => true);
   const all = [output, ...tablespaces.values()];
   const sources = placesOf(source);
   for (const [i, place] of all.entries()) {
     const others = all.slice(0, i).map((other) => futureRealPath(fs, other));
-    assertFreePlace(fs, place, [...sources, ...others]);
+    assertFreePlace(fs, place, [...sources, ...others], memory);
   }
   const places = [...tablespaces].map(
     ([path, place]) => [path, futureRealPath(fs, place)] as const,
@@ -96,8 +103,16 @@ export function placesOfTablespaces(
   return places;
 }
 
-/** @throws {StateError} when a new place is not empty, or overlaps one that is taken (without a link in it). */
-export function assertFreePlace(fs: FileSystem, place: BytePath, taken: readonly BytePath[]): void {
+/**
+ * @param memory - tells whose claim stands in the way.
+ * @throws {StateError} when a new place is not empty, or overlaps one that is taken (without a link in it).
+ */
+export function assertFreePlace(
+  fs: FileSystem,
+  place: BytePath,
+  taken: readonly BytePath[],
+  memory?: DirectoryMemory,
+): void {
   const real = futureRealPath(fs, place);
   if (taken.some((other) => overlap(real, other))) {
     throw new StateError(
@@ -105,7 +120,7 @@ export function assertFreePlace(fs: FileSystem, place: BytePath, taken: readonly
       { hint: "Choose a directory outside of it." },
     );
   }
-  assertEmpty(fs, place);
+  assertEmpty(fs, place, memory);
 }
 
 /**
@@ -199,7 +214,7 @@ export function emptyDirectory(
 }
 
 /** A place may exist, but must hold nothing: what a run is undone by deleting must be all its own. */
-export function assertEmpty(fs: FileSystem, place: BytePath): void {
+export function assertEmpty(fs: FileSystem, place: BytePath, memory?: DirectoryMemory): void {
   const stat = fs.statFollowing(place);
   if (stat === undefined) return;
   const names =
@@ -207,18 +222,15 @@ export function assertEmpty(fs: FileSystem, place: BytePath): void {
       ? fs.readDirectory(place).filter(({ name }) => name !== NEW_JOURNAL_NAME && !isLockName(name))
       : [];
   if (stat.kind === "directory" && names.length === 0) return;
-  if (names.some(({ name }) => name === CLAIM_NAME)) {
-    throw new StateError(`"${displayPath(place)}" is not empty: an unfinished run has claimed it`, {
-      hint: 'It is a tablespace of a new directory that was never finished: run "tde recover" there, or choose another place.',
-    });
-  }
+  if (names.some(({ name, kind }) => name === CLAIM_NAME && kind === "file"))
+    throw isClaimed(fs, place, memory);
   throw new StateError(`"${displayPath(place)}" exists and is not an empty directory`, {
     hint: "Choose a new directory; nothing that exists is overwritten.",
   });
 }
 
 /** The absolute path of a directory that may not exist yet, its existing part without links. */
-function futureRealPath(fs: FileSystem, path: BytePath): BytePath {
+export function futureRealPath(fs: FileSystem, path: BytePath): BytePath {
   if (fs.statFollowing(path) !== undefined) return fs.realPath(path);
   const parent = parentOf(path);
   if (fs.statFollowing(parent)?.kind !== "directory") {

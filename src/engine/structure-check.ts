@@ -16,6 +16,7 @@ import type { FileSystem } from "../storage/file-system.ts";
 import type { TaskRunner } from "../workers/runner.ts";
 import { type Planned, runBatches } from "./batches.ts";
 import { type AcceptedChange, type Acceptance, acceptOption } from "./accepted-changes.ts";
+import { isClaim, STRAY_CLAIM } from "./claim-file.ts";
 import type { EngineContext } from "./context.ts";
 import { changedFile, digestProblem, expectationOf } from "./expected-entry.ts";
 import { settingsAddedToGuard } from "./guard.ts";
@@ -187,7 +188,7 @@ export function* carried(
         problems.add({
           kind: "extra",
           path: displayPath(path),
-          message: "left by an unfinished run",
+          message: isClaim(path) ? STRAY_CLAIM : "left by an unfinished run",
         });
         break;
       case "excluded":

@@ -16,6 +16,7 @@ import {
 import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { type BytePath, bytePath } from "../../src/bytes/byte-path.ts";
+import { STRAY_CLAIM } from "../../src/engine/claim-file.ts";
 import { decryptIntoOutput } from "../../src/engine/decrypt-output.ts";
 import { encryptIntoOutput } from "../../src/engine/encrypt-output.ts";
 import type { OpenFile } from "../../src/storage/file-system.ts";
@@ -106,6 +107,7 @@ for (const [what, { prepare, fill }] of Object.entries(FILLS)) {
     await assert.rejects(fill(site, site.engine, `${site.output}_2`), {
       code: "state",
       message: /is not empty: an unfinished run has claimed it$/,
+      hint: new RegExp(`tablespace of "${site.output}".*: run "tde recover" on that`),
     });
     assertSameTree(treeOf(site.place), before);
     assert.equal(await site.engine.recover(site.output), "output-emptied");
@@ -183,6 +185,34 @@ for (const [what, { prepare, fill }] of Object.entries(FILLS)) {
 }
 
 for (const [what, { prepare, fill }] of Object.entries(FILLS)) {
+  test(`${what} --output ends once a folder in the place of its claim is moved away`, async () => {
+    const site = new Site();
+    await prepare(site);
+    const isRemoved = (path: BytePath): boolean => path.endsWith(CLAIM);
+    class Killed extends NodeFileSystem {
+      override remove(path: BytePath): void {
+        if (isRemoved(path)) throw new Error("killed");
+        super.remove(path);
+      }
+    }
+    const killed = new SmallEngine({ memory: site.memory, fs: new Killed() });
+    await assert.rejects(fill(site, killed), /killed/);
+    const claim = join(site.place, CLAIM);
+    rmSync(claim);
+    mkdirSync(join(claim, "folder"), { recursive: true });
+    for (const goOn of [() => site.engine.recover(site.output), () => fill(site, site.engine)]) {
+      await assert.rejects(goOn(), {
+        code: "state",
+        message: /a directory stands where a file of tde's should be: ".*tde\.claim"$/,
+        hint: /Move it away/,
+      });
+    }
+    renameSync(claim, join(site.folder, "moved"));
+    assert.equal(await site.engine.recover(site.output), "output-finished");
+  });
+}
+
+for (const [what, { prepare, fill }] of Object.entries(FILLS)) {
   test(`${what} --output: a finished directory is not emptied, though state file and journal are older`, async () => {
     const site = new Site();
     await prepare(site);
@@ -231,8 +261,14 @@ test("a claim in the tablespace of a directory is no part of it, and verify says
   assert.equal(ok, false);
   assert.deepEqual(
     problems.map(({ path, message }) => [path, message]),
-    [[`${TABLESPACE}/${CLAIM}`, "left by an unfinished run"]],
+    [[`${TABLESPACE}/${CLAIM}`, STRAY_CLAIM]],
   );
+  await assert.rejects(site.engine.decrypt(site.source), {
+    code: "integrity",
+    message: /tde\.claim: left by an unfinished run: it is no part of the directory, delete it$/,
+  });
+  rmSync(join(site.tablespace, CLAIM));
+  assert.equal((await site.engine.verify(site.source)).ok, true);
   const plain = new Site();
   writeFileSync(join(plain.tablespace, CLAIM), "");
   await assert.rejects(plain.engine.encrypt(plain.source), {
