@@ -107,7 +107,6 @@ for (const [what, { prepare, fill }] of Object.entries(FILLS)) {
     await assert.rejects(fill(site, site.engine, `${site.output}_2`), {
       code: "state",
       message: /is not empty: an unfinished run has claimed it$/,
-      hint: new RegExp(`tablespace of "${site.output}".*: run "tde recover" on that`),
     });
     assertSameTree(treeOf(site.place), before);
     assert.equal(await site.engine.recover(site.output), "output-emptied");
@@ -131,7 +130,7 @@ for (const [what, { prepare, fill }] of Object.entries(FILLS)) {
       const second = `${site.output}_2`;
       await fill(site, site.engine, second);
       const [before, place] = [treeOf(second), treeOf(site.place)];
-      assert.equal(await site.engine.recover(site.output), "output-emptied");
+      assert.equal(await site.engine.recover(site.output), "output-place-left");
       assert.deepEqual(readdirSync(site.output), []);
       assert.match(site.engine.notices.at(-1) ?? "", /\/place" is left as it is/);
       assertSameTree(treeOf(second), before);
@@ -152,7 +151,7 @@ for (const [what, { prepare, fill }] of Object.entries(FILLS)) {
     renameSync(site.place, `${site.place}_moved`);
     symlinkSync(precious, site.place);
     const before = treeOf(precious);
-    assert.equal(await site.engine.recover(site.output), "output-emptied");
+    assert.equal(await site.engine.recover(site.output), "output-place-left");
     assertSameTree(treeOf(precious), before);
     assert.deepEqual(readdirSync(site.output), []);
   });
@@ -177,14 +176,88 @@ for (const [what, { prepare, fill }] of Object.entries(FILLS)) {
       const engine = new SmallEngine({ memory: site.memory, fs: new Swapping() });
       await assert.rejects(fill(site, engine), { code: "state" });
       assert.deepEqual(readdirSync(other), []);
-      assert.equal(await site.engine.recover(site.output), "output-emptied");
+      assert.equal(await site.engine.recover(site.output), "output-place-left");
       if (swap === "file")
         assert.equal(readFileSync(join(site.place, "file"), "utf8"), "another's");
     }
   });
 }
 
+/** What somebody does to the claim of an unfinished run; all else that the run has written stays. */
+const SPOILED: Readonly<Record<string, (claim: string) => void>> = {
+  removed: (claim) => rmSync(claim),
+  cut: (claim) => writeFileSync(claim, ""),
+  "another's": (claim) => writeFileSync(claim, `${"5".repeat(32)}\n`),
+  "a folder": (claim) => {
+    rmSync(claim);
+    mkdirSync(claim);
+  },
+};
+
 for (const [what, { prepare, fill }] of Object.entries(FILLS)) {
+  test(`${what} --output is not called undone where a tablespace is left for want of its claim`, async () => {
+    for (const [how, spoil] of Object.entries(SPOILED)) {
+      const site = new Site();
+      await prepare(site);
+      await assert.rejects(fill(site, site.killed(inFirstDatabase)), /killed/);
+      // As the run would have written it later.
+      mkdirSync(join(site.place, "PG_17_202406281"), { recursive: true });
+      writeFileSync(join(site.place, "PG_17_202406281", "16384"), "of the run");
+      spoil(join(site.place, CLAIM));
+      const [output, place] = [treeOf(site.output), join(site.folder, "kept")];
+      copyTree(site.place, place);
+      const unfinished = join(site.folder, "unfinished");
+      copyTree(site.output, unfinished);
+      const memory = site.memory.copy();
+      assert.equal(await site.engine.recover(site.output), "output-place-left", how);
+      assert.match(site.engine.notices.at(-1) ?? "", /\/place" is left as it is/);
+      assertSameTree(treeOf(site.place), treeOf(place));
+      assert.deepEqual(readdirSync(site.output), []);
+      // Nor does the same command go on to another place, as if nothing were left.
+      site.memory.become(memory);
+      rmSync(site.output, { recursive: true });
+      copyTree(unfinished, site.output);
+      assertSameTree(treeOf(site.output), output);
+      await assert.rejects(fill(site, site.engine), {
+        code: "state",
+        message: /is undone, but the place of a tablespace is left as it is$/,
+      });
+      assertSameTree(treeOf(site.place), treeOf(place));
+      rmSync(site.place, { recursive: true });
+      await fill(site, site.engine);
+    }
+  });
+
+  test(`${what} --output: whoever deletes the unfinished directory is told of its tablespaces`, async () => {
+    const site = new Site();
+    await prepare(site);
+    await assert.rejects(fill(site, site.killed(inTablespace)), /killed/);
+    const [runId = ""] = site.memory.runs.keys();
+    await assert.rejects(fill(site, site.engine, `${site.output}_2`), {
+      message: /an unfinished run has claimed it$/,
+      hint: new RegExp(`tablespace of "${site.output}".*: run "tde recover" on that`),
+    });
+    rmSync(site.output, { recursive: true });
+    const isGone = new RegExp(
+      `tablespace of "${site.output}".*its journal is gone.*delete it, too`,
+    );
+    await assert.rejects(fill(site, site.engine), { code: "state", hint: isGone });
+    for (const name of [site.output, `${site.output}/`]) {
+      await assert.rejects(site.engine.recover(name), {
+        code: "state",
+        message: /is gone, and a run of tde .* --output into it is open$/,
+        hint: new RegExp(`delete the new directories of its tablespaces.*${runId}`),
+      });
+    }
+    mkdirSync(site.output);
+    assert.equal(await site.engine.recover(site.output), "output-forgotten");
+    assert.ok((site.engine.notices.at(-1) ?? "").includes(runId));
+    assert.equal(await site.engine.recover(site.output), "nothing-to-do");
+    await assert.rejects(fill(site, site.engine), { code: "state", hint: /delete it, too/ });
+    rmSync(site.place, { recursive: true });
+    await fill(site, site.engine);
+  });
+
   test(`${what} --output ends once a folder in the place of its claim is moved away`, async () => {
     const site = new Site();
     await prepare(site);
@@ -208,7 +281,8 @@ for (const [what, { prepare, fill }] of Object.entries(FILLS)) {
       });
     }
     renameSync(claim, join(site.folder, "moved"));
-    assert.equal(await site.engine.recover(site.output), "output-finished");
+    const outcome = await site.engine.recover(site.output);
+    assert.equal(outcome, what === "encrypt-datadir" ? "output-finished" : "output-unproved");
   });
 }
 
