@@ -15,6 +15,7 @@ import type {
 } from "../engine/context.ts";
 import { directoryIdAt } from "../engine/remembered-place.ts";
 import { formatTime } from "../keyring/keyring-file.ts";
+import type { DirectoryMemory as RememberedDirectory } from "../keyring/state-file.ts";
 import {
   ARCHIVE_ROOT,
   closeRun,
@@ -100,8 +101,8 @@ class StateFileMemory implements DirectoryMemory {
     return judgement(this.latest, directoryId, epoch, root);
   }
 
-  lastPlace(directoryId: string): BytePath | undefined {
-    return this.latest.directories.get(directoryId)?.path;
+  places(directoryId: string): readonly BytePath[] {
+    return placesOf(this.latest, directoryId);
   }
 
   replacedAt(place: BytePath, directoryId: string): ReturnType<DirectoryMemory["replacedAt"]> {
@@ -192,7 +193,7 @@ export function rememberedBy(state: State, statePath: BytePath): DirectoryMemory
     isDoubtAccepted: false,
     doubt: () => doubtOf(state, statePath),
     judge: (directoryId, epoch, root) => judgement(state, directoryId, epoch, root),
-    lastPlace: (directoryId) => state.directories.get(directoryId)?.path,
+    places: (directoryId) => placesOf(state, directoryId),
     replacedAt: (place, directoryId) => replaced(state, place, directoryId),
     highestOpenEpoch: (directoryId) => highestOpenEpoch(state, directoryId),
     openRun: (runId) => state.runs.get(runId),
@@ -204,19 +205,31 @@ export function rememberedBy(state: State, statePath: BytePath): DirectoryMemory
   };
 }
 
-/** What was decrypted since has left its place. */
+function placesOf({ directories }: StateContent, directoryId: string): readonly BytePath[] {
+  const seen = directories.get(directoryId);
+  return seen === undefined ? [] : [seen.path, ...seen.others];
+}
+
+/** A directory that was decrypted has no key under which anything in it is. */
+function isDecrypted({ load, root }: Pick<RememberedDirectory, "load" | "root">): boolean {
+  return load.size === 0 && root !== ARCHIVE_ROOT;
+}
+
 function replaced(
   { directories }: StateContent,
   place: BytePath,
   directoryId: string,
 ): ReturnType<DirectoryMemory["replacedAt"]> {
-  const since = directories.get(directoryId)?.time ?? "";
+  const own = directories.get(directoryId);
+  if (own?.path === place && isDecrypted(own)) return { kind: "decrypted" };
+  // What was seen of this one elsewhere says nothing of this place.
+  const since = own?.path === place ? own.time : "";
   const others = [...directories.values()]
     .filter(({ id, path, load }) => id !== directoryId && path === place && load.size > 0)
     .filter(({ root, time }) => root !== ARCHIVE_ROOT && time > since)
     .sort((a, b) => (a.time < b.time ? 1 : -1));
   const [newest] = others;
-  return newest && { id: newest.id, lastSeen: newest.time };
+  return newest && { kind: "other", id: newest.id, lastSeen: newest.time };
 }
 
 function runsAt({ runs }: StateContent, place: BytePath): OpenRun[] {
@@ -247,7 +260,7 @@ function withOutcome(content: StateContent, outcome: RunOutcome): StateContent {
     case "seen":
       return withSeen(content, outcome.seen);
     case "released":
-      return releaseDirectory(content, outcome.directoryId);
+      return releaseDirectory(content, outcome.directoryId, outcome.place);
     case "nothing":
       return content;
   }
@@ -255,7 +268,7 @@ function withOutcome(content: StateContent, outcome: RunOutcome): StateContent {
 
 function withSeen(content: StateContent, seen: SeenDirectory): StateContent {
   const { directoryId: id, epoch, root, path, load, written } = seen;
-  const memory = { id, epoch, root, time: now(), path: path as BytePath, load };
+  const memory = { id, epoch, root, time: now(), path: path as BytePath, others: [], load };
   return rememberDirectory(content, memory, written);
 }
 

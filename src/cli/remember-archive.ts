@@ -38,6 +38,7 @@ export async function rememberArchive(
         root: ARCHIVE_ROOT,
         time: formatTime(new Date()),
         path: fs.realPath(path),
+        others: [],
         load: load ?? joined,
       });
     });

@@ -1,5 +1,5 @@
 /**
- * The file that claims the place of a tablespace for a run into a new directory: what it says, and what to do about one that
+ * The file that claims the place of a tablespace for a run that makes it: what it says, and what to do about one that
  * stands in the way. docs/FORMAT.md, "Claims".
  */
 import { type BytePath, displayPath, joinPath, nameOf } from "../bytes/byte-path.ts";
@@ -61,8 +61,9 @@ export function isClaimed(
   }
   const output = displayPath(run.place);
   const isThere = fs.stat(joinPath(run.place, JOURNAL_NAME)) !== undefined;
+  const goOn = run.operation === "sync" ? "run that again" : 'run "tde recover" on that';
   const way = isThere
-    ? `run "tde recover" on that`
+    ? goOn
     : `its journal is gone from there. If you deleted that directory, nothing needs this one any more: delete it, too`;
   return new StateError(message, {
     hint: `It was to be a tablespace of "${output}", by tde ${RUN_NAMES[run.operation]}: ${way}. Or choose another place.`,

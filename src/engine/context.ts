@@ -42,8 +42,11 @@ export interface SeenDirectory {
 /** What is remembered beside the keyring once all of a run is in its place. */
 export type RunOutcome =
   | { readonly kind: "seen"; readonly seen: SeenDirectory }
-  /** The directory was decrypted: no page of it is under a key any more. */
-  | { readonly kind: "released"; readonly directoryId: string }
+  /**
+   * The directory at that place (absolute, without a link) was decrypted. Only where it is the one that is remembered, and no
+   * copy of it, does no page of it need a key any more.
+   */
+  | { readonly kind: "released"; readonly directoryId: string; readonly place: BytePath }
   /** Nothing was changed, or all of it undone. */
   | { readonly kind: "nothing" };
 
@@ -62,13 +65,13 @@ export interface DirectoryMemory {
     epoch: bigint,
     root: string,
   ): { verdict: EpochVerdict; lastEpoch: bigint; lastSeen: string };
-  /** Where a directory, or a copy of it, was when its newest state was seen; absolute. */
-  lastPlace(directoryId: string): BytePath | undefined;
+  /** Where a directory, or copies of it, were when something was written to them; absolute, the newest first. */
+  places(directoryId: string): readonly BytePath[];
   /**
-   * Another encrypted directory that was last seen in a place (absolute, without a link), and later than this one was seen
-   * anywhere: then this one has taken its place since.
+   * What was last seen in a place (absolute, without a link) where it is not this directory as it is now, so that this one has
+   * taken its place since: another encrypted directory, or this one, decrypted.
    */
-  replacedAt(place: BytePath, directoryId: string): { id: string; lastSeen: string } | undefined;
+  replacedAt(place: BytePath, directoryId: string): Replaced | undefined;
   /** The highest epoch of a run that is open on this directory or on a copy of it; 0 where there is none. */
   highestOpenEpoch(directoryId: string): bigint;
   /** Remembers the newest state of a directory, durably. The same state may come twice, and then counts once. */
@@ -84,6 +87,11 @@ export interface DirectoryMemory {
   /** The run's journal is gone, durably. */
   closeRun(runId: string): void;
 }
+
+/** What a directory was put in the place of. */
+export type Replaced =
+  | { readonly kind: "other"; readonly id: string; readonly lastSeen: string }
+  | { readonly kind: "decrypted" };
 
 export interface MemoryDoubt {
   readonly kind: "absent" | "unusable" | "newer-keyring";

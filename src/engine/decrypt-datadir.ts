@@ -238,7 +238,7 @@ export async function resumeDecryption(
   try {
     if (standing === "ended") {
       run.endAgain();
-      return endedReport(plan, 0);
+      return endedReport(plan, "all");
     }
     removeWorkingFiles(fs, datadir);
     if (content.committed && !hasManifest(fs, root)) {
@@ -350,7 +350,8 @@ function finish(
   const recoverySettings = restoreAutoConf(fs, keys, datadir, plan);
   fs.remove(joinPath(root, SEALED_AUTO_CONF));
   fs.syncDirectory(root);
-  run.end({ kind: "released", directoryId: run.header.directoryId });
+  const { directoryId } = run.header;
+  run.end({ kind: "released", directoryId, place: fs.realPath(root) });
   return recoverySettings;
 }
 

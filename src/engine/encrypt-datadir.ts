@@ -403,7 +403,8 @@ async function carryOn(
 }
 
 /**
- * Puts the guard up, unless it stands already. What stands in its place is sealed anew: it may have changed since.
+ * Puts the guard up, unless it stands already. What stands in its place is sealed anew: it may have changed since. Where
+ * nothing stands there, what this run has sealed of it stays: it was taken away since.
  * @returns whether it is new.
  */
 function guard(
@@ -412,8 +413,12 @@ function guard(
   keyContext: KeyContext,
   run: DirectoryRun,
 ): boolean {
-  if (readAutoConf(fs, datadir.root) === "guard") return false;
-  installGuardFrom(fs, datadir, datadir.root, keyContext, run);
+  const { root } = datadir;
+  const found = readAutoConf(fs, root);
+  if (found === "guard") return false;
+  const sealed = fs.stat(joinPath(root, SEALED_AUTO_CONF));
+  if (found.kind === "absent" && sealed?.kind === "file") writeGuard(fs, root, sealed);
+  else installGuardFrom(fs, datadir, root, keyContext, run);
   return true;
 }
 

@@ -10,7 +10,12 @@ import type { FileSystem } from "../storage/file-system.ts";
 import type { KeyContext } from "./context.ts";
 import { unfinishedRun } from "./run/datadir-lock.ts";
 import { directoryLoad } from "./directory-load.ts";
-import { hasManifest, openAuthenticManifest, whyNotCurrent } from "./open-manifest.ts";
+import {
+  hasManifest,
+  openAuthenticManifest,
+  placesToJudge,
+  whyNotCurrent,
+} from "./open-manifest.ts";
 
 /** What a directory says of itself, by a manifest whose MAC holds. */
 export interface DirectoryKeyUse {
@@ -45,7 +50,7 @@ export function directoryKeyUse(
     path: datadir.realRoot,
     manifestKeyId: keyId,
     load: directoryLoad(manifest, datadir.control.blockSizeBytes),
-    doubt: whyNotCurrent(manifest, memory, datadir.realRoot),
+    doubt: whyNotCurrent(manifest, memory, placesToJudge(fs, datadir.root)),
   };
 }
 

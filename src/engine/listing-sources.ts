@@ -14,6 +14,7 @@ import {
   hasManifest,
   manifestSource,
   openAuthenticManifest,
+  placesToJudge,
   whyNotCurrent,
 } from "./open-manifest.ts";
 import { readRelationFiles } from "./read-relation-files.ts";
@@ -51,7 +52,8 @@ export function readListingSources(
       keyContext === undefined
         ? openManifestWithoutKey(manifestSource(fs, root), OWN_FILES.manifest)
         : openAuthenticManifest(fs, root, keyContext.keys);
-    const doubt = keyContext && whyNotCurrent(manifest, keyContext.memory, datadir.realRoot);
+    const doubt =
+      keyContext && whyNotCurrent(manifest, keyContext.memory, placesToJudge(fs, datadir.root));
     if (doubt !== undefined) notice(doubt);
   }
   const files = readRelationFiles(fs, datadir, manifest?.entries());

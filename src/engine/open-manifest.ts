@@ -2,7 +2,7 @@
  * The manifest of an encrypted directory, opened and judged: its MAC under a key that still proves something, and
  * its epoch against what is remembered of the directory.
  */
-import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
+import { type BytePath, directoryOf, displayPath, joinPath, nameOf } from "../bytes/byte-path.ts";
 import { OWN_FILES } from "../datadir/classify.ts";
 import type { Datadir } from "../datadir/datadir.ts";
 import { isUnderOtherKey } from "../datadir/sealed-file.ts";
@@ -86,7 +86,7 @@ export function openJudgedManifest(
   const manifest = openAuthenticManifest(fs, root, keys);
   const problem = options.acceptOlder
     ? undefined
-    : whyNotCurrent(manifest, memory, fs.realPath(root));
+    : whyNotCurrent(manifest, memory, placesToJudge(fs, root));
   if (problem !== undefined) {
     throw new IntegrityError(problem, {
       hint: "If you restored it from a backup on purpose, give --accept-older.",
@@ -103,12 +103,12 @@ export function manifestIsMissing(root: BytePath): IntegrityError {
 
 /**
  * Why a manifest that authenticates may still not be the newest; undefined when all is well.
- * @param place - of the directory, absolute, without a link.
+ * @param places - of the directory: placesToJudge.
  */
 export function whyNotCurrent(
   manifest: Manifest,
   memory: DirectoryMemory,
-  place: BytePath,
+  places: readonly BytePath[],
 ): string | undefined {
   const { directoryId, epoch, keyId } = manifest.header;
   if (manifest.keyState === "retired") {
@@ -127,12 +127,22 @@ export function whyNotCurrent(
     case "unknown":
     case "newer":
     case "same": {
-      const other = memory.replacedAt(place, directoryId);
-      return other === undefined
-        ? undefined
-        : `directory ${directoryId} is in the place of ${other.id}, another encryption, which was seen there on ${other.lastSeen}, later than this one`;
+      const [before] = places.flatMap((place) => memory.replacedAt(place, directoryId) ?? []);
+      if (before === undefined) return undefined;
+      return before.kind === "decrypted"
+        ? `directory ${directoryId} was decrypted here, and this is a copy of it from before`
+        : `directory ${directoryId} is in the place of ${before.id}, another encryption, which was seen there on ${before.lastSeen}, later than this one`;
     }
   }
+}
+
+/** Where a directory is, without a link, and the name that it was called by, which may be a link that was made since. */
+export function placesToJudge(fs: FileSystem, root: BytePath): readonly BytePath[] {
+  const real = fs.realPath(root);
+  const name = nameOf(root);
+  if (name === "" || name === "." || name === "..") return [real];
+  const called = joinPath(fs.realPath(directoryOf(root)), name);
+  return called === real ? [real] : [real, called];
 }
 
 /**

@@ -52,7 +52,7 @@ export function planOutput(
   const sources = placesOf(source);
   for (const [i, place] of all.entries()) {
     const others = all.slice(0, i).map((other) => futureRealPath(fs, other));
-    assertFreePlace(fs, place, [...sources, ...others], memory);
+    assertFreePlace(fs, place, [...sources, ...others], { memory });
   }
   const places = [...tablespaces].map(
     ([path, place]) => [path, futureRealPath(fs, place)] as const,
@@ -104,6 +104,7 @@ export function placesOfTablespaces(
 }
 
 /**
+ * @param isClaimed - by this very run, which was interrupted.
  * @param memory - tells whose claim stands in the way.
  * @throws {StateError} when a new place is not empty, or overlaps one that is taken (without a link in it).
  */
@@ -111,7 +112,7 @@ export function assertFreePlace(
   fs: FileSystem,
   place: BytePath,
   taken: readonly BytePath[],
-  memory?: DirectoryMemory,
+  { isClaimed = false, memory }: { isClaimed?: boolean; memory?: DirectoryMemory } = {},
 ): void {
   const real = futureRealPath(fs, place);
   if (taken.some((other) => overlap(real, other))) {
@@ -120,7 +121,7 @@ export function assertFreePlace(
       { hint: "Choose a directory outside of it." },
     );
   }
-  assertEmpty(fs, place, memory);
+  if (!isClaimed) assertEmpty(fs, place, memory);
 }
 
 /**

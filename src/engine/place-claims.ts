@@ -6,6 +6,7 @@
  */
 import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { CLAIM_NAME } from "../datadir/classify.ts";
+import type { Datadir } from "../datadir/datadir.ts";
 import { StateError, StorageError } from "../errors.ts";
 import { writeAll } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
@@ -16,22 +17,51 @@ import { assertEmpty, type OutputPlan, parentOf } from "./output-directory.ts";
 
 /** Makes the places where they are missing, and claims them; they are as they were planned, and hold nothing else. */
 export function claimPlaces(fs: FileSystem, { places }: OutputPlan, runId: Buffer): void {
-  for (const place of places.values()) {
-    if (fs.stat(place) === undefined) fs.makeDirectory(place, 0o700);
-    fs.syncDirectory(parentOf(place));
-    if (!isRealDirectory(fs, place)) {
-      throw new StateError(`"${displayPath(place)}" is no directory, or a link leads to it now`, {
-        hint: 'It was put there while tde was at work. Run "tde recover" on the new directory, then see who did.',
-      });
-    }
-    assertEmpty(fs, place);
-    claim(fs, place, runId);
-    const isWritten = claimOf(fs, place, runId) === "own";
-    // Whoever else wanted it has seen no claim, and claims it before it writes anything.
-    if (isWritten && fs.readDirectory(place).length === 1) continue;
-    fs.remove(joinPath(place, CLAIM_NAME));
-    throw isWritten ? isTaken(place) : notAsWritten(CLAIM_NAME);
+  for (const place of places.values()) claimPlace(fs, place, runId);
+}
+
+/**
+ * Whether a place holds nothing but the claim of this run, which was interrupted, or the beginning of one, which is nobody's:
+ * the run had begun to claim it.
+ */
+export function isClaimedAlone(fs: FileSystem, place: BytePath, runId: Buffer): boolean {
+  const claim = claimOf(fs, place, runId);
+  return (claim === "own" || claim === "torn") && fs.readDirectory(place).length === 1;
+}
+
+/** Makes one place where it is missing, and claims it; @param isResumed - a run that goes on may have done so. */
+export function claimPlace(
+  fs: FileSystem,
+  place: BytePath,
+  runId: Buffer,
+  isResumed = false,
+): void {
+  if (fs.stat(place) === undefined) fs.makeDirectory(place, 0o700);
+  fs.syncDirectory(parentOf(place));
+  if (!isRealDirectory(fs, place)) {
+    throw new StateError(`"${displayPath(place)}" is no directory, or a link leads to it now`, {
+      hint: 'It was put there while tde was at work. Run "tde recover" on the new directory, then see who did.',
+    });
   }
+  if (isResumed && isClaimedAlone(fs, place, runId)) fs.remove(joinPath(place, CLAIM_NAME));
+  assertEmpty(fs, place);
+  claim(fs, place, runId);
+  const isWritten = claimOf(fs, place, runId) === "own";
+  // Whoever else wanted it has seen no claim, and claims it before it writes anything.
+  if (isWritten && fs.readDirectory(place).length === 1) return;
+  fs.remove(joinPath(place, CLAIM_NAME));
+  throw isWritten ? isTaken(place) : notAsWritten(CLAIM_NAME);
+}
+
+/** The same of a run that works in place: those of its tablespaces that it has made. */
+export function ownClaimRemovals(
+  fs: FileSystem,
+  { root, tablespaces }: Datadir,
+  runId: Buffer,
+): DueStep[] {
+  return tablespaces
+    .filter(({ path }) => claimOf(fs, joinPath(root, path), runId) === "own")
+    .map(({ path }) => ({ action: "remove", path: joinPath(path, CLAIM_NAME) }));
 }
 
 /** Among the last steps of a run: the tablespaces are part of a whole directory now. */

@@ -219,7 +219,13 @@ async function assertRestIntact(
     switch (entry.class) {
       case "P":
       case "W":
-        return !isCommitted || hasSidecar(fs, datadir, path);
+        // Of a plain file whose sidecar is gone nothing is left to tell of, but that it is there; an empty one is empty.
+        return (
+          !isCommitted ||
+          hasSidecar(fs, datadir, path) ||
+          entry.sizeBytes === 0 ||
+          fs.stat(joinPath(datadir.root, path))?.kind !== "file"
+        );
       case "S":
         if (path === OWN_FILES["backup-manifest"]) return !isCommitted || hasOriginalList;
         if (path === OWN_FILES["auto-conf"]) return true;

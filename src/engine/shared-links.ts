@@ -13,8 +13,8 @@ import { directoryIdAt } from "./remembered-place.ts";
 
 /**
  * Before anything is written in place.
- * @throws {StateError} when this is another directory than the one that was last seen, that one is still there, and a link
- *   of it leads to where one of this one leads.
+ * @throws {StateError} when this is another directory than one that was written to before, that one is still there, and a
+ *   link of it leads to where one of this one leads.
  */
 export function assertLinksOwn(
   fs: FileSystem,
@@ -22,19 +22,19 @@ export function assertLinksOwn(
   { header }: Manifest,
   memory: DirectoryMemory,
 ): void {
-  const other = memory.lastPlace(header.directoryId);
-  if (other === undefined || isSame(fs, other, realRoot)) return;
-  if (directoryIdAt(fs, other) !== header.directoryId) return;
   const ours = [
     ...tablespaces.map(({ path, realPath }) => ({ path, realPath })),
     ...(walTarget === undefined ? [] : [{ path: "pg_wal", realPath: walTarget }]),
   ];
-  for (const { path, realPath } of ours) {
-    if (!isSame(fs, joinPath(other, path), realPath)) continue;
-    throw new StateError(
-      `${displayPath(path)} of "${displayPath(realRoot)}" and of "${displayPath(other)}" lead to the same place, "${displayPath(realPath)}"`,
-      { hint: HINT_OF_SHARED },
-    );
+  for (const other of memory.places(header.directoryId)) {
+    if (isSame(fs, other, realRoot) || directoryIdAt(fs, other) !== header.directoryId) continue;
+    for (const { path, realPath } of ours) {
+      if (!isSame(fs, joinPath(other, path), realPath)) continue;
+      throw new StateError(
+        `${displayPath(path)} of "${displayPath(realRoot)}" and of "${displayPath(other)}" lead to the same place, "${displayPath(realPath)}"`,
+        { hint: HINT_OF_SHARED },
+      );
+    }
   }
 }
 

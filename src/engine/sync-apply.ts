@@ -29,6 +29,8 @@ import { type Planned, writeBatches } from "./batches.ts";
 import type { EngineContext } from "./context.ts";
 import type { DirectoryRun } from "./run/directory-run.ts";
 import { AUTO_CONF, readAutoConf, SEALED_AUTO_CONF, stageGuard } from "./guard.ts";
+import { futureRealPath } from "./output-directory.ts";
+import { claimPlace } from "./place-claims.ts";
 import { emptyRelation, walItem } from "./plan-items.ts";
 import { prepareLarge } from "./seal-all.ts";
 import { WalToSeal } from "./seal-wal.ts";
@@ -133,9 +135,9 @@ export class SyncWriter {
       if (tablespace === undefined) {
         this.fs.makeDirectory(folder, 0o700);
       } else {
-        if (this.fs.statFollowing(tablespace) === undefined)
-          this.fs.makeDirectory(tablespace, 0o700);
-        this.fs.syncDirectory(directoryOf(tablespace));
+        // By the claim a run that goes on knows the place again, whatever the link leads to by then.
+        const place = futureRealPath(this.fs, tablespace);
+        claimPlace(this.fs, place, this.run.header.runId, true);
         this.fs.makeLink(tablespace, folder);
       }
       this.fs.syncDirectory(directoryOf(folder));

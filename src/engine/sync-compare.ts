@@ -5,7 +5,7 @@
  * the interrupted run wrote wrongly, or that was damaged meanwhile: it is written anew from the source.
  */
 import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
-import { AUTO_CONF, BACKUP_MANIFEST, OWN_FILES } from "../datadir/classify.ts";
+import { AUTO_CONF, BACKUP_MANIFEST, CLAIM_NAME, OWN_FILES } from "../datadir/classify.ts";
 import type { Datadir } from "../datadir/datadir.ts";
 import { type RelationFile, sidecarName } from "../datadir/relation-path.ts";
 import { slotCountOf } from "../datadir/relation-job.ts";
@@ -86,6 +86,8 @@ class TreeComparison {
       pair.resumed
         ? "Restore what is damaged from a backup of the copy, or encrypt the source into a new directory."
         : undefined,
+      // Of tablespaces that the run itself has made.
+      (path) => pair.resumed && path.endsWith(`/${CLAIM_NAME}`),
     );
   }
 

@@ -35,6 +35,7 @@ import {
   seenAsManifest,
 } from "./open-manifest.ts";
 import { assertFreePlace, placesOfTablespaces } from "./output-directory.ts";
+import { isClaimedAlone, ownClaimRemovals } from "./place-claims.ts";
 import { Proof, type ProofReport } from "./proof.ts";
 import { assertLinksOwn } from "./shared-links.ts";
 import { SyncWriter } from "./sync-apply.ts";
@@ -190,8 +191,8 @@ async function goOn(
     assertNothingBesideGuard(fs, copy);
     assertNotOlder(source.control, parseControlFile(manifest.header.control, OWN_FILES.manifest));
     assertNotOlder(source.control, parseControlFile(Buffer.from(plan.control, "base64")));
-    const tablespaces = newTablespaces(fs, source, copy, options);
-    const { epoch } = run.header;
+    const { epoch, runId } = run.header;
+    const tablespaces = newTablespaces(fs, source, copy, options, runId);
     const session = await Session.open(engine, keyContext, { source, copy, manifest, epoch }, true);
     try {
       const changes = await session.compare();
@@ -346,7 +347,7 @@ class Session {
         { header, keys },
         new Proof(fs, after.copy, { header, keys, readBefore, patched, signal }),
       );
-      run.commitLast(steps);
+      run.commitLast([...steps, ...ownClaimRemovals(fs, after.copy, run.header.runId)]);
       const { load, newestPages } = proof;
       const pages = newestPages + writer.containers.pages;
       const bytes = newestPages * copy.control.blockSizeBytes + writer.containers.bytes;
@@ -380,6 +381,7 @@ function newTablespaces(
   source: Datadir,
   copy: Datadir,
   { tablespaceMapping }: SyncOptions,
+  runId?: Buffer,
 ): Map<BytePath, BytePath> {
   const known = new Set(copy.tablespaces.map(({ path }) => path));
   const places = placesOfTablespaces(source, tablespaceMapping, (path) => !known.has(path));
@@ -389,7 +391,9 @@ function newTablespaces(
     ...(walTarget === undefined ? [] : [walTarget]),
   ]);
   for (const place of places.values()) {
-    assertFreePlace(fs, place, taken);
+    // An interrupted run has claimed it, and had not made the link yet.
+    const isClaimed = runId !== undefined && isClaimedAlone(fs, place, runId);
+    assertFreePlace(fs, place, taken, { isClaimed });
     taken.push(place);
   }
   return places;

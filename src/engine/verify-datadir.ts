@@ -30,7 +30,7 @@ import { directoryLoad } from "./directory-load.ts";
 import { retiredKeyNotices } from "./retired-keys.ts";
 import { changedFile, digestProblem, type Expectation, expectationOf } from "./expected-entry.ts";
 import { settingsAddedToGuard } from "./guard.ts";
-import { hasManifest, seenAsManifest, whyNotCurrent } from "./open-manifest.ts";
+import { hasManifest, seenAsManifest, placesToJudge, whyNotCurrent } from "./open-manifest.ts";
 import { movedLinks } from "./moved-links.ts";
 import { openManifestFor, type OpenedToVerify, openToVerify } from "./open-to-verify.ts";
 import { namesOfFiles } from "./relation-names.ts";
@@ -233,7 +233,11 @@ class Verification {
     if (keyContext === undefined) return;
     this.judgeMemory(keyContext);
     if (options.acceptOlder) return;
-    const problem = whyNotCurrent(manifest, keyContext.memory, datadir.realRoot);
+    const problem = whyNotCurrent(
+      manifest,
+      keyContext.memory,
+      placesToJudge(this.fs, datadir.root),
+    );
     if (problem !== undefined) this.problem("rollback", OWN_FILES.manifest, problem);
   }
 

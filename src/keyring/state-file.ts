@@ -31,11 +31,15 @@ export interface DirectoryMemory {
   readonly root: string;
   /** When that was, RFC 3339 in UTC. */
   readonly time: string;
-  /** Where it was then; for people. */
+  /** Where it was then. */
   readonly path: BytePath;
+  /** Where it, or copies of it, were before, the newest first; at most OTHER_PLACES. */
+  readonly others: readonly BytePath[];
   /** What each key protects in it. */
   readonly load: KeyLoads;
 }
+
+export const OTHER_PLACES = 8;
 
 /** A run that changes a directory, from before its first write until after its journal is gone. */
 export interface OpenRun {
@@ -124,13 +128,14 @@ export function stateBytes(
       ...(content.since === undefined ? {} : { since: content.since }),
     },
   ];
-  for (const [, { id, epoch, root, time, path, load }] of sorted(content.directories)) {
+  for (const [, { id, epoch, root, time, path, others, load }] of sorted(content.directories)) {
     records.push({
       directory: id,
       epoch: Number(epoch),
       root,
       time,
       path: escapeBytes(path),
+      ...(others.length === 0 ? {} : { others: others.map(escapeBytes) }),
       load: sortedByNumber(load).map(([key, { pages, bytes }]) => [key, pages, bytes]),
     });
   }
@@ -195,8 +200,15 @@ function parseDirectory(record: Readonly<Record<string, unknown>>): DirectoryMem
     root: textIn(record["root"], /^[0-9a-f]{64}$/),
     time: timeIn(record["time"]),
     path: unescapeBytes(textIn(record["path"], /^/)) as BytePath,
+    others: othersIn(record["others"]),
     load,
   };
+}
+
+function othersIn(value: unknown): BytePath[] {
+  if (value === undefined) return [];
+  if (!Array.isArray(value) || value.length === 0 || value.length > OTHER_PLACES) throw malformed();
+  return value.map((path) => unescapeBytes(textIn(path, /^/)) as BytePath);
 }
 
 function parseRun(record: Readonly<Record<string, unknown>>): OpenRun {

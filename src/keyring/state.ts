@@ -22,6 +22,7 @@ import { formatTime } from "./keyring-file.ts";
 import {
   type DirectoryMemory,
   type OpenRun,
+  OTHER_PLACES,
   parseStateFile,
   serializeStateFile,
   STATE_LIMIT_BYTES,
@@ -212,13 +213,23 @@ export function rememberDirectory(
   const isSame = before?.epoch === memory.epoch && before.root === memory.root;
   // Another copy of the directory has gone on meanwhile: what is remembered of that one stays.
   const isNewest = before === undefined || isSame || memory.epoch > before.epoch;
+  const others = otherPlaces(memory, before);
   const directories = isNewest
-    ? new Map([...content.directories, [memory.id, memory]])
+    ? new Map([...content.directories, [memory.id, { ...memory, others }]])
     : content.directories;
   // A run that was taken up after it had told tells it again.
   if (isSame) return { ...content, directories };
   const more = written ?? loadGained(memory.load, before?.load ?? new Map());
   return { ...content, directories, keyLoad: sumOfLoads([content.keyLoad, more]) };
+}
+
+/** Where the directory was before: its copies there may share tablespaces with it. */
+function otherPlaces(
+  { path, others }: DirectoryMemory,
+  before: DirectoryMemory | undefined,
+): readonly BytePath[] {
+  const known = [...others, ...(before === undefined ? [] : [before.path, ...before.others])];
+  return [...new Set(known)].filter((place) => place !== path).slice(0, OTHER_PLACES);
 }
 
 /**
@@ -227,10 +238,17 @@ export function rememberDirectory(
  */
 export const ARCHIVE_ROOT: string = "0".repeat(64);
 
-/** A change for `updateState`: the directory was decrypted, and no key protects anything in it any more. */
-export function releaseDirectory(content: StateContent, directoryId: string): StateContent {
+/**
+ * A change for `updateState`: the directory at `place` was decrypted. If it is the one that is remembered, no key protects
+ * anything in it any more; if it was a copy, which a restore is tried with, the keys are needed as before.
+ */
+export function releaseDirectory(
+  content: StateContent,
+  directoryId: string,
+  place: BytePath,
+): StateContent {
   const seen = content.directories.get(directoryId);
-  if (seen === undefined) return content;
+  if (seen === undefined || seen.path !== place) return content;
   const released = { ...seen, load: new Map() };
   return { ...content, directories: new Map([...content.directories, [directoryId, released]]) };
 }

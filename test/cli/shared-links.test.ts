@@ -44,6 +44,22 @@ test("a copy that was looked at is a copy still: its links lead into the origina
   assert.equal(run.status, 0, run.stderr);
 });
 
+test("a place where a directory was before is one that a copy's links may not lead into either", () => {
+  const { datadir, copy, tde } = site();
+  const space = readlinkSync(join(datadir, TABLESPACE));
+  // A copy of its own, which is the newest state by now.
+  copyTree(datadir, `${copy}_2`);
+  cpSync(space, `${space}_2`, { recursive: true });
+  rmSync(join(`${copy}_2`, TABLESPACE));
+  symlinkSync(`${space}_2`, join(`${copy}_2`, TABLESPACE));
+  copyTree(datadir, copy);
+  const rotated = tde("rotate", "--all", "-D", `${copy}_2`, "--accept-moved");
+  assert.equal(rotated.status, 0, rotated.stderr);
+  const run = tde("decrypt-datadir", "-D", copy, "--accept-older");
+  assert.match(run.stderr, / lead to the same place, ".*\/space"\ntde: hint: The copy's links/);
+  assert.equal(run.status, 5);
+});
+
 test("--accept-moved is taken where something is written behind links, and nowhere else", () => {
   const { datadir, copy, tde } = site();
   const space = readlinkSync(join(datadir, TABLESPACE));

@@ -103,6 +103,40 @@ test("files whose tags were taken away are not called proved", async () => {
   assert.equal(await recover(), "decryption-unproved");
 });
 
+for (const [what, act] of [
+  [
+    "is gone with its sidecar",
+    (path: string) => [path, sidecarOf(path)].forEach((one) => rmSync(one)),
+  ],
+  [
+    "became a folder",
+    (path: string) => {
+      [path, sidecarOf(path)].forEach((one) => rmSync(one));
+      mkdirSync(path);
+    },
+  ],
+] as const) {
+  test(`a relation that ${what} when all files were done is no success`, async () => {
+    await stopAtRemovalOf(/_tde$/);
+    act(join(datadir, "global/1262"));
+    await assert.rejects(small.decrypt(datadir), IntegrityError);
+    await assert.rejects(recover(), IntegrityError);
+    assert.ok(existsSync(sidecarOf(join(datadir, "global/1260"))));
+  });
+}
+
+test("an empty relation that got content when all files were done is no success", async () => {
+  await stopAtRemovalOf(/_tde$/);
+  appendFileSync(join(datadir, "base/1/90002"), Buffer.alloc(8192, 1));
+  await assert.rejects(small.decrypt(datadir), IntegrityError);
+});
+
+test("a run that ended, and whose command did not come back to say so, is no success", async () => {
+  await stopAtRemovalOf(/\/tde\.journal$/);
+  writeFileSync(join(datadir, "base/1/1259"), "forged");
+  assert.equal((await small.decrypt(datadir)).unchecked, "all");
+});
+
 test("without the manifest nothing is called proved", async () => {
   await stopAtRemovalOf(SOME_SIDECAR);
   rmSync(join(datadir, "tde.manifest"));

@@ -341,6 +341,24 @@ test("a journal of no open run may be newer than the state file, and its hint sa
   });
 });
 
+test("an original that was taken away once it was sealed comes back", async () => {
+  const own = new TestMemory();
+  const rehearsal = new StoppingFileSystem();
+  await new SmallEngine({ fs: rehearsal, memory: own.copy() }).encrypt(copyOf(plain));
+  // The sealed one has its name by then; the guard takes the original's place later.
+  const sealed = rehearsal.paths.findLastIndex((path) => path.includes("tde.postgresql.auto"));
+  assert.ok(sealed > 0);
+  const datadir = copyOf(plain);
+  const fs = new StoppingFileSystem(sealed + 3);
+  await assert.rejects(new SmallEngine({ fs, memory: own }).encrypt(datadir));
+  assert.ok(existsSync(join(datadir, "tde.postgresql.auto.conf")));
+  rmSync(join(datadir, "postgresql.auto.conf"));
+  const engine = new SmallEngine({ memory: own });
+  await engine.encrypt(datadir);
+  await engine.decrypt(datadir);
+  assertSameTree(treeOf(datadir), treeOf(plain), { except: (path) => path === "." });
+});
+
 test("a guard that was moved away is put back when its run goes on", async () => {
   await inPlace(halfEncrypted, async (datadir) => {
     rmSync(join(datadir, "postgresql.auto.conf"));

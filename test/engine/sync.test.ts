@@ -25,7 +25,7 @@ import { before, beforeEach, test } from "node:test";
 import { bytePath } from "../../src/bytes/byte-path.ts";
 import { silentProgress } from "../../src/engine/progress-sink.ts";
 import { NOTHING_SELECTED } from "../../src/engine/scope-request.ts";
-import { IntegrityError, StateError, UsageError } from "../../src/errors.ts";
+import { IntegrityError, StateError, TdeError, UsageError } from "../../src/errors.ts";
 import { SPECIAL, SPECIAL_BYTES } from "../../src/format/sidecar-page.ts";
 import { readSlotFields } from "../../src/format/slot.ts";
 import { crc32c } from "../../src/postgres/crc32c.ts";
@@ -41,6 +41,7 @@ import {
   ORDINARY,
   OTHER,
   SmallEngine,
+  TestMemory,
   WAL_FILE,
   putBack,
 } from "../support/small-cluster.ts";
@@ -489,6 +490,91 @@ test("a new tablespace needs a place, and one that is gone leaves its folder emp
   assert.deepEqual(statSync(join(folder, "new")).isDirectory(), true);
   assert.ok(!existsSync(join(folder, "new/PG_17_202406281")));
 });
+
+/** A source with one tablespace more than its copy, at `old`, and where it goes in the copy. */
+function withNewTablespace(): {
+  source: string;
+  copy: string;
+  folder: string;
+  mapping: Record<string, string>;
+} {
+  const folder = temporaryPath("tablespaces");
+  const old = join(folder, "old");
+  const both = behind((datadir) => {
+    const inside = join(old, "PG_17_202406281/1");
+    mkdirSync(inside, { recursive: true, mode: 0o700 });
+    copyFileSync(join(datadir, ORDINARY), join(inside, "90010"));
+    symlinkSync(old, join(datadir, "pg_tblspc/90009"));
+    unlinkSync(join(datadir, OTHER));
+  });
+  return { ...both, folder, mapping: { [old]: join(folder, "new") } };
+}
+
+test("a sync that makes a tablespace goes on wherever it was stopped", async () => {
+  const { source, copy, folder, mapping } = withNewTablespace();
+  const rehearsal = new StoppingFileSystem();
+  const memory = new TestMemory();
+  const rehearsed = copyOf(copy);
+  await new SmallEngine({ fs: rehearsal, memory: memory.copy() }).sync(source, rehearsed, {
+    mapping,
+  });
+  rmSync(join(folder, "new"), { recursive: true });
+  const isOfTablespace = (path: string): boolean => /90009|\/tablespaces-/.test(path);
+  const steps = rehearsal.paths.flatMap((path, i) => (isOfTablespace(path) ? [i + 1, i + 2] : []));
+  for (const stopAt of new Set(steps)) {
+    const [datadir, own] = [copyOf(copy), memory.copy()];
+    const fs = new StoppingFileSystem(stopAt);
+    const stopped = new SmallEngine({ fs, memory: own }).sync(source, datadir, { mapping });
+    await assert.rejects(stopped, Stopped, `${stopAt}`);
+    const engine = new SmallEngine({ memory: own });
+    const { outcome } = await engine.sync(source, datadir, { mapping });
+    assert.ok(outcome === "synced" || outcome === "up-to-date");
+    assert.deepEqual((await engine.verify(datadir)).problems, []);
+    assert.ok(!existsSync(join(folder, "new/tde.claim")));
+    rmSync(join(folder, "new"), { recursive: true, force: true });
+  }
+});
+
+for (const [what, forge] of [
+  [
+    "was put there since",
+    (copy: string, other: string): void => {
+      rmSync(join(copy, "pg_tblspc/90009"), { force: true });
+      symlinkSync(other, join(copy, "pg_tblspc/90009"));
+    },
+  ],
+  [
+    "takes the place of a folder",
+    (copy: string, other: string): void => {
+      rmSync(join(copy, "base/1"), { recursive: true });
+      symlinkSync(join(other, "base/1"), join(copy, "base/1"));
+    },
+  ],
+] as const) {
+  test(`an interrupted sync does nothing behind a link that ${what}`, async () => {
+    const { source, copy, mapping } = withNewTablespace();
+    const other = copyOf(encrypted);
+    const before = treeOf(other);
+    // Something is to be removed: the entry is durable, and nothing of it is done.
+    const rehearsal = new StoppingFileSystem();
+    await new SmallEngine({ fs: rehearsal }).sync(source, copyOf(copy), { mapping });
+    for (const path of Object.values(mapping)) rmSync(path, { recursive: true });
+    const removal = rehearsal.log.findIndex(
+      (step, i) => step === "remove" && rehearsal.paths[i]?.endsWith(OTHER) === true,
+    );
+    for (const stopAt of [removal + 1, rehearsal.operations - 20]) {
+      const [datadir, own] = [copyOf(copy), new TestMemory()];
+      const stopped = new SmallEngine({ fs: new StoppingFileSystem(stopAt), memory: own });
+      await assert.rejects(stopped.sync(source, datadir, { mapping }), Stopped);
+      forge(datadir, other);
+      const engine = new SmallEngine({ memory: own });
+      await assert.rejects(engine.sync(source, datadir, { mapping }), TdeError);
+      await assert.rejects(engine.recover(datadir), TdeError);
+      assertSameTree(treeOf(other), before, { directoryTimes: true });
+      for (const path of Object.values(mapping)) rmSync(path, { recursive: true, force: true });
+    }
+  });
+}
 
 /** As a server leaves pg_control of 17 behind: a later checkpoint, at a later time. */
 function laterCheckpoint(datadir: string): void {

@@ -338,6 +338,7 @@ test("a key is not destroyed while a directory that the state knows uses it, wer
     root: "cd".repeat(32),
     time: "2026-11-20T11:28:31Z",
     path: bytePath("/srv/pg"),
+    others: [],
     load: new Map([
       [1, { pages: 0, bytes: 0 }],
       [2, { pages: 5, bytes: 40960 }],

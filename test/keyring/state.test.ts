@@ -27,7 +27,12 @@ import {
 } from "../../src/keyring/state.ts";
 import { formatTime } from "../../src/keyring/keyring-file.ts";
 import type { KeyLoads } from "../../src/keyring/key-load.ts";
-import { parseStateFile, serializeStateFile, STATE_VERSION } from "../../src/keyring/state-file.ts";
+import {
+  OTHER_PLACES,
+  parseStateFile,
+  serializeStateFile,
+  STATE_VERSION,
+} from "../../src/keyring/state-file.ts";
 import { JOURNAL_OPERATION, type JournalOperation } from "../../src/storage/journal.ts";
 import { NodeFileSystem } from "../../src/storage/node-file-system.ts";
 import { testKeys } from "../support/keys.ts";
@@ -46,6 +51,7 @@ const memory: DirectoryMemory = {
   root: ROOT,
   time: "2026-11-12T08:00:00Z",
   path: "/srv/pg \xff" as BytePath,
+  others: [],
   load: new Map([
     [1, { pages: 100, bytes: 819200 }],
     [2, { pages: 0, bytes: 0 }],
@@ -80,14 +86,18 @@ const counts = fc
     { maxLength: 4 },
   )
   .map((pairs) => new Map([...pairs].sort(([a], [b]) => a - b)));
+const somePath = fc
+  .uint8Array({ maxLength: 30 })
+  .map((bytes) => Buffer.from(bytes).toString("latin1") as BytePath);
 const directory: fc.Arbitrary<DirectoryMemory> = fc
-  .tuple(hex(16), count, hex(32), fc.uint8Array({ maxLength: 30 }), counts)
-  .map(([id, epoch, root, path, load]) => ({
+  .tuple(hex(16), count, hex(32), fc.array(somePath, { maxLength: OTHER_PLACES + 1 }), counts)
+  .map(([id, epoch, root, [path = "" as BytePath, ...others], load]) => ({
     id,
     epoch: BigInt(epoch),
     root,
     time: formatTime(new Date(epoch % 4e12)),
-    path: Buffer.from(path).toString("latin1") as BytePath,
+    path,
+    others,
     load,
   }));
 const run: fc.Arbitrary<OpenRun> = fc
@@ -169,9 +179,27 @@ test("what was written under a key adds up, and what is told twice counts once",
   const third = rememberDirectory(second, { ...memory, epoch: 3n, load: pages(130) });
   assert.deepEqual(third.keyLoad, pages(190));
   // What a key protects no more was written all the same.
-  const released = releaseDirectory(third, memory.id);
+  const released = releaseDirectory(third, memory.id, memory.path);
   assert.deepEqual(released.keyLoad, pages(190));
   assert.deepEqual(directoriesUsing(released, 1), []);
+  // A copy was decrypted: the directory itself is as it was.
+  const tried = releaseDirectory(third, memory.id, "/scratch" as BytePath);
+  assert.equal(directoriesUsing(tried, 1).length, 1);
+});
+
+test("of a directory that is written to in other places those of before stay known, the newest first", () => {
+  const at = (path: string, epoch: bigint): DirectoryMemory => ({
+    ...memory,
+    epoch,
+    path: path as BytePath,
+  });
+  let content = NO_CONTENT;
+  for (const [i, path] of ["/a", "/b", "/a", "/c"].entries())
+    content = rememberDirectory(content, at(path, BigInt(i + 1)));
+  assert.deepEqual(content.directories.get(memory.id)?.others, ["/a", "/b"]);
+  for (let i = 0; i < 2 * OTHER_PLACES; i++)
+    content = rememberDirectory(content, at(`/${i}`, BigInt(i + 10)));
+  assert.equal(content.directories.get(memory.id)?.others.length, OTHER_PLACES);
 });
 
 test("without a file there is an empty state and no warning", (t) => {

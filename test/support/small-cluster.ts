@@ -152,8 +152,10 @@ export class TestMemory implements DirectoryMemory {
     if (last === undefined || epoch > last.epoch) this.seen.set(directoryId, { epoch, root, path });
   };
 
-  lastPlace: DirectoryMemory["lastPlace"] = (directoryId) =>
-    this.seen.get(directoryId)?.path as BytePath | undefined;
+  places: DirectoryMemory["places"] = (directoryId) => {
+    const path = this.seen.get(directoryId)?.path as BytePath | undefined;
+    return path === undefined ? [] : [path];
+  };
 
   /** Of times it knows nothing. */
   replacedAt: DirectoryMemory["replacedAt"] = () => undefined;

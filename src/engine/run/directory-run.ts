@@ -34,6 +34,7 @@ import type { DirectoryMemory, KeyContext, RunOutcome } from "../context.ts";
 import { assertLinksOfRun, followedLinks, followsLinks, type KeptLinks } from "./followed-links.ts";
 import { pathFromHex, pathToHex } from "./hex-path.ts";
 import { applyPatches, carryOutPatches, requirePatched } from "./redo.ts";
+import { assertRealFolders, pathsOf } from "./step-folders.ts";
 import { type Standing, standingOf, wasBegunElsewhere } from "./standing.ts";
 
 export interface RunOrder extends Pick<JournalHeader, "operation" | "directoryId" | "epoch"> {
@@ -135,6 +136,8 @@ export class DirectoryRun {
     });
     try {
       if (standing !== "ended") {
+        const touched = [...pathsOf(content.due), ...content.redo.map(({ path }) => path)];
+        assertRealFolders(fs, root, touched);
         carryOut(fs, root, content.due);
         carryOutPatches(fs, root, content.redo);
       }
@@ -169,6 +172,11 @@ export class DirectoryRun {
    * place yet.
    */
   async redo(patches: readonly FilePatch[]): Promise<void> {
+    assertRealFolders(
+      this.fs,
+      this.root,
+      patches.map(({ path }) => path),
+    );
     this.state = "entering";
     this.journal.redo(patches);
     this.state = () => carryOutPatches(this.fs, this.root, patches);
@@ -186,6 +194,7 @@ export class DirectoryRun {
     const created = new Set(
       steps.flatMap((step) => (step.action === "rename" ? [directoryOf(step.from)] : [])),
     );
+    assertRealFolders(this.fs, this.root, pathsOf(steps));
     for (const directory of created) this.fs.syncDirectory(joinPath(this.root, directory));
     this.state = "entering";
     write();
@@ -262,10 +271,10 @@ function planAt(
   if (!isKeptPlan(kept)) throw new FormatError('"tde.journal" has a plan of an unknown form');
   const place = pathFromHex(kept.place);
   if (place !== fs.realPath(root)) throw wasBegunElsewhere(root, place);
-  const { operation } = content.header;
+  const { header, committed } = content;
   // Of a run that has ended nothing is done any more, wherever links lead.
-  if (standing !== "ended" && followsLinks(operation))
-    assertLinksOfRun(fs, root, operation, kept.links ?? {});
+  if (standing !== "ended" && followsLinks(header.operation))
+    assertLinksOfRun(fs, root, { ...header, committed }, kept.links ?? {});
   return kept;
 }
 

@@ -7,8 +7,15 @@ import { type BytePath, displayPath, joinPath } from "../../bytes/byte-path.ts";
 import { parseTablespaceOid } from "../../datadir/relation-path.ts";
 import { IntegrityError } from "../../errors.ts";
 import type { FileSystem } from "../../storage/file-system.ts";
-import type { JournalOperation } from "../../storage/journal.ts";
+import type { JournalHeader, JournalOperation } from "../../storage/journal.ts";
+import { claimOf } from "../place-claims.ts";
 import { pathFromHex, pathToHex } from "./hex-path.ts";
+
+/** What of a run tells which links may be new. */
+interface RunToFollow extends Pick<JournalHeader, "operation" | "runId"> {
+  /** Its last steps are being done. */
+  readonly committed: boolean;
+}
 
 /** `pg_wal`, `pg_tblspc/<oid>` -> the end of the link, absolute and without a link in it, in hex; "" leads nowhere. */
 export type KeptLinks = Readonly<Record<string, string>>;
@@ -32,13 +39,13 @@ export function followedLinks(fs: FileSystem, root: BytePath): KeptLinks {
 export function assertLinksOfRun(
   fs: FileSystem,
   root: BytePath,
-  operation: JournalOperation,
+  run: RunToFollow,
   begun: KeptLinks,
 ): void {
   const now = followedLinks(fs, root);
   for (const path of new Set([...Object.keys(begun), ...Object.keys(now)])) {
     const [before, found] = [begun[path], now[path]];
-    if (before === found || mayHaveChanged(fs, root, operation, path, before)) continue;
+    if (before === found || mayHaveChanged(fs, root, run, path, before)) continue;
     throw new IntegrityError(
       `"${path}" in "${displayPath(root)}" leads elsewhere than when the run was begun: ${difference(before, found)}`,
       {
@@ -49,16 +56,20 @@ export function assertLinksOfRun(
   }
 }
 
-/** A sync makes the links of tablespaces that its source has anew, and removes those of others. */
+/** A sync makes the links of tablespaces that its source has anew, to places that it claims, and removes those of others. */
 function mayHaveChanged(
   fs: FileSystem,
   root: BytePath,
-  operation: JournalOperation,
+  { operation, runId, committed }: RunToFollow,
   path: string,
   before: string | undefined,
 ): boolean {
   if (operation !== "sync" || !path.startsWith(`${TABLESPACES}/`)) return false;
-  return before === undefined || fs.stat(joinPath(root, path)) === undefined;
+  const link = joinPath(root, path);
+  // The claims go with the last steps, when the new manifest says where links lead.
+  return before === undefined
+    ? committed || claimOf(fs, link, runId) === "own"
+    : fs.stat(link) === undefined;
 }
 
 function difference(before: string | undefined, now: string | undefined): string {
