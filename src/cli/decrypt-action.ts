@@ -99,7 +99,7 @@ export async function decrypt(
       : decryptIntoOutput(engine, context, options, into),
   );
   if (flags.format === "json") output.json(report);
-  else output.result(decryptedText(report));
+  else output.result(decryptedText(report, into !== undefined));
   if (report.unchecked !== 0 || report.damaged.length > 0) process.exitCode = ExitCode.integrity;
 }
 
@@ -157,7 +157,8 @@ function damagedLines(damaged: readonly DamageDone[], what: string): string[] {
 
 const MAX_DAMAGE_LINES = 100;
 
-export function decryptedText(report: DecryptReport): string {
+/** @param isOutput - into a new directory: its source has all of it still. */
+export function decryptedText(report: DecryptReport, isOutput: boolean): string {
   const done = `${report.files} files, ${formatBytes(report.bytes)}`;
   if (report.outcome === "dry-run")
     return [
@@ -173,7 +174,13 @@ export function decryptedText(report: DecryptReport): string {
       : `decrypted: ${done}; ${held}`,
     ...damagedLines(report.damaged, `DAMAGED; the list is in "${DAMAGE_REPORT}", too`),
   ];
-  if (report.unchecked !== 0) lines.push(unprovedText(report.unchecked));
+  if (report.unchecked !== 0) {
+    lines.push(unprovedText(report.unchecked));
+    if (isOutput)
+      lines.push(
+        "To have it proved, delete the new directory and its tablespaces, and run the same command again",
+      );
+  }
   if (report.checkedAgain > 0)
     lines.push(
       `${report.checkedAgain} files had been decrypted before: their tags were checked again`,

@@ -42,10 +42,18 @@ const TEXTS: Readonly<Record<RecoveryOutcome, string>> = {
   "rotation-finished": "the interrupted rotation is finished: the directory is encrypted",
   "sync-finished": "the interrupted sync is finished: the encrypted copy is as its source was then",
   "sync-undone": "the interrupted sync had not begun to write: the encrypted copy is as it was",
-  "output-finished": "the new directory was whole already: it is ready",
-  "output-damaged": `the new directory was finished already, and DAMAGED files are not as they were: "${DAMAGE_REPORT}" lists them`,
+  "output-finished":
+    'the new directory was finished already: all that its manifest names is there, and "tde verify" checks what is in it',
+  "output-altered":
+    'the new directory was finished already, and it is NOT what the run had made: "tde verify" lists every problem',
+  "output-unproved": `the new directory was finished already: what was left of its run is removed. ${unprovedText("all")}`,
+  "output-damaged": `the new directory was finished already, and DAMAGED files are not as they were: "${DAMAGE_REPORT}" lists them. ${unprovedText("all")}`,
   "output-emptied": "the new directory was not whole: it is empty again",
-  "output-ended": "the run that made the new directory had come to its end: its journal is removed",
+  "output-place-left":
+    "the new directory was not whole, and is empty again; the place of a tablespace is LEFT AS IT IS, and what the run wrote may still be there: see what it holds, and delete what is worth nothing",
+  "output-ended": "the run into the new directory had been undone: its journal is removed",
+  "output-forgotten":
+    "a run into this directory was open, and its journal is gone: it is forgotten, and what it wrote in other places may still be there",
 };
 
 export async function recover(
@@ -64,10 +72,16 @@ export async function recover(
   if (flags.format === "json") output.json({ outcome });
   else output.result(TEXTS[outcome]);
   if (NOT_AS_IT_WAS.includes(outcome)) process.exitCode = ExitCode.integrity;
+  if (NOT_ALL_GONE.includes(outcome)) process.exitCode = ExitCode.state;
 }
 
 const NOT_AS_IT_WAS: readonly RecoveryOutcome[] = [
   "decryption-unproved",
   "decryption-damaged",
+  "output-altered",
+  "output-unproved",
   "output-damaged",
 ];
+
+/** The user has to see to the rest. */
+const NOT_ALL_GONE: readonly RecoveryOutcome[] = ["output-place-left", "output-forgotten"];

@@ -2,7 +2,7 @@
  * Decrypts a data directory into a new one; the source is only read. A guard keeps servers away from the new
  * directory until it is whole.
  */
-import { type BytePath, joinPath } from "../bytes/byte-path.ts";
+import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { CONTROL_PATH, type Datadir } from "../datadir/datadir.ts";
 import { assertNotInUse } from "../datadir/in-use.ts";
 import { plainAccess, plainAttributes } from "../datadir/plain-access.ts";
@@ -11,7 +11,7 @@ import type { FileSystem } from "../storage/file-system.ts";
 import { Acceptance, acceptedFiles } from "./accepted-changes.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
 import { lockDatadir, unfinishedRun } from "./run/datadir-lock.ts";
-import { damageToCome, exceptDamage } from "./damage.ts";
+import { DAMAGE_REPORT, damageToCome, exceptDamage } from "./damage.ts";
 import {
   type DecryptOptions,
   type DecryptReport,
@@ -83,14 +83,12 @@ export async function decryptIntoOutput(
       damaged: damage === undefined ? [] : damageToCome(damage),
     };
     const { output } = outputOptions;
-    const ended = options.dryRun
-      ? undefined
-      : endOutputBefore(engine, keyContext, output, "decryptOutput");
+    const isFilled =
+      !options.dryRun && endOutputBefore(engine, keyContext, output, "decryptOutput", manifest);
     // What single relations were decrypted into has no PG_VERSION, and is not empty either.
-    const isWhole = fs.stat(joinPath(output, "PG_VERSION")) !== undefined;
-    if ((ended === "output-finished" || ended === "output-ended") && isWhole)
-      return { ...report, outcome: "ended-before", files: 0, bytes: 0 };
-    const plan = planOutput(fs, source, outputOptions);
+    if (isFilled && fs.stat(joinPath(output, "PG_VERSION")) !== undefined)
+      return reportOfEarlierRun(engine, output);
+    const plan = planOutput(fs, source, outputOptions, keyContext.memory);
     if (options.dryRun) return report;
 
     makeOutputRoot(fs, source, plan);
@@ -138,6 +136,24 @@ export async function decryptIntoOutput(
     engine.progress.end();
     await runner.close();
   }
+}
+
+/** Another run filled the directory, with the options that it had; anybody may have written to it since. */
+function reportOfEarlierRun({ fs, notice }: EngineContext, output: BytePath): DecryptReport {
+  if (fs.stat(joinPath(output, DAMAGE_REPORT)) !== undefined)
+    notice(`"${DAMAGE_REPORT}" in "${displayPath(output)}" lists what that run could not decrypt`);
+  return {
+    outcome: "ended-before",
+    files: 0,
+    bytes: 0,
+    checkedAgain: 0,
+    unchecked: "all",
+    controlRestored: false,
+    recoverySettings: [],
+    recoverySettingsKept: false,
+    accepted: [],
+    damaged: [],
+  };
 }
 
 function copySignal(fs: FileSystem, source: Datadir, output: BytePath, name: string): void {

@@ -2,6 +2,7 @@
  * Encrypts a data directory into a new one; the source is only read. The new directory has a journal until its
  * manifest is in place, and a guard from the first moment on.
  */
+import { type BytePath, displayPath } from "../bytes/byte-path.ts";
 import { randomBytes } from "../crypto/primitives.ts";
 import { type Datadir, openDatadir } from "../datadir/datadir.ts";
 import { assertNotInUse } from "../datadir/in-use.ts";
@@ -23,7 +24,7 @@ import {
 } from "./encrypt-datadir.ts";
 import type { EncryptOptions, EncryptReport } from "./encrypt-report.ts";
 import { takeInventory } from "./inventory.ts";
-import { hasManifest, manifestOfEndedRun, openAuthenticManifest } from "./open-manifest.ts";
+import { hasManifest } from "./open-manifest.ts";
 import {
   finishFolders,
   makeFolders,
@@ -79,24 +80,11 @@ async function encryptFrom(
   tellOfSealedWal(engine, source, options.wal);
   const { output } = outputOptions;
   if (options.dryRun) {
-    planOutput(fs, source, outputOptions);
+    planOutput(fs, source, outputOptions, keyContext.memory);
     return { outcome: "dry-run", survey: todo, scope };
   }
-  const ended = endOutputBefore(engine, keyContext, output, "encryptOutput");
-  if (ended === "output-finished" || (ended === "output-ended" && hasManifest(fs, output))) {
-    // It was made with the options of its own run.
-    const manifest = openAuthenticManifest(fs, output, keys);
-    manifestOfEndedRun(openDatadir(fs, output), manifest, manifest.header, keyContext);
-    const done = manifest.header.scope;
-    const found = survey(fs, source, { ...inventory, scope: done }, "first");
-    const sealedAlready = found.relations + found.contents;
-    return {
-      outcome: "already-encrypted",
-      survey: { ...found, sealedAlready },
-      scope: done,
-    };
-  }
-  const plan = planOutput(fs, source, outputOptions);
+  if (endOutputBefore(engine, keyContext, output, "encryptOutput")) throw isOfEarlierRun(output);
+  const plan = planOutput(fs, source, outputOptions, keyContext.memory);
 
   makeOutputRoot(fs, source, plan);
   const lock: Lock = lockDatadir(fs, plan.output, engine.command);
@@ -147,4 +135,14 @@ async function encryptFrom(
   } finally {
     lock.release();
   }
+}
+
+/** Nothing is kept of the source as it was then: it may have changed, or another one may be named now. */
+function isOfEarlierRun(output: BytePath): StateError {
+  return new StateError(
+    `"${displayPath(output)}" was filled by an earlier run, which is ended now: the source was not compared with it`,
+    {
+      hint: '"tde verify" checks the output, and "tde sync SOURCE OUTPUT" brings it up to date with its source; or delete it with its tablespaces, and run the same command again.',
+    },
+  );
 }

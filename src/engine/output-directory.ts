@@ -16,6 +16,8 @@ import { tablespaceFolder } from "../datadir/relation-path.ts";
 import { walkDatadir } from "../datadir/walk.ts";
 import { StateError, UsageError } from "../errors.ts";
 import type { FileAttributes, FileStat, FileSystem } from "../storage/file-system.ts";
+import { isClaimed } from "./claim-file.ts";
+import type { DirectoryMemory } from "./context.ts";
 import { isLockName } from "./run/datadir-lock.ts";
 import { NEW_JOURNAL_NAME } from "../storage/journal.ts";
 
@@ -39,7 +41,12 @@ export interface OutputPlan {
  * @throws {UsageError} for a tablespace without a place, or a mapping without a tablespace.
  * @throws {StateError} when a place is not empty, or source and output overlap.
  */
-export function planOutput(fs: FileSystem, source: Datadir, options: OutputOptions): OutputPlan {
+export function planOutput(
+  fs: FileSystem,
+  source: Datadir,
+  options: OutputOptions,
+  memory: DirectoryMemory,
+): OutputPlan {
   const { output, tablespaceMapping } = options;
   const tablespaces = placesOfTablespaces(source, tablespaceMapping, () => true);
   const all = [output, ...tablespaces.values()];
@@ -53,7 +60,7 @@ export function planOutput(fs: FileSystem, source: Datadir, options: OutputOptio
       .slice(0, i)
       .filter((other, k) => k === 0 || !isBeside(real, other, folder));
     assertNoOverlap(place, real, [...sources, ...others]);
-    assertEmpty(fs, place, placesIn(real, realPlaces));
+    assertEmpty(fs, place, { others: placesIn(real, realPlaces), memory });
   }
   const places = [...tablespaces.keys()].map(
     (path, i) => [path, realPlaces[i + 1] ?? path] as const,
@@ -104,15 +111,19 @@ export function placesOfTablespaces(
   return places;
 }
 
-/** @throws {StateError} when a new place is not empty, or overlaps one that is taken (without a link in it). */
+/**
+ * @param isClaimed - by this very run, which was interrupted.
+ * @param memory - tells whose claim stands in the way.
+ * @throws {StateError} when a new place is not empty, or overlaps one that is taken (without a link in it).
+ */
 export function assertFreePlace(
   fs: FileSystem,
   place: BytePath,
   taken: readonly BytePath[],
-  isClaimed = false,
+  { isClaimed = false, memory }: { isClaimed?: boolean; memory?: DirectoryMemory } = {},
 ): void {
   assertNoOverlap(place, futureRealPath(fs, place), taken);
-  if (!isClaimed) assertEmpty(fs, place);
+  if (!isClaimed) assertEmpty(fs, place, { memory });
 }
 
 function assertNoOverlap(place: BytePath, real: BytePath, taken: readonly BytePath[]): void {
@@ -228,13 +239,17 @@ export function emptyDirectory(
 }
 
 /**
+ * A place may exist, but must hold nothing: what a run is undone by deleting must be all its own.
  * @param others - names in it that lead to other places, which are looked at by themselves.
- *
- * A place may exist, but must hold nothing: what a run is undone by deleting must be all its own. */
+ * @param memory - to say whose a claim is.
+ */
 export function assertEmpty(
   fs: FileSystem,
   place: BytePath,
-  others: readonly BytePath[] = [],
+  {
+    others = [],
+    memory,
+  }: { others?: readonly BytePath[]; memory?: DirectoryMemory | undefined } = {},
 ): void {
   const stat = fs.statFollowing(place);
   if (stat === undefined) return;
@@ -247,11 +262,8 @@ export function assertEmpty(
           )
       : [];
   if (stat.kind === "directory" && names.length === 0) return;
-  if (names.some(({ name }) => name === CLAIM_NAME)) {
-    throw new StateError(`"${displayPath(place)}" is not empty: an unfinished run has claimed it`, {
-      hint: 'It is a tablespace of a new directory that was never finished: run "tde recover" there, or choose another place.',
-    });
-  }
+  if (names.some(({ name, kind }) => name === CLAIM_NAME && kind === "file"))
+    throw isClaimed(fs, place, memory);
   throw new StateError(`"${displayPath(place)}" exists and is not an empty directory`, {
     hint: "Choose a new directory; nothing that exists is overwritten.",
   });

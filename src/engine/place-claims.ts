@@ -8,14 +8,12 @@ import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { CLAIM_NAME } from "../datadir/classify.ts";
 import type { Datadir } from "../datadir/datadir.ts";
 import { StateError, StorageError } from "../errors.ts";
-import { readUpTo, withFile, writeAll } from "../storage/file-io.ts";
+import { writeAll } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { notAsWritten } from "../storage/read-back.ts";
 import type { DueStep } from "../storage/journal.ts";
+import { claimContent, readClaim } from "./claim-file.ts";
 import { assertEmpty, type OutputPlan, parentOf, placesIn } from "./output-directory.ts";
-
-/** The run id, 32 hex digits, and a line feed. */
-const CLAIM_BYTES = 33;
 
 /** Makes the places where they are missing, and claims them; they are as they were planned, and hold nothing else. */
 export function claimPlaces(fs: FileSystem, { places }: OutputPlan, runId: Buffer): void {
@@ -55,7 +53,7 @@ export function claimPlace(
     });
   }
   if (isResumed && isClaimedAlone(fs, place, runId)) fs.remove(joinPath(place, CLAIM_NAME));
-  assertEmpty(fs, place, others);
+  assertEmpty(fs, place, { others });
   claim(fs, place, runId);
   const isWritten = claimOf(fs, place, runId) === "own";
   // Whoever else wanted it has seen no claim, and claims it before it writes anything.
@@ -85,23 +83,18 @@ export function isRealDirectory(fs: FileSystem, place: BytePath): boolean {
   return fs.stat(place)?.kind === "directory" && fs.realPath(place) === place;
 }
 
-/** torn: its run had not even claimed the place, so it has put nothing there. */
 export function claimOf(
   fs: FileSystem,
   place: BytePath,
   runId: Buffer,
 ): "own" | "other" | "torn" | "none" {
-  const path = joinPath(place, CLAIM_NAME);
-  if (fs.stat(path)?.kind !== "file") return "none";
-  const bytes = Buffer.alloc(CLAIM_BYTES + 1);
-  const count = withFile(fs, path, (file) => readUpTo(file, bytes, 0, bytes.length, 0));
-  const text = bytes.toString("latin1", 0, count);
-  if (!/^[0-9a-f]{32}\n$/.test(text)) return "torn";
-  return text === contentOf(runId) ? "own" : "other";
+  const claim = readClaim(fs, place);
+  if (claim.kind !== "whole") return claim.kind;
+  return claim.runId === runId.toString("hex") ? "own" : "other";
 }
 
 function claim(fs: FileSystem, place: BytePath, runId: Buffer): void {
-  const content = Buffer.from(contentOf(runId), "latin1");
+  const content = claimContent(runId);
   const file = createClaim(fs, place);
   try {
     writeAll(file, content, 0, content.length, 0);
@@ -125,8 +118,4 @@ function isTaken(place: BytePath): StateError {
   return new StateError(`"${displayPath(place)}" was taken by another run of tde just now`, {
     hint: 'Run "tde recover" on the new directory, and choose another place.',
   });
-}
-
-function contentOf(runId: Buffer): string {
-  return `${runId.toString("hex")}\n`;
 }

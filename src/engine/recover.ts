@@ -2,11 +2,18 @@
  * Brings an interrupted run to a defined end: an encryption, decryption or rotation in place is finished, a new directory
  * that was being filled is emptied again. A sync needs its source for that; what it was writing is made whole.
  */
-import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
+import {
+  type BytePath,
+  displayPath,
+  joinPath,
+  withoutTrailingSlashes,
+} from "../bytes/byte-path.ts";
+import { CLAIM_NAME } from "../datadir/classify.ts";
 import { type Datadir, openDatadir } from "../datadir/datadir.ts";
 import { assertNotInUse } from "../datadir/in-use.ts";
 import { walkDatadir } from "../datadir/walk.ts";
 import { StateError, TdeError } from "../errors.ts";
+import type { OpenRun } from "../keyring/state.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import {
   type JournalHeader,
@@ -22,11 +29,12 @@ import { resumeEncryption } from "./encrypt-datadir.ts";
 import { readAutoConf } from "./guard.ts";
 import { openByManifest, openToDecrypt } from "./open-by-manifest.ts";
 import { openAuthenticManifest } from "./open-manifest.ts";
+import { futureRealPath, parentOf } from "./output-directory.ts";
 import { restoreControl } from "./restore-control.ts";
 import { resumeRotation } from "./rotate-datadir.ts";
 import { hasLitter, isLockName, lockDatadir } from "./run/datadir-lock.ts";
 import { endOutput } from "./run/output-run.ts";
-import { journalIsMissing } from "./run/standing.ts";
+import { journalIsMissing, RUN_NAMES } from "./run/standing.ts";
 import { endSyncIfDone, resumeSync } from "./sync-datadir.ts";
 
 export type RecoveryOutcome =
@@ -41,9 +49,13 @@ export type RecoveryOutcome =
   | "sync-finished"
   | "sync-undone"
   | "output-finished"
+  | "output-altered"
+  | "output-unproved"
   | "output-damaged"
   | "output-emptied"
-  | "output-ended";
+  | "output-place-left"
+  | "output-ended"
+  | "output-forgotten";
 
 /**
  * @throws {StateError} when a server or another tde uses the directory. @throws {IntegrityError} when its journal is of no
@@ -59,18 +71,18 @@ export async function recoverDatadir(
     // A new directory that was emptied again is none yet; anything else must be a data directory.
     const isEmpty =
       fs.statFollowing(root)?.kind === "directory" && fs.readDirectory(root).length === 0;
+    assertNotDeleted(fs, keyContext, root);
     if (!isEmpty) openDatadir(fs, root);
-    forgetWhereNothingIs(engine, keyContext, root);
-    return "nothing-to-do";
+    return forgetWhereNothingIs(engine, keyContext, root);
   }
   // Under the lock: a journal that is not born yet may be one that another tde is writing.
   const lock = lockDatadir(fs, root, engine.command);
   try {
     const header = readJournalHeader(fs, root);
     if (header === undefined) {
-      forgetLostRuns(fs, keyContext, root);
+      const outcome = forgetLostRuns(engine, keyContext, root);
       removeUnbornJournal(fs, root);
-      return "nothing-to-do";
+      return outcome;
     }
     return await RECOVERIES[header.operation](engine, keyContext, root, header);
   } finally {
@@ -78,17 +90,43 @@ export async function recoverDatadir(
   }
 }
 
+/** @throws {StateError} where a new directory that a run was filling is gone, which tells of its tablespaces elsewhere. */
+function assertNotDeleted(fs: FileSystem, { memory }: KeyContext, root: BytePath): void {
+  if (fs.statFollowing(root) !== undefined) return;
+  if (fs.statFollowing(parentOf(root))?.kind !== "directory") return;
+  const place = futureRealPath(fs, withoutTrailingSlashes(root));
+  const run = memory.openRunsAt(place).find(({ operation, ended }) => !ended && fills(operation));
+  if (run === undefined) return;
+  throw new StateError(
+    `"${displayPath(root)}" is gone, and a run of tde ${RUN_NAMES[run.operation]} into it is open`,
+    {
+      hint: `If it was moved away, bring it back. If you deleted it, ${deleteClaimed(run)}. Then the same command begins anew.`,
+    },
+  );
+}
+
+function fills(operation: JournalOperation): boolean {
+  return operation === "encryptOutput" || operation === "decryptOutput";
+}
+
+/** Where they are only its journal told. */
+function deleteClaimed({ runId }: OpenRun): string {
+  return `delete the new directories of its tablespaces, too: each that it had begun has a "${CLAIM_NAME}" with ${runId}`;
+}
+
 function forgetWhereNothingIs(
-  { fs, command }: EngineContext,
+  engine: EngineContext,
   keyContext: KeyContext,
   root: BytePath,
-): void {
-  if (fs.statFollowing(root) === undefined) return;
-  if (keyContext.memory.openRunsAt(fs.realPath(root)).length === 0) return;
+): LostRuns {
+  const { fs, command } = engine;
+  if (fs.statFollowing(root) === undefined) return "nothing-to-do";
+  if (keyContext.memory.openRunsAt(fs.realPath(root)).length === 0) return "nothing-to-do";
   // Under the lock: another tde registers its run before it makes the journal.
   const lock = lockDatadir(fs, root, command);
   try {
-    if (readJournalHeader(fs, root) === undefined) forgetLostRuns(fs, keyContext, root);
+    if (readJournalHeader(fs, root) !== undefined) return "nothing-to-do";
+    return forgetLostRuns(engine, keyContext, root);
   } finally {
     lock.release();
   }
@@ -97,15 +135,31 @@ function forgetWhereNothingIs(
 /**
  * A run that has ended, or never began, need not be known any more. Any other could be taken up, were its journal there.
  * @param root - locked, and without a journal.
+ * @returns whether one of them may have left something in places that nobody knows any more.
  * @throws {StateError} when something of tde's is in the directory: then the journal may only be away.
  */
-function forgetLostRuns(fs: FileSystem, { memory }: KeyContext, root: BytePath): void {
+function forgetLostRuns(
+  { fs, notice }: EngineContext,
+  { memory }: KeyContext,
+  root: BytePath,
+): LostRuns {
   const isUnborn = fs.stat(joinPath(root, NEW_JOURNAL_NAME)) !== undefined;
-  for (const { runId, operation, ended } of memory.openRunsAt(fs.realPath(root))) {
-    if (!ended && !isUnborn && hasTraces(fs, root)) throw journalIsMissing(root, operation);
+  let outcome: LostRuns = "nothing-to-do";
+  for (const run of memory.openRunsAt(fs.realPath(root))) {
+    const { runId, operation, ended } = run;
+    const isLost = !ended && !isUnborn;
+    if (isLost && hasTraces(fs, root)) throw journalIsMissing(root, operation);
     memory.closeRun(runId);
+    if (!isLost || !fills(operation)) continue;
+    outcome = "output-forgotten";
+    notice(
+      `if the directory that tde ${RUN_NAMES[operation]} was filling was deleted, ${deleteClaimed(run)}`,
+    );
   }
+  return outcome;
 }
+
+type LostRuns = Extract<RecoveryOutcome, "nothing-to-do" | "output-forgotten">;
 
 /** Whether something is there that a run has made, be it this one. */
 function hasTraces(fs: FileSystem, root: BytePath): boolean {
@@ -156,7 +210,7 @@ const RECOVERIES: Readonly<Record<JournalOperation, Recovery>> = {
   async decryptOutput(engine, keyContext, root) {
     const outcome = endOutput(engine, keyContext, root);
     const isDamaged = engine.fs.stat(joinPath(root, DAMAGE_REPORT)) !== undefined;
-    return outcome === "output-finished" && isDamaged ? "output-damaged" : outcome;
+    return outcome === "output-unproved" && isDamaged ? "output-damaged" : outcome;
   },
 };
 

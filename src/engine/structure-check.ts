@@ -15,7 +15,8 @@ import type { Problem } from "../format/problem.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import type { TaskRunner } from "../workers/runner.ts";
 import { type Planned, runBatches } from "./batches.ts";
-import { type AcceptedChange, type Acceptance, acceptOption } from "./accepted-changes.ts";
+import { type AcceptedChange, Acceptance, acceptOption } from "./accepted-changes.ts";
+import { isClaim, STRAY_CLAIM } from "./claim-file.ts";
 import type { EngineContext } from "./context.ts";
 import { changedFile, digestProblem, expectationOf } from "./expected-entry.ts";
 import { settingsAddedToGuard } from "./guard.ts";
@@ -105,6 +106,19 @@ export async function assertIntact(
   return { addedSignals, accepted: acceptance.changes };
 }
 
+/**
+ * What can be told without reading files: whether all that the manifest names is there, and nothing else.
+ * @throws {IntegrityError} that names the first problem and how many there are.
+ */
+export function assertAllThere(fs: FileSystem, datadir: Datadir, manifest: Manifest): void {
+  const problems = new FirstProblem();
+  const options = { acceptance: new Acceptance([]) };
+  // What it yields would be read.
+  const found = plan(fs, datadir, manifest, problems, [], options);
+  while (found.next().done !== true);
+  problems.throwIfAny();
+}
+
 function* plan(
   fs: FileSystem,
   datadir: Datadir,
@@ -187,7 +201,7 @@ export function* carried(
         problems.add({
           kind: "extra",
           path: displayPath(path),
-          message: "left by an unfinished run",
+          message: isClaim(path) ? STRAY_CLAIM : "left by an unfinished run",
         });
         break;
       case "excluded":

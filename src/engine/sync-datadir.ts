@@ -393,7 +393,7 @@ function newTablespaces(
   for (const place of places.values()) {
     // An interrupted run has claimed it, and had not made the link yet.
     const isClaimed = runId !== undefined && isClaimedAlone(fs, place, runId);
-    assertFreePlace(fs, place, taken, isClaimed);
+    assertFreePlace(fs, place, taken, { isClaimed });
     taken.push(place);
   }
   return places;

@@ -23,6 +23,7 @@ import { type Planned, runBatches } from "./batches.ts";
 import { Acceptance, acceptedFiles, acceptOption } from "./accepted-changes.ts";
 import { catalogNames } from "./catalog-names.ts";
 import { AccessNotes } from "./access-notes.ts";
+import { isClaim, STRAY_CLAIM } from "./claim-file.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
 import { unfinishedRun } from "./run/datadir-lock.ts";
 import { directoryLoad } from "./directory-load.ts";
@@ -427,7 +428,11 @@ class Verification {
           this.problem(
             "extra",
             path,
-            classification.class === "refused" ? classification.why : "left by an unfinished run",
+            classification.class === "refused"
+              ? classification.why
+              : isClaim(path)
+                ? STRAY_CLAIM
+                : "left by an unfinished run",
           );
           break;
         case "directory":

@@ -6,9 +6,9 @@
  * docs/FORMAT.md, "Journal".
  */
 import assert from "node:assert/strict";
-import { type BytePath, directoryOf, joinPath } from "../bytes/byte-path.ts";
+import { type BytePath, directoryOf, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { equalInConstantTime, hmacSha256, type KeyObject } from "../crypto/primitives.ts";
-import { FormatError, IntegrityError } from "../errors.ts";
+import { FormatError, IntegrityError, StateError, StorageError } from "../errors.ts";
 import { readUpTo, withFile, writeAll } from "./file-io.ts";
 import type { FileSystem, OpenFile } from "./file-system.ts";
 import { holds, notAsWritten } from "./read-back.ts";
@@ -254,21 +254,40 @@ export function removeUnbornJournal(fs: FileSystem, root: BytePath): void {
 
 /**
  * Carries out due steps, also when some or all of them are done already, and makes them durable: a rename whose
- * source is gone has happened, and so has the removal of a file that is not there.
+ * source is gone has happened, and so has the removal of a file that is not there, be its directory gone with it.
+ * @throws {StateError} where a directory stands in the way, which no run of tde puts there.
  */
 export function carryOut(fs: FileSystem, root: BytePath, steps: readonly DueStep[]): void {
   const directories = new Set<BytePath>();
   for (const step of steps) {
     if (step.action === "rename") {
       const from = joinPath(root, step.from);
-      if (fs.stat(from) !== undefined) fs.rename(from, joinPath(root, step.to));
+      const to = joinPath(root, step.to);
+      if (fs.stat(from) !== undefined) orInTheWay(fs, to, () => fs.rename(from, to));
       directories.add(directoryOf(step.to));
     } else {
-      fs.remove(joinPath(root, step.path));
-      directories.add(directoryOf(step.path));
+      const path = joinPath(root, step.path);
+      orInTheWay(fs, path, () => fs.remove(path));
+      const directory = directoryOf(step.path);
+      if (fs.statFollowing(joinPath(root, directory)) !== undefined) directories.add(directory);
     }
   }
   for (const directory of directories) fs.syncDirectory(joinPath(root, directory));
+}
+
+function orInTheWay(fs: FileSystem, path: BytePath, action: () => void): void {
+  try {
+    action();
+  } catch (error) {
+    if (!(error instanceof StorageError) || fs.stat(path)?.kind !== "directory") throw error;
+    throw new StateError(
+      `a directory stands where a file of tde's should be: "${displayPath(path)}"`,
+      {
+        cause: error,
+        hint: "Somebody put it there. Move it away, and run the same command again.",
+      },
+    );
+  }
 }
 
 function parse(

@@ -207,6 +207,10 @@ export class Oracle {
     const { command, outcome, is } = scene;
     switch (outcome.kind) {
       case "refused":
+        // An earlier run is ended, and that is all: what it made stands.
+        if (scene.was.journal?.isCommitted === true && is.journal === undefined && is.manifest)
+          this.learn(is.manifest, scene.resumed?.goal);
+        return [];
       case "broken":
       case "not verified":
         return [];
@@ -215,13 +219,7 @@ export class Oracle {
         return this.whole(scene, is.tree, is.manifest, accepted);
       }
       case "encrypted":
-        if (command.name === "encrypt --output into it") {
-          // It says that the run had ended, and looks at nothing.
-          const hadEnded = outcome.report.outcome === "already-encrypted";
-          if (!hadEnded || scene.was.journal?.isCommitted !== true) return this.sameAsPlain(scene);
-          if (is.manifest !== undefined) this.learn(is.manifest, scene.resumed?.goal);
-          return [];
-        }
+        if (command.name === "encrypt --output into it") return this.sameAsPlain(scene);
         return this.encrypted(scene, new Set(outcome.report.accepted?.map(({ path }) => path)));
       case "decrypted": {
         // It says that it proves nothing, and ends with an error.
@@ -255,10 +253,12 @@ export class Oracle {
           this.learn(is.manifest, resumed.goal);
         return [];
       case "output-finished":
-        // It says that the run had ended, and looks at nothing.
+      case "output-altered":
+        // It says that the run had ended, and reads nothing.
         if (is.manifest !== undefined) this.learn(is.manifest, resumed?.goal);
         return [];
       case "output-emptied":
+      case "output-place-left":
         if (isOutput(resumed) && !isDoubted) return [];
         return [{ kind: "emptied", what: "a directory that is no open output is empty" }];
       case "decryption-ended":

@@ -16,6 +16,7 @@ import {
 import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { type BytePath, bytePath } from "../../src/bytes/byte-path.ts";
+import { STRAY_CLAIM } from "../../src/engine/claim-file.ts";
 import { decryptIntoOutput } from "../../src/engine/decrypt-output.ts";
 import { encryptIntoOutput } from "../../src/engine/encrypt-output.ts";
 import type { OpenFile } from "../../src/storage/file-system.ts";
@@ -129,7 +130,7 @@ for (const [what, { prepare, fill }] of Object.entries(FILLS)) {
       const second = `${site.output}_2`;
       await fill(site, site.engine, second);
       const [before, place] = [treeOf(second), treeOf(site.place)];
-      assert.equal(await site.engine.recover(site.output), "output-emptied");
+      assert.equal(await site.engine.recover(site.output), "output-place-left");
       assert.deepEqual(readdirSync(site.output), []);
       assert.match(site.engine.notices.at(-1) ?? "", /\/place" is left as it is/);
       assertSameTree(treeOf(second), before);
@@ -150,7 +151,7 @@ for (const [what, { prepare, fill }] of Object.entries(FILLS)) {
     renameSync(site.place, `${site.place}_moved`);
     symlinkSync(precious, site.place);
     const before = treeOf(precious);
-    assert.equal(await site.engine.recover(site.output), "output-emptied");
+    assert.equal(await site.engine.recover(site.output), "output-place-left");
     assertSameTree(treeOf(precious), before);
     assert.deepEqual(readdirSync(site.output), []);
   });
@@ -175,10 +176,113 @@ for (const [what, { prepare, fill }] of Object.entries(FILLS)) {
       const engine = new SmallEngine({ memory: site.memory, fs: new Swapping() });
       await assert.rejects(fill(site, engine), { code: "state" });
       assert.deepEqual(readdirSync(other), []);
-      assert.equal(await site.engine.recover(site.output), "output-emptied");
+      assert.equal(await site.engine.recover(site.output), "output-place-left");
       if (swap === "file")
         assert.equal(readFileSync(join(site.place, "file"), "utf8"), "another's");
     }
+  });
+}
+
+/** What somebody does to the claim of an unfinished run; all else that the run has written stays. */
+const SPOILED: Readonly<Record<string, (claim: string) => void>> = {
+  removed: (claim) => rmSync(claim),
+  cut: (claim) => writeFileSync(claim, ""),
+  "another's": (claim) => writeFileSync(claim, `${"5".repeat(32)}\n`),
+  "a folder": (claim) => {
+    rmSync(claim);
+    mkdirSync(claim);
+  },
+};
+
+for (const [what, { prepare, fill }] of Object.entries(FILLS)) {
+  test(`${what} --output is not called undone where a tablespace is left for want of its claim`, async () => {
+    for (const [how, spoil] of Object.entries(SPOILED)) {
+      const site = new Site();
+      await prepare(site);
+      await assert.rejects(fill(site, site.killed(inFirstDatabase)), /killed/);
+      // As the run would have written it later.
+      mkdirSync(join(site.place, "PG_17_202406281"), { recursive: true });
+      writeFileSync(join(site.place, "PG_17_202406281", "16384"), "of the run");
+      spoil(join(site.place, CLAIM));
+      const [output, place] = [treeOf(site.output), join(site.folder, "kept")];
+      copyTree(site.place, place);
+      const unfinished = join(site.folder, "unfinished");
+      copyTree(site.output, unfinished);
+      const memory = site.memory.copy();
+      assert.equal(await site.engine.recover(site.output), "output-place-left", how);
+      assert.match(site.engine.notices.at(-1) ?? "", /\/place" is left as it is/);
+      assertSameTree(treeOf(site.place), treeOf(place));
+      assert.deepEqual(readdirSync(site.output), []);
+      // Nor does the same command go on to another place, as if nothing were left.
+      site.memory.become(memory);
+      rmSync(site.output, { recursive: true });
+      copyTree(unfinished, site.output);
+      assertSameTree(treeOf(site.output), output);
+      await assert.rejects(fill(site, site.engine), {
+        code: "state",
+        message: /is undone, but the place of a tablespace is left as it is$/,
+      });
+      assertSameTree(treeOf(site.place), treeOf(place));
+      rmSync(site.place, { recursive: true });
+      await fill(site, site.engine);
+    }
+  });
+
+  test(`${what} --output: whoever deletes the unfinished directory is told of its tablespaces`, async () => {
+    const site = new Site();
+    await prepare(site);
+    await assert.rejects(fill(site, site.killed(inTablespace)), /killed/);
+    const [runId = ""] = site.memory.runs.keys();
+    await assert.rejects(fill(site, site.engine, `${site.output}_2`), {
+      message: /an unfinished run has claimed it$/,
+      hint: new RegExp(`tablespace of "${site.output}".*: run "tde recover" on that`),
+    });
+    rmSync(site.output, { recursive: true });
+    const isGone = new RegExp(
+      `tablespace of "${site.output}".*its journal is gone.*delete it, too`,
+    );
+    await assert.rejects(fill(site, site.engine), { code: "state", hint: isGone });
+    for (const name of [site.output, `${site.output}/`]) {
+      await assert.rejects(site.engine.recover(name), {
+        code: "state",
+        message: /is gone, and a run of tde .* --output into it is open$/,
+        hint: new RegExp(`delete the new directories of its tablespaces.*${runId}`),
+      });
+    }
+    mkdirSync(site.output);
+    assert.equal(await site.engine.recover(site.output), "output-forgotten");
+    assert.ok((site.engine.notices.at(-1) ?? "").includes(runId));
+    assert.equal(await site.engine.recover(site.output), "nothing-to-do");
+    await assert.rejects(fill(site, site.engine), { code: "state", hint: /delete it, too/ });
+    rmSync(site.place, { recursive: true });
+    await fill(site, site.engine);
+  });
+
+  test(`${what} --output ends once a folder in the place of its claim is moved away`, async () => {
+    const site = new Site();
+    await prepare(site);
+    const isRemoved = (path: BytePath): boolean => path.endsWith(CLAIM);
+    class Killed extends NodeFileSystem {
+      override remove(path: BytePath): void {
+        if (isRemoved(path)) throw new Error("killed");
+        super.remove(path);
+      }
+    }
+    const killed = new SmallEngine({ memory: site.memory, fs: new Killed() });
+    await assert.rejects(fill(site, killed), /killed/);
+    const claim = join(site.place, CLAIM);
+    rmSync(claim);
+    mkdirSync(join(claim, "folder"), { recursive: true });
+    for (const goOn of [() => site.engine.recover(site.output), () => fill(site, site.engine)]) {
+      await assert.rejects(goOn(), {
+        code: "state",
+        message: /a directory stands where a file of tde's should be: ".*tde\.claim"$/,
+        hint: /Move it away/,
+      });
+    }
+    renameSync(claim, join(site.folder, "moved"));
+    const outcome = await site.engine.recover(site.output);
+    assert.equal(outcome, what === "encrypt-datadir" ? "output-finished" : "output-unproved");
   });
 }
 
@@ -231,8 +335,14 @@ test("a claim in the tablespace of a directory is no part of it, and verify says
   assert.equal(ok, false);
   assert.deepEqual(
     problems.map(({ path, message }) => [path, message]),
-    [[`${TABLESPACE}/${CLAIM}`, "left by an unfinished run"]],
+    [[`${TABLESPACE}/${CLAIM}`, STRAY_CLAIM]],
   );
+  await assert.rejects(site.engine.decrypt(site.source), {
+    code: "integrity",
+    message: /tde\.claim: left by an unfinished run: it is no part of the directory, delete it$/,
+  });
+  rmSync(join(site.tablespace, CLAIM));
+  assert.equal((await site.engine.verify(site.source)).ok, true);
   const plain = new Site();
   writeFileSync(join(plain.tablespace, CLAIM), "");
   await assert.rejects(plain.engine.encrypt(plain.source), {

@@ -190,8 +190,8 @@ function intoOutput(
         await (command?.(tde) ?? tde.recover(OUTPUT));
       } catch (error) {
         // Refused because it is done: then the check finds the whole of it there.
-        if (!(error instanceof StateError) || !error.message.includes("is not an empty directory"))
-          throw error;
+        const isDone = /is not an empty directory|was filled by an earlier run, which is ended now/;
+        if (!(error instanceof StateError) || !isDone.test(error.message)) throw error;
       }
     },
     async recover(tde): Promise<void> {

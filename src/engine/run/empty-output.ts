@@ -10,28 +10,31 @@ import type { EngineContext } from "../context.ts";
 import { emptyDirectory, placesIn } from "../output-directory.ts";
 import { claimOf, isRealDirectory } from "../place-claims.ts";
 
-/** @param places - of tablespaces, absolute, as the run has planned them without a link in them. */
+/**
+ * @param places - of tablespaces, absolute, as the run has planned them without a link in them.
+ * @returns those that are left as they are: what the run has written there may still be in them.
+ */
 export function emptyOutput(
   { fs, notice }: Pick<EngineContext, "fs" | "notice">,
   output: BytePath,
   places: readonly BytePath[],
   runId: Buffer,
-): void {
+): BytePath[] {
   const tablespaceRoot = joinPath(output, "pg_tblspc");
   if (fs.stat(tablespaceRoot)?.kind === "directory") {
     for (const { name, kind } of fs.readDirectory(tablespaceRoot)) {
       if (kind === "link") fs.remove(joinPath(tablespaceRoot, name));
     }
   }
-  for (const place of places) {
-    if (!emptyPlace(fs, place, placesIn(place, places), runId))
-      notice(`"${displayPath(place)}" is left as it is: it has no claim of the run that is undone`);
-  }
+  const left = places.filter((place) => !emptyPlace(fs, place, placesIn(place, places), runId));
+  for (const place of left)
+    notice(`"${displayPath(place)}" is left as it is: it has no claim of the run that is undone`);
   emptyDirectory(fs, output, [JOURNAL_NAME, OWN_FILES.lock, AUTO_CONF]);
   fs.syncDirectory(output);
   // The guard goes when there is nothing left that a server could start on.
   fs.remove(joinPath(output, AUTO_CONF));
   fs.syncDirectory(output);
+  return left;
 }
 
 /**
