@@ -202,7 +202,7 @@ test("undoing a new place leaves the one in its folder alone that another run ha
   writeFileSync(join(to, "ts/inner/tde.claim"), `${"5".repeat(32)}\n`);
   writeFileSync(join(to, "ts/inner/theirs"), "theirs");
   const next = new SmallEngine({ memory });
-  assert.equal(await next.recover(places.output), "output-emptied");
+  assert.equal(await next.recover(places.output), "output-place-left");
   assert.equal(readFileSync(join(to, "ts/inner/theirs"), "utf8"), "theirs");
   assert.deepEqual(readdirSync(join(to, "ts")), ["inner"]);
   assert.match(next.notices.join("\n"), /inner" is left as it is/);
