@@ -24,6 +24,8 @@ export interface EncryptWalReport {
   readonly gaps: readonly BytePath[];
   /** Sealed as containers: left as they are. */
   readonly sealed: readonly BytePath[];
+  /** The same, by encrypt-datadir. */
+  readonly sealedInPgWal: readonly BytePath[];
 }
 
 /**
@@ -43,7 +45,7 @@ export async function encryptWal(
     const isTodo = new Set(todo);
     const inOrder = segments.map((each) => ordered(each, isTodo.has(each)));
     const order = new SealOrder(fs, context, segmentBytes, inOrder);
-    await work("encrypting", todo, (runner) =>
+    await work("encrypting", todo.length * segmentBytes, (runner) =>
       order.run(runner, signal, (segment) => publish(fs, folder.path, segment)),
     );
     return {
@@ -52,6 +54,7 @@ export async function encryptWal(
       bytes: todo.length * segmentBytes,
       gaps: gapsIn(segments).map(({ name }) => name),
       sealed: folder.sealed,
+      sealedInPgWal: folder.sealedInPgWal.map(({ name }) => name),
     };
   });
 }
