@@ -22,7 +22,12 @@ import {
 } from "../format/manifest.ts";
 import { type DataKeys, dekFor } from "../keyring/data-keys.ts";
 import { fileParts, writeAll } from "../storage/file-io.ts";
-import type { FileStat, FileSystem, OpenFile } from "../storage/file-system.ts";
+import {
+  secondsOf,
+  type FileStat,
+  type FileSystem,
+  type OpenFile,
+} from "../storage/file-system.ts";
 import type { DueStep } from "../storage/journal.ts";
 import type { TaskRunner } from "../workers/runner.ts";
 import type { EngineContext } from "./context.ts";
@@ -117,7 +122,7 @@ interface Sources {
 function writeBackupManifest(fs: FileSystem, datadir: Datadir, sources: Sources): ManifestEntry {
   const { root } = datadir;
   const like = attributesOf(fs, root, OWN_FILES["backup-manifest"]);
-  const { modifyTime } = attributesOf(fs, root, "PG_VERSION");
+  const modifyTime = secondsOf(attributesOf(fs, root, "PG_VERSION").modifyTimeNs);
   // Both sizes without the digits of the other's: one digit is there each time.
   const count = { path: OWN_FILES.manifest, sizeBytes: 0, modifyTime } as const;
   let withOneDigit = 0;

@@ -20,9 +20,9 @@ export interface FileStat {
   readonly mode: number;
   readonly uid: number;
   readonly gid: number;
-  /** Seconds since 1970, with fraction. */
-  readonly accessTime: number;
-  readonly modifyTime: number;
+  /** Nanoseconds since 1970. */
+  readonly accessTimeNs: bigint;
+  readonly modifyTimeNs: bigint;
   readonly device: number;
   readonly inode: number;
   readonly linkCount: number;
@@ -34,7 +34,17 @@ export interface DirectoryEntry {
 }
 
 /** What a new file takes over from the one that it replaces. */
-export type FileAttributes = Pick<FileStat, "mode" | "uid" | "gid" | "accessTime" | "modifyTime">;
+export type FileAttributes = Pick<
+  FileStat,
+  "mode" | "uid" | "gid" | "accessTimeNs" | "modifyTimeNs"
+>;
+
+const NS_PER_SECOND = 1e9;
+
+/** Seconds since 1970, with fraction. */
+export function secondsOf(timeNs: bigint): number {
+  return Number(timeNs) / NS_PER_SECOND;
+}
 
 export interface OpenFile {
   readonly path: BytePath;
