@@ -16,6 +16,8 @@ export type FileKind = "file" | "directory" | "link" | "other";
 export interface FileStat {
   readonly kind: FileKind;
   readonly sizeBytes: number;
+  /** What it takes on the disk, as far as the file system tells. */
+  readonly allocatedBytes: number;
   /** Permission bits only (07777). */
   readonly mode: number;
   readonly uid: number;
@@ -38,6 +40,11 @@ export type FileAttributes = Pick<
   FileStat,
   "mode" | "uid" | "gid" | "accessTimeNs" | "modifyTimeNs"
 >;
+
+/** Whether parts of a file take no space: a file that replaces it may leave out its zeros. */
+export function hasHoles({ allocatedBytes, sizeBytes }: FileStat): boolean {
+  return allocatedBytes < sizeBytes;
+}
 
 const NS_PER_SECOND = 1e9;
 

@@ -18,6 +18,8 @@ import { findLibc, type Libc } from "./libc.ts";
 
 const { O_RDONLY, O_RDWR, O_CREAT, O_EXCL, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK } = fs.constants;
 const fsync = promisify(fs.fsync);
+/** What stat counts in, whatever the file system does. */
+const BLOCK_BYTES = 512;
 
 export class NodeFileSystem implements FileSystem {
   readonly #libc: () => Libc | undefined;
@@ -352,6 +354,7 @@ function fromNodeStat(stats: fs.BigIntStats): FileStat {
   return {
     kind: kindOf(stats),
     sizeBytes: Number(stats.size),
+    allocatedBytes: Number(stats.blocks) * BLOCK_BYTES,
     mode: Number(stats.mode) & 0o7777,
     uid: Number(stats.uid),
     gid: Number(stats.gid),

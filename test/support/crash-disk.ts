@@ -325,6 +325,7 @@ export class CrashDisk implements FileSystem {
     return {
       kind: node.kind,
       sizeBytes: node.kind === "file" ? node.content.length : 0,
+      allocatedBytes: node.kind === "file" ? node.content.length : 0,
       ...node.attributes,
       device: 1,
       inode: inodeOf(node),
