@@ -13,6 +13,7 @@ import { IntegrityError, StateError } from "../errors.ts";
 import type { Manifest } from "../format/manifest.ts";
 import type { DataKeys } from "../keyring/data-keys.ts";
 import { CONTROL_FILE_BYTES, sameButForChecksums } from "../postgres/control-file.ts";
+import { attributesAt } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { holds } from "../storage/read-back.ts";
 import { type JournalHeader, removeUnbornJournal } from "../storage/journal.ts";
@@ -425,7 +426,7 @@ export function assertControl(
 /** @returns whether there was something to restore. */
 function restoreControl(fs: FileSystem, { root }: Datadir, manifest: Manifest): boolean {
   const path = "global/pg_control" as BytePath;
-  const stat = fs.stat(joinPath(root, path));
+  const stat = attributesAt(fs, joinPath(root, path));
   if (stat === undefined) throw new StateError("global/pg_control is gone");
   const content = Buffer.alloc(CONTROL_FILE_BYTES);
   manifest.header.control.copy(content);

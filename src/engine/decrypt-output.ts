@@ -8,6 +8,7 @@ import { assertNotInUse } from "../datadir/in-use.ts";
 import { plainAccess, plainAttributes } from "../datadir/plain-access.ts";
 import { StateError } from "../errors.ts";
 import { CONTROL_FILE_BYTES } from "../postgres/control-file.ts";
+import { attributesAt } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { Acceptance, acceptedFiles } from "./accepted-changes.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
@@ -98,8 +99,8 @@ export async function decryptIntoOutput(
       const run = DirectoryRun.begin(fs, plan.output, keyContext, order, keptOutput(plan));
       try {
         claimPlaces(fs, plan, run.header.runId);
-        const like = fs.stat(joinPath(source.root, AUTO_CONF));
-        const found = like?.kind === "file" ? like : fs.stat(joinPath(source.root, "PG_VERSION"));
+        const like = attributesAt(fs, joinPath(source.root, AUTO_CONF));
+        const found = like ?? attributesAt(fs, joinPath(source.root, "PG_VERSION"));
         if (found === undefined) throw new StateError("PG_VERSION is gone");
         const access = plainAccess(fs, plan.output);
         const attributes = plainAttributes(found, access);
@@ -136,7 +137,7 @@ export async function decryptIntoOutput(
 /** The original, all 8192 bytes of it. */
 function writeControl(fs: FileSystem, source: Datadir, output: BytePath, original: Buffer): void {
   const path = "global/pg_control" as BytePath;
-  const like = fs.stat(joinPath(source.root, path));
+  const like = attributesAt(fs, joinPath(source.root, path));
   if (like === undefined) throw new StateError(`${path} is gone`);
   const content = Buffer.alloc(CONTROL_FILE_BYTES);
   original.copy(content);
@@ -145,7 +146,7 @@ function writeControl(fs: FileSystem, source: Datadir, output: BytePath, origina
 }
 
 function copySignal(fs: FileSystem, source: Datadir, output: BytePath, name: string): void {
-  const like = fs.stat(joinPath(source.root, name));
+  const like = attributesAt(fs, joinPath(source.root, name));
   if (like === undefined) return;
   const attributes = plainAttributes(like, plainAccess(fs, output));
   const file = fileOf(fs, name as BytePath, Buffer.alloc(0), attributes);

@@ -20,6 +20,7 @@ import {
   scopeFilter,
   serializeScope,
 } from "../format/scope.ts";
+import { attributesAt } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { type DueStep, type JournalHeader, removeUnbornJournal } from "../storage/journal.ts";
 import type { RunContext } from "../workers/perform.ts";
@@ -444,7 +445,7 @@ export function installGuardFrom(
   const again = readAutoConf(fs, source.root);
   if (again === "guard" || !sameOriginal(original, again)) throw isChanging(source);
   const like = original.kind === "file" ? AUTO_CONF : "PG_VERSION";
-  const attributes = fs.stat(joinPath(source.root, like));
+  const attributes = attributesAt(fs, joinPath(source.root, like));
   if (attributes === undefined) throw isChanging(source);
   const { systemIdentifier } = source.control;
   installGuard(fs, target, original, { keys, systemIdentifier, saltKey }, attributes);

@@ -21,7 +21,7 @@ import {
   openManifest,
 } from "../format/manifest.ts";
 import { type DataKeys, dekFor } from "../keyring/data-keys.ts";
-import { fileParts, writeAll } from "../storage/file-io.ts";
+import { attributesAt, fileParts, writeAll } from "../storage/file-io.ts";
 import {
   secondsOf,
   type FileStat,
@@ -121,7 +121,8 @@ interface Sources {
 /** @returns its entry in tde.manifest. */
 function writeBackupManifest(fs: FileSystem, datadir: Datadir, sources: Sources): ManifestEntry {
   const { root } = datadir;
-  const like = attributesOf(fs, root, OWN_FILES["backup-manifest"]);
+  const path = joinPath(root, OWN_FILES["backup-manifest"]);
+  const like = attributesAt(fs, path) ?? attributesOf(fs, root, OWN_FILES["backup-manifest"]);
   const modifyTime = secondsOf(attributesOf(fs, root, "PG_VERSION").modifyTimeNs);
   // Both sizes without the digits of the other's: one digit is there each time.
   const count = { path: OWN_FILES.manifest, sizeBytes: 0, modifyTime } as const;

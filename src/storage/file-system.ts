@@ -35,11 +35,23 @@ export interface DirectoryEntry {
   readonly kind: FileKind;
 }
 
+/** A POSIX ACL, a label of SELinux, or what a user has noted. */
+export interface ExtendedAttribute {
+  readonly name: string;
+  readonly value: Buffer;
+}
+
+/** The ACL of a file. Where it has one, the group's bits of the mode are not the group's rights, but the most that an entry can give. */
+export const ACCESS_ACL = "system.posix_acl_access";
+
 /** What a new file takes over from the one that it replaces. */
-export type FileAttributes = Pick<
+export interface FileAttributes extends Pick<
   FileStat,
   "mode" | "uid" | "gid" | "accessTimeNs" | "modifyTimeNs"
->;
+> {
+  /** Left out: nobody asked, and what the new file has stays. unknown: the system has them, but they cannot be read. */
+  readonly extended?: readonly ExtendedAttribute[] | "unknown" | undefined;
+}
 
 /** Whether parts of a file take no space: a file that replaces it may leave out its zeros. */
 export function hasHoles({ allocatedBytes, sizeBytes }: FileStat): boolean {
@@ -61,7 +73,13 @@ export interface OpenFile {
   write(buffer: Uint8Array, offset: number, length: number, position: number): number;
   truncate(sizeBytes: number): void;
   stat(): FileStat;
-  setAttributes(attributes: FileAttributes): void;
+  /** All that a file which takes its place should have; nothing for the group where its bits may be those of an ACL that cannot be read. */
+  attributes(): FileAttributes;
+  /**
+   * Never gives the group what an ACL kept from it.
+   * @returns names of extended attributes that could not be set.
+   */
+  setAttributes(attributes: FileAttributes): readonly string[];
   /** Returns when content and metadata are on stable storage. */
   sync(): void;
   close(): void;

@@ -5,14 +5,17 @@ import fs from "node:fs";
 import { promisify } from "node:util";
 import { type BytePath, bytePathFromBytes, displayPath, toNativePath } from "../bytes/byte-path.ts";
 import { StorageError } from "../errors.ts";
-import type {
-  DirectoryEntry,
-  FileAttributes,
-  FileKind,
-  FileStat,
-  FileSystem,
-  OpenFile,
+import {
+  ACCESS_ACL,
+  type DirectoryEntry,
+  type FileAttributes,
+  type FileKind,
+  type FileStat,
+  type FileSystem,
+  type OpenFile,
 } from "./file-system.ts";
+
+import { extendedAttributesOf, setExtendedAttributes } from "./extended-attributes.ts";
 import { uninterrupted, wasInterrupted } from "./interrupted.ts";
 import { findLibc, type Libc } from "./libc.ts";
 
@@ -20,6 +23,7 @@ const { O_RDONLY, O_RDWR, O_CREAT, O_EXCL, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK }
 const fsync = promisify(fs.fsync);
 /** What stat counts in, whatever the file system does. */
 const BLOCK_BYTES = 512;
+const GROUP_BITS = 0o070;
 
 export class NodeFileSystem implements FileSystem {
   readonly #libc: () => Libc | undefined;
@@ -203,8 +207,16 @@ class NodeFile implements OpenFile {
     );
   }
 
-  setAttributes(attributes: FileAttributes): void {
-    attemptUninterrupted("could not set owner, mode and times of", this.path, () =>
+  attributes(): FileAttributes {
+    const stat = this.stat();
+    const extended = extendedAttributesOf(this.descriptor, this.#libc());
+    // Without the ACL, which may be there, nobody knows what these bits are.
+    const mode = extended === "unknown" ? stat.mode & ~GROUP_BITS : stat.mode;
+    return { ...stat, mode, extended };
+  }
+
+  setAttributes(attributes: FileAttributes): readonly string[] {
+    return attemptUninterrupted("could not set owner, mode and times of", this.path, () =>
       setAttributesOf(this.descriptor, attributes, this.#libc),
     );
   }
@@ -223,16 +235,21 @@ function setAttributesOf(
   descriptor: number,
   attributes: FileAttributes,
   libc: () => Libc | undefined,
-): void {
+): readonly string[] {
   const { uid, gid, atimeNs, mtimeNs } = fs.fstatSync(descriptor, { bigint: true });
   if (Number(uid) !== attributes.uid || Number(gid) !== attributes.gid) {
     fs.fchownSync(descriptor, attributes.uid, attributes.gid);
   }
-  fs.fchmodSync(descriptor, attributes.mode);
-  const { accessTimeNs, modifyTimeNs } = attributes;
-  if (atimeNs === accessTimeNs && mtimeNs === modifyTimeNs) return;
-  if (libc()?.setTimes(descriptor, accessTimeNs, modifyTimeNs) === true) return;
-  fs.futimesSync(descriptor, wholeMicroseconds(accessTimeNs), wholeMicroseconds(modifyTimeNs));
+  const { extended, accessTimeNs, modifyTimeNs } = attributes;
+  const isKnown = extended !== undefined && extended !== "unknown";
+  const failed = isKnown ? setExtendedAttributes(descriptor, extended, libc()) : [];
+  // After the ACL: these bits are its mask then, and without it the group's rights.
+  const kept = failed.includes(ACCESS_ACL) ? ~GROUP_BITS : ~0;
+  fs.fchmodSync(descriptor, attributes.mode & kept);
+  const isOther = atimeNs !== accessTimeNs || mtimeNs !== modifyTimeNs;
+  if (isOther && libc()?.setTimes(descriptor, accessTimeNs, modifyTimeNs) !== true)
+    fs.futimesSync(descriptor, wholeMicroseconds(accessTimeNs), wholeMicroseconds(modifyTimeNs));
+  return failed;
 }
 
 /**

@@ -66,6 +66,9 @@ export class TaskPerformer {
     } finally {
       newFiles.close();
     }
+    const last = results.pop();
+    const { notKept } = newFiles;
+    if (last !== undefined) results.push(notKept.length === 0 ? last : { ...last, notKept });
     return results;
   }
 

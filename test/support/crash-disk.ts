@@ -461,10 +461,15 @@ class CrashFile implements OpenFile {
     return this.disk.statOf(this.node);
   }
 
-  setAttributes(attributes: FileAttributes): void {
+  attributes(): FileAttributes {
+    return { ...this.stat(), extended: [] };
+  }
+
+  setAttributes(attributes: FileAttributes): readonly string[] {
     this.assertOpen();
     this.disk.step("setAttributes", this.path);
     this.node.attributes = pick(attributes);
+    return [];
   }
 
   sync(): void {

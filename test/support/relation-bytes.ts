@@ -166,7 +166,12 @@ export class BufferFile implements OpenFile {
       allocatedBytes: 0,
     };
   }
-  setAttributes(): void {}
+  attributes(): FileStat {
+    return this.stat();
+  }
+  setAttributes(): readonly string[] {
+    return [];
+  }
   sync(): void {}
   close(): void {}
 }
