@@ -58,6 +58,7 @@ import {
   seenAsManifest,
   settledManifest,
 } from "./open-manifest.ts";
+import { tellLinked } from "./hard-links.ts";
 import { hasNames, type ScopeSelection } from "./scope-request.ts";
 import { relationsOnDisk, selectScope } from "./select-scope.ts";
 import { assertLinksOwn } from "./shared-links.ts";
@@ -104,6 +105,7 @@ export async function encryptDatadir(
     inspectBackupManifest(fs, unlocked, hasManifest(fs, root) || unfinished !== undefined);
     const inventory = inventoryOptions({ ...options, scope }, keyContext);
     const todo = survey(fs, unlocked, inventory, "resumed");
+    tellLinked(todo.linked, engine.notice);
     return { outcome: "dry-run", survey: todo, scope };
   }
 
@@ -325,6 +327,7 @@ async function begin(
     return { outcome: "already-encrypted", survey: todo, scope };
   }
   assertRoom(fs, datadir, todo);
+  tellLinked(todo.linked, engine.notice);
   const accepted =
     manifest === undefined
       ? []
