@@ -52,6 +52,7 @@ export interface DecryptFlags
     StateConsentFlags,
     OutputFlags,
     WorkFlags {
+  readonly file?: BytePath | undefined;
   readonly restoreControl?: boolean | undefined;
   readonly keepRecoverySettings?: boolean | undefined;
   readonly damaged?: DamagePolicy | undefined;
@@ -62,6 +63,9 @@ export async function decrypt(
   positional: BytePath | undefined,
   flags: DecryptFlags,
 ): Promise<void> {
+  if (flags.file !== undefined) {
+    return await (await import("./detached-actions.ts")).decryptFile(flags.file, positional, flags);
+  }
   const output = createOutput(flags);
   const named = scopeFrom(flags);
   const into = outputFrom(flags);

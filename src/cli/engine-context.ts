@@ -33,6 +33,7 @@ import {
 } from "../keyring/state.ts";
 import { StorageError, TdeError } from "../errors.ts";
 import { NodeFileSystem } from "../storage/node-file-system.ts";
+import { TellingRunner } from "../engine/not-kept.ts";
 import { InlineRunner } from "../workers/inline-runner.ts";
 import { ThreadRunner } from "../workers/thread-runner.ts";
 import { WorkerThreads } from "../workers/worker-threads.ts";
@@ -50,14 +51,18 @@ export async function engineContext(
   const fs = new NodeFileSystem();
   if (flags.verbose === true) output.detail(`AES-256-GCM: ${describeMessageCipher()}`);
   const threads = flags.jobs === 1 ? undefined : new WorkerThreads(flags.jobs);
+  const notice = (message: string): void => output.note(message);
   return {
     fs,
     startRunner: (context, onBytes) =>
-      threads === undefined
-        ? new InlineRunner(fs, context, onBytes)
-        : new ThreadRunner(threads, context, onBytes),
+      new TellingRunner(
+        threads === undefined
+          ? new InlineRunner(fs, context, onBytes)
+          : new ThreadRunner(threads, context, onBytes),
+        notice,
+      ),
     progress: await openProgress(flags),
-    notice: (message) => output.note(message),
+    notice,
     signal: interruptSignal(),
     command,
   };

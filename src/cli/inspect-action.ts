@@ -31,9 +31,11 @@ import {
   type SecretFlags,
 } from "./options.ts";
 import { openKeyringIfNamed } from "./open-keyring.ts";
+import { pathFromEnvironment } from "./keyring-flags.ts";
 import { createOutput } from "./output.ts";
 
 export interface InspectFlags extends DataDirectoryFlags, KeyringFlags, SecretFlags, OutputFlags {
+  readonly file?: BytePath | undefined;
   readonly block?: number | undefined;
   readonly fork?: Fork | undefined;
   readonly data?: boolean | undefined;
@@ -45,9 +47,20 @@ type Positionals = readonly [BytePath | undefined, BytePath | undefined];
 
 export async function inspect(positionals: Positionals, flags: InspectFlags): Promise<void> {
   const output = createOutput(flags);
-  const { root, what } = placesFrom(positionals, flags);
   assertOneThing(flags);
   const fs = new NodeFileSystem();
+  if (flags.file !== undefined) {
+    if (positionals[0] !== undefined || flags.pgdata !== undefined) {
+      throw new UsageError(
+        "--file is one file by itself, and a data directory or relation is named",
+      );
+    }
+    return await (await import("./detached-actions.ts")).inspectFile(flags.file, flags, fs);
+  }
+  const alone = fileAlone(fs, positionals, flags);
+  if (alone !== undefined)
+    return await (await import("./detached-actions.ts")).inspectFile(alone, flags, fs);
+  const { root, what } = placesFrom(positionals, flags);
   const directory = openByManifest(fs, root, undefined);
   const { datadir } = directory;
   const opened = await openKeyringIfNamed(flags, "tde inspect", output, fs);
@@ -73,6 +86,17 @@ export async function inspect(positionals: Positionals, flags: InspectFlags): Pr
     print(pageText(found, options), pageToJson(found, options));
     process.exitCode = exitCodeOf(found.sealed?.problems ?? []);
   }
+}
+
+/** A file where no data directory is named in any way. */
+function fileAlone(
+  fs: FileSystem,
+  [first, second]: Positionals,
+  { pgdata }: InspectFlags,
+): BytePath | undefined {
+  if (first === undefined || second !== undefined) return undefined;
+  if (pgdata !== undefined || pathFromEnvironment("PGDATA") !== undefined) return undefined;
+  return fs.statFollowing(first)?.kind === "file" ? first : undefined;
 }
 
 /** One positional is the path where -D or PGDATA names the directory. */

@@ -33,11 +33,15 @@ export interface VerifyFlags
     SecretFlags,
     OutputFlags,
     WorkFlags {
+  readonly file?: BytePath | undefined;
   readonly checksumsOnly?: boolean | undefined;
   readonly expectRoot?: string | undefined;
 }
 
 export async function verify(positional: BytePath | undefined, flags: VerifyFlags): Promise<void> {
+  if (flags.file !== undefined) {
+    return await (await import("./detached-actions.ts")).verifyFile(flags.file, positional, flags);
+  }
   const output = createOutput(flags);
   const root = dataDirectoryFrom(flags, positional);
   const command = "tde verify";

@@ -23,6 +23,10 @@ export async function encrypt(paths: readonly BytePath[], flags: WalReadableFlag
   if (flags.format === "json") return output.json(report);
   output.result(encryptedText(report));
   noteSealed(output, report);
+  if (report.sealedInPgWal.length > 0) {
+    const names = report.sealedInPgWal.map(displayPath).join(", ");
+    output.note(`tde: left as they are, sealed whole by "tde encrypt-datadir": ${names}`);
+  }
   for (const name of report.gaps) {
     output.note(
       `tde: the segment before ${displayPath(name)} is not there: a record that goes on in ${displayPath(name)} is encrypted whole`,

@@ -3,9 +3,9 @@
  * time to load koffi comes back, libcrypto takes over, if it can be called and agrees with node:crypto. That is decided
  * once in each thread.
  */
-import { createRequire } from "node:module";
 import { UsageError } from "../errors.ts";
-import { type ForeignFunctions, LibcryptoMessageCipher } from "./libcrypto-message-cipher.ts";
+import { type ForeignFunctions, loadKoffi } from "./foreign-functions.ts";
+import { LibcryptoMessageCipher } from "./libcrypto-message-cipher.ts";
 import type { MessageCipher } from "./message-cipher.ts";
 import { nodeMessageCipher } from "./node-message-cipher.ts";
 import { defectOf } from "./prove-message-cipher.ts";
@@ -99,9 +99,4 @@ function tryLibcrypto(load: () => ForeignFunctions): MessageCipher | string {
     const [firstLine = ""] = (error instanceof Error ? error.message : String(error)).split("\n");
     return firstLine;
   }
-}
-
-/** Not before it is needed: it takes longer to load than a small cluster to check. */
-function loadKoffi(): ForeignFunctions {
-  return createRequire(import.meta.url)("koffi") as ForeignFunctions;
 }

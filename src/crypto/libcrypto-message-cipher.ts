@@ -8,6 +8,7 @@
  * until the call is back.
  */
 import type { KeyObject } from "node:crypto";
+import type { ForeignFunctions } from "./foreign-functions.ts";
 import {
   assertApart,
   assertApartOrSame,
@@ -16,15 +17,6 @@ import {
   type MessageCipher,
   TAG_BYTES,
 } from "./message-cipher.ts";
-
-/** As much of koffi as is used. */
-export interface ForeignFunctions {
-  /** @param path - null is the running program. */
-  load(path: null): {
-    /** @throws where there is no such symbol. */
-    func(prototype: string): unknown;
-  };
-}
 
 /**
  * Contexts at one time. Each file has keys of its own, and a file is done before the next one begins: two are in use

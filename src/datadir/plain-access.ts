@@ -39,9 +39,9 @@ export function plainAttributes(
   { uid, gid, fileMode, folderMode }: PlainAccess,
   kind: "file" | "directory" = "file",
 ): FileAttributes {
-  const { accessTime, modifyTime, mode } = like;
+  const { accessTimeNs, modifyTimeNs, mode, extended } = like;
   const kept = kind === "file" ? fileMode : folderMode;
-  return { mode: mode & kept, uid, gid, accessTime, modifyTime };
+  return { mode: mode & kept, uid, gid, accessTimeNs, modifyTimeNs, extended };
 }
 
 /** Whether others than the owner of a data directory, and its group to read, can get at a file or folder. */

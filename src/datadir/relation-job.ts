@@ -18,6 +18,8 @@ export interface RunFacts {
   readonly keyringId: string;
   /** When sealing: the epoch of this run. When opening: no slot can be later than this one. */
   readonly epoch: bigint;
+  /** When opening, where it is not `epoch`: no slot can be later than this one. */
+  readonly latestEpoch?: bigint | undefined;
   /** When sealing: makes salts that name this run. Undefined where no run is to be gone on with. */
   readonly saltKey?: KeyObject | undefined;
 }
@@ -38,6 +40,9 @@ export interface RelationFiles {
   readonly identity: FileIdentity;
   readonly sizeBytes: number;
 }
+
+/** Where no manifest says how late a slot can be: files that stand by themselves. */
+export const ANY_EPOCH: bigint = 2n ** 64n - 1n;
 
 export function slotCountOf(sizeBytes: number, blockSizeBytes: number): number {
   return Math.ceil(sizeBytes / blockSizeBytes);

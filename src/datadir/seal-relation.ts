@@ -17,6 +17,8 @@ export interface SealTarget {
   readonly sidecar: OpenFile;
   /** 16 random bytes, the same for every range of one file. */
   readonly fileSalt: Buffer;
+  /** Whether zero pages are left out. */
+  readonly withHoles: boolean;
 }
 
 /** What seals the pages of one file under the current key. @throws {KeyError} when the keyring lacks it. */
@@ -68,14 +70,15 @@ export class ChunkWriter {
     const { blockSizeBytes } = chunk;
     const lastSlot = firstSlot + slotCountOf(dataBytes, blockSizeBytes);
     const sidecarPages = this.sealer.seal(firstSlot, dataBytes, lastSlot === this.fileSlots);
-    writeNonZero(chunk, target.sealed, dataBytes, firstSlot * blockSizeBytes);
+    const position = firstSlot * blockSizeBytes;
+    writeChunk(chunk, target.sealed, dataBytes, position, target.withHoles);
     const sidecarPosition = (firstSlot / chunk.slotsPerPage) * blockSizeBytes;
     writeAll(target.sidecar, chunk.sidecar, 0, sidecarPages * blockSizeBytes, sidecarPosition);
   }
 }
 
 /**
- * Seals one range of a plain file. Zero runs stay holes: the caller has set the sealed file's size.
+ * Seals one range of a plain file. Where zero runs are to be holes, the caller has set the sealed file's size.
  * @param onBytes - called with the bytes of each chunk done.
  * @throws {StateError} on a page that is sealed already; {StorageError}.
  */
@@ -102,13 +105,18 @@ export function sealRange(
   return writer.counts;
 }
 
-/** Writes a chunk's data but for its zero pages, in as few calls as runs of other pages. */
-export function writeNonZero(
+/**
+ * Writes a chunk's data; with holes all but its zero pages, in as few calls as there are runs of other pages. A server takes
+ * space for a page before it has anything to write there, so that it finds a full disk in time.
+ */
+export function writeChunk(
   chunk: Chunk,
   file: OpenFile,
   dataBytes: number,
   position: number,
+  withHoles: boolean,
 ): void {
+  if (!withHoles) return writeAll(file, chunk.data, 0, dataBytes, position);
   const blockCount = Math.floor(dataBytes / chunk.blockSizeBytes);
   let start = 0;
   const writeUpTo = (end: number): void => {

@@ -60,7 +60,10 @@ export interface WalSurroundings {
 }
 
 /** Facts of a run that a segment needs. */
-export interface WalFacts extends Pick<RunFacts, "keys" | "keyringId" | "epoch" | "saltKey"> {
+export interface WalFacts extends Pick<
+  RunFacts,
+  "keys" | "keyringId" | "epoch" | "latestEpoch" | "saltKey"
+> {
   /** What segments are read into; without it each has memory of its own. */
   readonly memory?: SegmentMemory;
 }
@@ -265,7 +268,7 @@ export function holdPlainWalSegment(
 
 function openContext(
   { segment, sidecar }: WalSegmentBytes,
-  { keys, epoch, memory }: Pick<WalFacts, "keys" | "epoch" | "memory">,
+  { keys, epoch, latestEpoch, memory }: Pick<WalFacts, "keys" | "epoch" | "latestEpoch" | "memory">,
   files: Pick<WalSegmentFiles, "path" | "identity">,
   report: (problem: Problem) => void,
 ): WalOpenContext | undefined {
@@ -294,7 +297,7 @@ function openContext(
   return {
     head,
     keys: keys && new DerivedFileKeys(keys, head, path),
-    maxEpoch: epoch,
+    maxEpoch: latestEpoch ?? epoch,
     path,
     report,
     memory: memory?.map,

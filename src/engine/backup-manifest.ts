@@ -30,7 +30,7 @@ import {
 import { fileContext } from "../format/container.ts";
 import { newFileSalt } from "../format/file-salt.ts";
 import type { DataKeys } from "../keyring/data-keys.ts";
-import { fileParts } from "../storage/file-io.ts";
+import { attributesAt, fileParts } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { writeDurably } from "./new-file.ts";
 import type { FileToSum } from "./stored-facts.ts";
@@ -78,8 +78,8 @@ export function sealBackupManifest(
   saltKey: KeyObject,
 ): void {
   const path = joinPath(source.root, BACKUP_MANIFEST);
-  const attributes = fs.stat(path);
-  if (attributes?.kind !== "file" || hasSealedBackupManifest(fs, target)) return;
+  const attributes = attributesAt(fs, path);
+  if (attributes === undefined || hasSealedBackupManifest(fs, target)) return;
   assertOriginal(fs, source);
   const { systemIdentifier } = source.control;
   const context = fileContext(BACKUP_MANIFEST);

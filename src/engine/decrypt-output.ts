@@ -7,6 +7,7 @@ import { CONTROL_PATH, type Datadir } from "../datadir/datadir.ts";
 import { assertNotInUse } from "../datadir/in-use.ts";
 import { plainAccess, plainAttributes } from "../datadir/plain-access.ts";
 import { StateError } from "../errors.ts";
+import { attributesAt } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { Acceptance, acceptedFiles } from "./accepted-changes.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
@@ -99,8 +100,8 @@ export async function decryptIntoOutput(
       const run = DirectoryRun.begin(fs, plan.output, keyContext, order, keptOutput(plan));
       try {
         claimPlaces(fs, plan, run.header.runId);
-        const like = fs.stat(joinPath(source.root, AUTO_CONF));
-        const found = like?.kind === "file" ? like : fs.stat(joinPath(source.root, "PG_VERSION"));
+        const like = attributesAt(fs, joinPath(source.root, AUTO_CONF));
+        const found = like ?? attributesAt(fs, joinPath(source.root, "PG_VERSION"));
         if (found === undefined) throw new StateError("PG_VERSION is gone");
         const access = plainAccess(fs, plan.output);
         const attributes = plainAttributes(found, access);
@@ -157,7 +158,7 @@ function reportOfEarlierRun({ fs, notice }: EngineContext, output: BytePath): De
 }
 
 function copySignal(fs: FileSystem, source: Datadir, output: BytePath, name: string): void {
-  const like = fs.stat(joinPath(source.root, name));
+  const like = attributesAt(fs, joinPath(source.root, name));
   if (like === undefined) return;
   const attributes = plainAttributes(like, plainAccess(fs, output));
   const file = fileOf(fs, name as BytePath, Buffer.alloc(0), attributes);

@@ -9,7 +9,7 @@ import { assertNoServerOn, lockedAs } from "../datadir/in-use.ts";
 import { walkDatadir } from "../datadir/walk.ts";
 import { StateError, StorageError, TdeError } from "../errors.ts";
 import { openManifestWithoutKey } from "../format/manifest.ts";
-import type { FileSystem } from "../storage/file-system.ts";
+import { secondsOf, type FileSystem } from "../storage/file-system.ts";
 import { type JournalHeader, NEW_JOURNAL_NAME, readJournalHeader } from "../storage/journal.ts";
 import { hasLock } from "./run/datadir-lock.ts";
 import { readAutoConf } from "./guard.ts";
@@ -144,7 +144,7 @@ function readManifest(
     if (manifest.header.systemIdentifier !== datadir.control.systemIdentifier)
       notes.push(`the manifest is of another cluster, ${manifest.header.systemIdentifier}`);
     const facts = manifestFacts(manifest, datadir);
-    return { ...facts, writtenAt: new Date(stat.modifyTime * 1000) };
+    return { ...facts, writtenAt: new Date(secondsOf(stat.modifyTimeNs) * 1000) };
   } catch (error) {
     note(notes, error);
     return undefined;

@@ -20,6 +20,7 @@ import {
   scopeFilter,
   serializeScope,
 } from "../format/scope.ts";
+import { attributesAt } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { type DueStep, type JournalHeader, removeUnbornJournal } from "../storage/journal.ts";
 import type { RunContext } from "../workers/perform.ts";
@@ -57,6 +58,7 @@ import {
   seenAsManifest,
   settledManifest,
 } from "./open-manifest.ts";
+import { tellLinked } from "./hard-links.ts";
 import { hasNames, type ScopeSelection } from "./scope-request.ts";
 import { relationsOnDisk, selectScope } from "./select-scope.ts";
 import { assertLinksOwn } from "./shared-links.ts";
@@ -104,6 +106,7 @@ export async function encryptDatadir(
     inspectBackupManifest(fs, unlocked, hasManifest(fs, root) || unfinished !== undefined);
     const inventory = inventoryOptions({ ...options, scope }, keyContext);
     const todo = survey(fs, unlocked, inventory, "resumed");
+    tellLinked(todo.linked, engine.notice);
     return { outcome: "dry-run", survey: todo, scope };
   }
 
@@ -326,6 +329,7 @@ async function begin(
     return { outcome: "already-encrypted", survey: todo, scope };
   }
   assertRoom(fs, datadir, todo);
+  tellLinked(todo.linked, engine.notice);
   const accepted =
     manifest === undefined
       ? []
@@ -451,7 +455,7 @@ export function installGuardFrom(
   const again = readAutoConf(fs, source.root);
   if (again === "guard" || !sameOriginal(original, again)) throw isChanging(source);
   const like = original.kind === "file" ? AUTO_CONF : "PG_VERSION";
-  const attributes = fs.stat(joinPath(source.root, like));
+  const attributes = attributesAt(fs, joinPath(source.root, like));
   if (attributes === undefined) throw isChanging(source);
   const { systemIdentifier } = source.control;
   installGuard(fs, target, original, { keys, systemIdentifier, saltKey }, attributes);

@@ -15,7 +15,7 @@ import { fileContext, linkContext } from "../format/container.ts";
 import { newFileSalt } from "../format/file-salt.ts";
 import { guardFileContent, isGuardFile, settingsBesideGuard } from "../format/postgres-conf.ts";
 import type { DataKeys } from "../keyring/data-keys.ts";
-import { readWholeFile } from "../storage/file-io.ts";
+import { attributesAt, readWholeFile } from "../storage/file-io.ts";
 import type { FileAttributes, FileSystem } from "../storage/file-system.ts";
 import { carryOut, type DueStep } from "../storage/journal.ts";
 import { fileOf, type NewFile, writeDurably, writeNewFile } from "./new-file.ts";
@@ -156,8 +156,8 @@ export function removeGuard(
   access?: PlainAccess,
 ): void {
   const like = [AUTO_CONF, SEALED_AUTO_CONF]
-    .map((name) => fs.stat(joinPath(root, name)))
-    .find((stat) => stat?.kind === "file");
+    .map((name) => attributesAt(fs, joinPath(root, name)))
+    .find((found) => found !== undefined);
   if (like === undefined) return;
   const attributes = access === undefined ? like : plainAttributes(like, access);
   carryOut(fs, root, stageAutoConf(fs, root, original, attributes));

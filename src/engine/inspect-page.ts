@@ -8,6 +8,7 @@ import { type OpenedPage, openPage } from "../datadir/open-page.ts";
 import { identityOf } from "../datadir/relation-identity.ts";
 import { type RelationFile, sidecarName } from "../datadir/relation-path.ts";
 import { isStoredChecksum, SEALED_PAGE_MARK } from "../format/page-message.ts";
+import { UsageError } from "../errors.ts";
 import type { Problem } from "../format/problem.ts";
 import type { DataKeys } from "../keyring/data-keys.ts";
 import { pageChecksum } from "../postgres/page-checksum.ts";
@@ -15,12 +16,18 @@ import { isZero, type PageHeader, parsePageHeader } from "../postgres/page.ts";
 import { readExactly, withFile } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { type BlockPlace, locateBlock } from "./locate-block.ts";
+import {
+  type DetachedFile,
+  type DetachedRelation,
+  detachedContext,
+  relationFiles,
+} from "./detached-file.ts";
 import { openRelationItem } from "./plan-items.ts";
 
 export interface InspectedPage {
   /** Of the segment that has the page. */
   readonly path: BytePath;
-  readonly file: RelationFile;
+  readonly file: Pick<RelationFile, "fork">;
   /** Within the fork. */
   readonly block: number;
   /** In the segment. */
@@ -87,6 +94,57 @@ export function inspectPage(
     return { ...where, sealed: { slot: undefined, problems: [problem] }, content: undefined };
   }
   return { ...where, sealed: undefined, content: bytes };
+}
+
+/** As inspectPage, of a relation file that stands by itself. @param block - within the fork, in this file. */
+export function inspectDetachedPage(
+  fs: FileSystem,
+  file: DetachedFile,
+  relation: DetachedRelation,
+  block: number | undefined,
+  keys: DataKeys | undefined,
+): InspectedPage {
+  const { blockSizeBytes, head } = relation;
+  const { blockInFile, wanted } = blockOfDetached(file, relation, block);
+  const files = relationFiles(file, relation);
+  const offsetBytes = blockInFile * blockSizeBytes;
+  return withFile(fs, files.sealed, (sealed) =>
+    withFile(fs, files.sidecar, (sidecar) => {
+      const bytes = Buffer.alloc(Math.min(blockSizeBytes, file.sizeBytes - offsetBytes));
+      readExactly(sealed, bytes, 0, bytes.length, offsetBytes);
+      const facts = detachedContext(file, keys);
+      const { slot, problems, original } = openPage(facts, files, { sealed, sidecar }, blockInFile);
+      return {
+        path: file.path,
+        file: { fork: head.identity.fork === "wal" ? "main" : head.identity.fork },
+        block: wanted,
+        offsetBytes,
+        sizeBytes: bytes.length,
+        stored: bytes.length < blockSizeBytes ? undefined : storedHeader(bytes, wanted),
+        sealed: { slot, problems },
+        content: original,
+      };
+    }),
+  );
+}
+
+/** @throws {UsageError} for a block that the file does not have. */
+export function blockOfDetached(
+  { path, sizeBytes }: DetachedFile,
+  { head, blockSizeBytes }: DetachedRelation,
+  block: number | undefined,
+): { readonly blockInFile: number; readonly wanted: number } {
+  const { firstBlock } = head.identity;
+  const wanted = block ?? firstBlock;
+  const count = Math.ceil(sizeBytes / blockSizeBytes);
+  if (wanted >= firstBlock && wanted < firstBlock + count)
+    return { blockInFile: wanted - firstBlock, wanted };
+  throw new UsageError(`"${displayPath(path)}" has no block ${wanted}`, {
+    hint:
+      count === 0
+        ? "It is empty."
+        : `It has the blocks ${firstBlock} to ${firstBlock + count - 1} of its fork.`,
+  });
 }
 
 function storedHeader(page: Buffer, block: number): StoredHeader {

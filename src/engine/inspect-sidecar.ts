@@ -7,7 +7,7 @@ import { DerivedFileKeys } from "../datadir/open-relation.ts";
 import { identityOf } from "../datadir/relation-identity.ts";
 import { sidecarName } from "../datadir/relation-path.ts";
 import { FormatError, StateError } from "../errors.ts";
-import { describeIdentity, sameIdentity } from "../format/identity.ts";
+import { describeIdentity, type FileIdentity, sameIdentity } from "../format/identity.ts";
 import {
   parseSidecarPage,
   sidecarMacHolds,
@@ -21,6 +21,8 @@ import { pageChecksum } from "../postgres/page-checksum.ts";
 import { PAGE_HEADER } from "../postgres/page.ts";
 import { readUpTo, withFile } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
+import type { DetachedFile, DetachedRelation } from "./detached-file.ts";
+import { blockOfDetached } from "./inspect-page.ts";
 import { locateBlock } from "./locate-block.ts";
 
 export interface InspectedSidecar {
@@ -53,23 +55,63 @@ export function inspectSidecar(
   const place = locateBlock(fs, datadir, path, block);
   const sidecar = sidecarName(place.path);
   const full = joinPath(datadir.root, sidecar);
-  const sizeBytes = fs.stat(full)?.sizeBytes;
-  if (sizeBytes === undefined) {
+  if (fs.stat(full) === undefined) {
     throw new StateError(`"${displayPath(place.path)}" has no sidecar`, {
       hint: "A file without one is empty or not encrypted.",
     });
   }
   const { blockSizeBytes } = datadir.control;
-  const page = Buffer.alloc(blockSizeBytes);
-  const pageNumber = Math.floor(place.blockInFile / slotsPerPage(blockSizeBytes));
-  const count = withFile(fs, full, (file) =>
-    readUpTo(file, page, 0, page.length, pageNumber * blockSizeBytes),
+  const identity = identityOf(datadir, place.file);
+  return sidecarPageAt(
+    fs,
+    { path: sidecar, at: full, blockSizeBytes, identity, blockInFile: place.blockInFile },
+    keys,
   );
+}
+
+/** As inspectSidecar, of a relation file that stands by itself. */
+export function inspectDetachedSidecar(
+  fs: FileSystem,
+  file: DetachedFile,
+  relation: DetachedRelation,
+  block: number | undefined,
+  keys: DataKeys | undefined,
+): InspectedSidecar {
+  const { sidecar, blockSizeBytes, head } = relation;
+  const { blockInFile } = blockOfDetached(file, relation, block);
+  const { identity } = head;
+  return sidecarPageAt(
+    fs,
+    { path: sidecar, at: sidecar, blockSizeBytes, identity, blockInFile },
+    keys,
+  );
+}
+
+interface SidecarPlace {
+  /** As messages name it. */
+  readonly path: BytePath;
+  readonly at: BytePath;
+  readonly blockSizeBytes: number;
+  /** That it should have. */
+  readonly identity: FileIdentity;
+  readonly blockInFile: number;
+}
+
+function sidecarPageAt(
+  fs: FileSystem,
+  { path, at, blockSizeBytes, identity, blockInFile }: SidecarPlace,
+  keys: DataKeys | undefined,
+): InspectedSidecar {
+  const page = Buffer.alloc(blockSizeBytes);
+  const pageNumber = Math.floor(blockInFile / slotsPerPage(blockSizeBytes));
+  const [count, sizeBytes] = withFile(fs, at, (file) => [
+    readUpTo(file, page, 0, page.length, pageNumber * blockSizeBytes),
+    file.stat().sizeBytes,
+  ]);
   const head = count < page.length ? "it is cut" : parseSidecarPage(page);
   if (typeof head === "string")
-    throw new FormatError(`"${displayPath(sidecar)}" page ${pageNumber}: ${head}`);
+    throw new FormatError(`"${displayPath(path)}" page ${pageNumber}: ${head}`);
 
-  const identity = identityOf(datadir, place.file);
   const problems: string[] = [];
   if (!sameIdentity(head.identity, identity))
     problems.push(`it belongs to ${describeIdentity(head.identity)}`);
@@ -77,12 +119,12 @@ export function inspectSidecar(
   const checksum = pageChecksum(page, identity.firstBlock + pageNumber);
   if (page.readUInt16LE(PAGE_HEADER.checksum) !== checksum) problems.push("its checksum is wrong");
   return {
-    path: sidecar,
+    path,
     pages: sizeBytes / blockSizeBytes,
     head,
     belongsTo: describeIdentity(head.identity),
     ...countSlots(page),
-    mac: keys === undefined ? undefined : macOf(page, head, keys, sidecar),
+    mac: keys === undefined ? undefined : macOf(page, head, keys, path),
     problems,
   };
 }

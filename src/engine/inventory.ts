@@ -54,6 +54,8 @@ export interface InventoryEntry {
   readonly action: Action;
   /** Of files, else 0. */
   readonly sizeBytes: number;
+  /** Names of a file; of anything else 1. */
+  readonly linkCount: number;
 }
 
 /** @throws {StateError} at the first thing that speaks against encrypting. */
@@ -67,9 +69,10 @@ export function* takeInventory(
   assertMappedTablespacesAreThere(fs, datadir);
   for (const entry of walkDatadir(fs, datadir.root, datadir)) {
     const path = joinPath(datadir.root, entry.path);
-    const sizeBytes = entry.kind === "file" ? (fs.stat(path)?.sizeBytes ?? 0) : 0;
+    const stat = entry.kind === "file" ? fs.stat(path) : undefined;
+    const { sizeBytes, linkCount } = stat ?? { sizeBytes: 0, linkCount: 1 };
     const action = actionFor(fs, datadir, entry, sizeBytes, { ...options, isInScope, pass });
-    yield { entry, action, sizeBytes };
+    yield { entry, action, sizeBytes, linkCount };
   }
 }
 

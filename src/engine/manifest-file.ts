@@ -38,8 +38,8 @@ export async function writeManifestFile(
     await fill(writer);
     summary = writer.finish();
     // Readable by whoever may read PG_VERSION; its time tells when this state of the directory was made.
-    const { accessTime, modifyTime } = file.stat();
-    file.setAttributes({ ...like, accessTime, modifyTime });
+    const { accessTimeNs, modifyTimeNs } = file.stat();
+    file.setAttributes({ ...like, accessTimeNs, modifyTimeNs });
     file.sync();
   } finally {
     file.close();

@@ -9,6 +9,7 @@ import { IntegrityError, StateError, StorageError } from "../errors.ts";
 import type { Manifest } from "../format/manifest.ts";
 import { CONTROL_FILE_BYTES, sameButForChecksums } from "../postgres/control-file.ts";
 import type { FileAttributes, FileSystem } from "../storage/file-system.ts";
+import { attributesAt } from "../storage/file-io.ts";
 import { holds } from "../storage/read-back.ts";
 import { fileOf, type NewFile, writeDurably } from "./new-file.ts";
 
@@ -98,8 +99,8 @@ function contentOf(manifest: Manifest): Buffer {
 /** Where it is gone, those of PG_VERSION, which every server writes with the same mode. */
 function attributesIn(fs: FileSystem, root: BytePath): FileAttributes {
   for (const name of [CONTROL_PATH, "PG_VERSION"]) {
-    const stat = fs.stat(joinPath(root, name));
-    if (stat?.kind === "file") return stat;
+    const attributes = attributesAt(fs, joinPath(root, name));
+    if (attributes !== undefined) return attributes;
   }
   throw new StateError("global/pg_control and PG_VERSION are gone");
 }

@@ -12,7 +12,7 @@ import type { BackupFileFacts, ChecksumAlgorithm } from "../format/backup-manife
 import { linesOf } from "../format/lines.ts";
 import { escapePath, unescapePath } from "../format/manifest-path.ts";
 import { fileParts, writeAll } from "../storage/file-io.ts";
-import type { FileStat, FileSystem } from "../storage/file-system.ts";
+import { secondsOf, type FileStat, type FileSystem } from "../storage/file-system.ts";
 import { notAsWritten } from "../storage/read-back.ts";
 import type { TaskRunner } from "../workers/runner.ts";
 import { type Planned, runBatches } from "./batches.ts";
@@ -123,7 +123,12 @@ export class StoredFactsFile {
 type Found = FileToSum & { readonly stat: FileStat };
 
 function serializeFacts({ path, algorithm, stat }: Found, checksum: string | undefined): string {
-  const fields = [escapePath(path), stat.sizeBytes, Math.floor(stat.modifyTime), algorithm];
+  const fields = [
+    escapePath(path),
+    stat.sizeBytes,
+    Math.floor(secondsOf(stat.modifyTimeNs)),
+    algorithm,
+  ];
   return `${fields.join("\t")}\t${checksum ?? ""}\n`;
 }
 

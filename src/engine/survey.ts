@@ -7,6 +7,7 @@ import { sidecarSizeBytes } from "../datadir/relation-job.ts";
 import { StorageError } from "../errors.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { WAL_PAGE_BYTES } from "../wal/page-header.ts";
+import { countLinked, type LinkedFiles, noLinkedFiles } from "./hard-links.ts";
 import { type InventoryOptions, type InventoryPass, takeInventory } from "./inventory.ts";
 
 export interface Survey {
@@ -19,6 +20,8 @@ export interface Survey {
   outOfScope: { files: number; bytes: number };
   largestFileBytes: number;
   sidecarBytes: number;
+  /** Of what is to be sealed. */
+  readonly linked: LinkedFiles;
 }
 
 /** Counts what there is to do. @throws {StateError} as takeInventory: the first look at a directory refuses it. */
@@ -36,15 +39,18 @@ export function survey(
     outOfScope: { files: 0, bytes: 0 },
     largestFileBytes: 0,
     sidecarBytes: 0,
+    linked: noLinkedFiles(),
   };
   const { blockSizeBytes } = datadir.control;
-  for (const { entry, action, sizeBytes } of takeInventory(fs, datadir, options, pass)) {
+  const inventory = takeInventory(fs, datadir, options, pass);
+  for (const { entry, action, sizeBytes, linkCount } of inventory) {
     if (action.do === "nothing") found.sealedAlready++;
     if (action.do === "keep" && action.plaintext && entry.classification.class === "relation") {
       found.outOfScope.files++;
       found.outOfScope.bytes += sizeBytes;
     }
     if (!["seal-relation", "seal-wal", "seal-content"].includes(action.do)) continue;
+    countLinked(found.linked, entry.path, linkCount);
     found.bytes += sizeBytes;
     found.largestFileBytes = Math.max(found.largestFileBytes, sizeBytes);
     if (action.do === "seal-relation") {

@@ -19,7 +19,7 @@ import { slotsPerChunk } from "../format/chunk.ts";
 import { fileContext } from "../format/container.ts";
 import { slotsPerPage } from "../format/sidecar-page.ts";
 import type { DataKeys } from "../keyring/data-keys.ts";
-import { withFile } from "../storage/file-io.ts";
+import { attributesAt, withFile } from "../storage/file-io.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import type { DueStep } from "../storage/journal.ts";
 import { notAsPatched } from "../storage/read-back.ts";
@@ -334,7 +334,7 @@ export class SyncWriter {
     const { source, copy } = this.places;
     const original = readAutoConf(this.fs, source.root);
     const like = original !== "guard" && original.kind === "file" ? AUTO_CONF : "PG_VERSION";
-    const attributes = this.fs.stat(joinPath(source.root, like));
+    const attributes = attributesAt(this.fs, joinPath(source.root, like));
     if (original === "guard" || attributes === undefined) throw sourceChanges(AUTO_CONF);
     const { systemIdentifier } = copy.control;
     const guardKeys = { keys, systemIdentifier };

@@ -12,8 +12,8 @@ import { closeAll } from "../storage/file-io.ts";
 import type { FileStat, FileSystem, OpenFile } from "../storage/file-system.ts";
 
 const SYNC_GROUP = 64;
-/** What is set comes back with a microsecond or two less. */
-const TIME_TOLERANCE_SECONDS = 1e-5;
+/** A system on which times are set to the microsecond gives back somewhat less. */
+const TIME_TOLERANCE_NS = 10_000n;
 
 export async function copyAttributes(
   fs: FileSystem,
@@ -61,5 +61,9 @@ function placeInCopy(path: BytePath): BytePath {
 
 function isAlike(a: FileStat, b: FileStat): boolean {
   if (a.mode !== b.mode || a.uid !== b.uid || a.gid !== b.gid) return false;
-  return a.kind === "directory" || Math.abs(a.modifyTime - b.modifyTime) <= TIME_TOLERANCE_SECONDS;
+  return a.kind === "directory" || distance(a.modifyTimeNs, b.modifyTimeNs) <= TIME_TOLERANCE_NS;
+}
+
+function distance(a: bigint, b: bigint): bigint {
+  return a > b ? a - b : b - a;
 }

@@ -21,8 +21,13 @@ import {
   openManifest,
 } from "../format/manifest.ts";
 import { type DataKeys, dekFor } from "../keyring/data-keys.ts";
-import { fileParts, writeAll } from "../storage/file-io.ts";
-import type { FileStat, FileSystem, OpenFile } from "../storage/file-system.ts";
+import { attributesAt, fileParts, writeAll } from "../storage/file-io.ts";
+import {
+  secondsOf,
+  type FileStat,
+  type FileSystem,
+  type OpenFile,
+} from "../storage/file-system.ts";
 import type { DueStep } from "../storage/journal.ts";
 import type { TaskRunner } from "../workers/runner.ts";
 import type { EngineContext } from "./context.ts";
@@ -116,8 +121,9 @@ interface Sources {
 /** @returns its entry in tde.manifest. */
 function writeBackupManifest(fs: FileSystem, datadir: Datadir, sources: Sources): ManifestEntry {
   const { root } = datadir;
-  const like = attributesOf(fs, root, OWN_FILES["backup-manifest"]);
-  const { modifyTime } = attributesOf(fs, root, "PG_VERSION");
+  const path = joinPath(root, OWN_FILES["backup-manifest"]);
+  const like = attributesAt(fs, path) ?? attributesOf(fs, root, OWN_FILES["backup-manifest"]);
+  const modifyTime = secondsOf(attributesOf(fs, root, "PG_VERSION").modifyTimeNs);
   // Both sizes without the digits of the other's: one digit is there each time.
   const count = { path: OWN_FILES.manifest, sizeBytes: 0, modifyTime } as const;
   let withOneDigit = 0;

@@ -3,7 +3,7 @@
  */
 import { type BytePath, displayPath } from "../bytes/byte-path.ts";
 import { FormatError, StorageError } from "../errors.ts";
-import type { FileReader, FileSystem, OpenFile } from "./file-system.ts";
+import type { FileAttributes, FileReader, FileSystem, OpenFile } from "./file-system.ts";
 
 /** Reads until `length` bytes are there or the file ends; returns how many were read. */
 export function readUpTo(
@@ -130,6 +130,12 @@ export function withFile<T>(fs: FileReader, path: BytePath, use: (file: OpenFile
   } finally {
     file.close();
   }
+}
+
+/** All that a file which takes the place of this one should have; undefined where there is no file. */
+export function attributesAt(fs: FileReader, path: BytePath): FileAttributes | undefined {
+  if (fs.stat(path)?.kind !== "file") return undefined;
+  return withFile(fs, path, (file) => file.attributes());
 }
 
 /** Opens a file that the user names, and that may be a link: a mounted secret, a segment of WAL. */

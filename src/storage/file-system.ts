@@ -16,13 +16,15 @@ export type FileKind = "file" | "directory" | "link" | "other";
 export interface FileStat {
   readonly kind: FileKind;
   readonly sizeBytes: number;
+  /** What it takes on the disk, as far as the file system tells. */
+  readonly allocatedBytes: number;
   /** Permission bits only (07777). */
   readonly mode: number;
   readonly uid: number;
   readonly gid: number;
-  /** Seconds since 1970, with fraction. */
-  readonly accessTime: number;
-  readonly modifyTime: number;
+  /** Nanoseconds since 1970. */
+  readonly accessTimeNs: bigint;
+  readonly modifyTimeNs: bigint;
   readonly device: number;
   readonly inode: number;
   readonly linkCount: number;
@@ -33,8 +35,35 @@ export interface DirectoryEntry {
   readonly kind: FileKind;
 }
 
+/** A POSIX ACL, a label of SELinux, or what a user has noted. */
+export interface ExtendedAttribute {
+  readonly name: string;
+  readonly value: Buffer;
+}
+
+/** The ACL of a file. Where it has one, the group's bits of the mode are not the group's rights, but the most that an entry can give. */
+export const ACCESS_ACL = "system.posix_acl_access";
+
 /** What a new file takes over from the one that it replaces. */
-export type FileAttributes = Pick<FileStat, "mode" | "uid" | "gid" | "accessTime" | "modifyTime">;
+export interface FileAttributes extends Pick<
+  FileStat,
+  "mode" | "uid" | "gid" | "accessTimeNs" | "modifyTimeNs"
+> {
+  /** Left out: nobody asked, and what the new file has stays. unknown: the system has them, but they cannot be read. */
+  readonly extended?: readonly ExtendedAttribute[] | "unknown" | undefined;
+}
+
+/** Whether parts of a file take no space: a file that replaces it may leave out its zeros. */
+export function hasHoles({ allocatedBytes, sizeBytes }: FileStat): boolean {
+  return allocatedBytes < sizeBytes;
+}
+
+const NS_PER_SECOND = 1e9;
+
+/** Seconds since 1970, with fraction. */
+export function secondsOf(timeNs: bigint): number {
+  return Number(timeNs) / NS_PER_SECOND;
+}
 
 export interface OpenFile {
   readonly path: BytePath;
@@ -44,7 +73,13 @@ export interface OpenFile {
   write(buffer: Uint8Array, offset: number, length: number, position: number): number;
   truncate(sizeBytes: number): void;
   stat(): FileStat;
-  setAttributes(attributes: FileAttributes): void;
+  /** All that a file which takes its place should have; nothing for the group where its bits may be those of an ACL that cannot be read. */
+  attributes(): FileAttributes;
+  /**
+   * Never gives the group what an ACL kept from it.
+   * @returns names of extended attributes that could not be set.
+   */
+  setAttributes(attributes: FileAttributes): readonly string[];
   /** Returns when content and metadata are on stable storage. */
   sync(): void;
   close(): void;

@@ -5,29 +5,43 @@ import fs from "node:fs";
 import { promisify } from "node:util";
 import { type BytePath, bytePathFromBytes, displayPath, toNativePath } from "../bytes/byte-path.ts";
 import { StorageError } from "../errors.ts";
-import type {
-  DirectoryEntry,
-  FileAttributes,
-  FileKind,
-  FileStat,
-  FileSystem,
-  OpenFile,
+import {
+  ACCESS_ACL,
+  type DirectoryEntry,
+  type FileAttributes,
+  type FileKind,
+  type FileStat,
+  type FileSystem,
+  type OpenFile,
 } from "./file-system.ts";
+
+import { extendedAttributesOf, setExtendedAttributes } from "./extended-attributes.ts";
 import { uninterrupted, wasInterrupted } from "./interrupted.ts";
+import { findLibc, type Libc } from "./libc.ts";
 
 const { O_RDONLY, O_RDWR, O_CREAT, O_EXCL, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK } = fs.constants;
 const fsync = promisify(fs.fsync);
+/** What stat counts in, whatever the file system does. */
+const BLOCK_BYTES = 512;
+const GROUP_BITS = 0o070;
 
 export class NodeFileSystem implements FileSystem {
+  readonly #libc: () => Libc | undefined;
+
+  /** @param libc - what there is of the C library. */
+  constructor(libc: () => Libc | undefined = findLibc) {
+    this.#libc = libc;
+  }
+
   stat(path: BytePath): FileStat | undefined {
     return statOrNothing("could not stat", path, () =>
-      fs.lstatSync(toNativePath(path), { throwIfNoEntry: false }),
+      fs.lstatSync(toNativePath(path), { throwIfNoEntry: false, bigint: true }),
     );
   }
 
   statFollowing(path: BytePath): FileStat | undefined {
     return statOrNothing("could not stat", path, () =>
-      fs.statSync(toNativePath(path), { throwIfNoEntry: false }),
+      fs.statSync(toNativePath(path), { throwIfNoEntry: false, bigint: true }),
     );
   }
 
@@ -55,7 +69,7 @@ export class NodeFileSystem implements FileSystem {
   open(path: BytePath): OpenFile {
     // To open a pipe waits for its other end, for ever in a directory that nobody writes to; without blocking it is
     // only refused.
-    const file = openNode(path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW, 0);
+    const file = openNode(path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW, 0, this.#libc);
     const refused = attemptOrClose(file, () => file.stat().kind === "other");
     if (!refused) return file;
     file.close();
@@ -66,11 +80,11 @@ export class NodeFileSystem implements FileSystem {
   }
 
   openForWriting(path: BytePath): OpenFile {
-    return openNode(path, O_RDWR | O_NOFOLLOW, 0);
+    return openNode(path, O_RDWR | O_NOFOLLOW, 0, this.#libc);
   }
 
   create(path: BytePath, mode: number): OpenFile {
-    return openNode(path, O_RDWR | O_CREAT | O_EXCL, mode);
+    return openNode(path, O_RDWR | O_CREAT | O_EXCL, mode, this.#libc);
   }
 
   makeDirectory(path: BytePath, mode: number): void {
@@ -115,7 +129,7 @@ export class NodeFileSystem implements FileSystem {
       const flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
       const descriptor = uninterrupted(() => fs.openSync(toNativePath(path), flags));
       try {
-        uninterrupted(() => setAttributesOf(descriptor, attributes));
+        uninterrupted(() => setAttributesOf(descriptor, attributes, this.#libc));
       } finally {
         fs.closeSync(descriptor);
       }
@@ -161,10 +175,12 @@ export class NodeFileSystem implements FileSystem {
 class NodeFile implements OpenFile {
   readonly path: BytePath;
   readonly descriptor: number;
+  readonly #libc: () => Libc | undefined;
 
-  constructor(path: BytePath, descriptor: number) {
+  constructor(path: BytePath, descriptor: number, libc: () => Libc | undefined) {
     this.path = path;
     this.descriptor = descriptor;
+    this.#libc = libc;
   }
 
   read(buffer: Uint8Array, offset: number, length: number, position: number): number {
@@ -186,12 +202,22 @@ class NodeFile implements OpenFile {
   }
 
   stat(): FileStat {
-    return attempt("could not stat", this.path, () => fromNodeStat(fs.fstatSync(this.descriptor)));
+    return attempt("could not stat", this.path, () =>
+      fromNodeStat(fs.fstatSync(this.descriptor, { bigint: true })),
+    );
   }
 
-  setAttributes(attributes: FileAttributes): void {
-    attemptUninterrupted("could not set owner, mode and times of", this.path, () =>
-      setAttributesOf(this.descriptor, attributes),
+  attributes(): FileAttributes {
+    const stat = this.stat();
+    const extended = extendedAttributesOf(this.descriptor, this.#libc());
+    // Without the ACL, which may be there, nobody knows what these bits are.
+    const mode = extended === "unknown" ? stat.mode & ~GROUP_BITS : stat.mode;
+    return { ...stat, mode, extended };
+  }
+
+  setAttributes(attributes: FileAttributes): readonly string[] {
+    return attemptUninterrupted("could not set owner, mode and times of", this.path, () =>
+      setAttributesOf(this.descriptor, attributes, this.#libc),
     );
   }
 
@@ -204,22 +230,49 @@ class NodeFile implements OpenFile {
   }
 }
 
-/** The owner first: to change it takes bits of the mode away. */
-function setAttributesOf(descriptor: number, attributes: FileAttributes): void {
-  const { uid, gid } = fs.fstatSync(descriptor);
-  if (uid !== attributes.uid || gid !== attributes.gid) {
+/** The owner first: to change it takes bits of the mode away. The times last: to change anything else changes them. */
+function setAttributesOf(
+  descriptor: number,
+  attributes: FileAttributes,
+  libc: () => Libc | undefined,
+): readonly string[] {
+  const { uid, gid, atimeNs, mtimeNs } = fs.fstatSync(descriptor, { bigint: true });
+  if (Number(uid) !== attributes.uid || Number(gid) !== attributes.gid) {
     fs.fchownSync(descriptor, attributes.uid, attributes.gid);
   }
-  fs.fchmodSync(descriptor, attributes.mode);
-  fs.futimesSync(descriptor, attributes.accessTime, attributes.modifyTime);
+  const { extended, accessTimeNs, modifyTimeNs } = attributes;
+  const isKnown = extended !== undefined && extended !== "unknown";
+  const failed = isKnown ? setExtendedAttributes(descriptor, extended, libc()) : [];
+  // After the ACL: these bits are its mask then, and without it the group's rights.
+  const kept = failed.includes(ACCESS_ACL) ? ~GROUP_BITS : ~0;
+  fs.fchmodSync(descriptor, attributes.mode & kept);
+  const isOther = atimeNs !== accessTimeNs || mtimeNs !== modifyTimeNs;
+  if (isOther && libc()?.setTimes(descriptor, accessTimeNs, modifyTimeNs) !== true)
+    fs.futimesSync(descriptor, wholeMicroseconds(accessTimeNs), wholeMicroseconds(modifyTimeNs));
+  return failed;
 }
 
-function openNode(path: BytePath, flags: number, mode: number): OpenFile {
+/**
+ * A time as node:fs takes it: seconds, of which a number holds no more than a quarter of a microsecond, and libuv rounds down
+ * what it gets. In the middle of its microsecond it is not rounded into the one before; so what is set once, and read, and set again,
+ * stays what it is.
+ */
+function wholeMicroseconds(timeNs: bigint): number {
+  const remainder = ((timeNs % 1000n) + 1000n) % 1000n;
+  return (Number((timeNs - remainder) / 1000n) + 0.5) / 1e6;
+}
+
+function openNode(
+  path: BytePath,
+  flags: number,
+  mode: number,
+  libc: () => Libc | undefined,
+): OpenFile {
   const verb = (flags & O_CREAT) === 0 ? "could not open" : "could not create";
   return attemptUninterrupted(
     verb,
     path,
-    () => new NodeFile(path, fs.openSync(toNativePath(path), flags, mode)),
+    () => new NodeFile(path, fs.openSync(toNativePath(path), flags, mode), libc),
   );
 }
 
@@ -260,7 +313,7 @@ function attempt<T>(what: string, path: BytePath, action: () => T): T {
 function statOrNothing(
   what: string,
   path: BytePath,
-  action: () => fs.Stats | undefined,
+  action: () => fs.BigIntStats | undefined,
 ): FileStat | undefined {
   try {
     const stats = action();
@@ -314,17 +367,18 @@ function kindOf(entry: {
   return entry.isSymbolicLink() ? "link" : "other";
 }
 
-function fromNodeStat(stats: fs.Stats): FileStat {
+function fromNodeStat(stats: fs.BigIntStats): FileStat {
   return {
     kind: kindOf(stats),
-    sizeBytes: stats.size,
-    mode: stats.mode & 0o7777,
-    uid: stats.uid,
-    gid: stats.gid,
-    accessTime: stats.atimeMs / 1000,
-    modifyTime: stats.mtimeMs / 1000,
-    device: stats.dev,
-    inode: stats.ino,
-    linkCount: stats.nlink,
+    sizeBytes: Number(stats.size),
+    allocatedBytes: Number(stats.blocks) * BLOCK_BYTES,
+    mode: Number(stats.mode) & 0o7777,
+    uid: Number(stats.uid),
+    gid: Number(stats.gid),
+    accessTimeNs: stats.atimeNs,
+    modifyTimeNs: stats.mtimeNs,
+    device: Number(stats.dev),
+    inode: Number(stats.ino),
+    linkCount: Number(stats.nlink),
   };
 }

@@ -5,13 +5,22 @@
 import type { BytePath } from "../bytes/byte-path.ts";
 import { type PlainAccess, plainAttributes } from "../datadir/plain-access.ts";
 import { closeAll } from "../storage/file-io.ts";
-import type { FileAttributes, FileSystem, OpenFile } from "../storage/file-system.ts";
+import {
+  ACCESS_ACL,
+  type FileAttributes,
+  type FileSystem,
+  type OpenFile,
+} from "../storage/file-system.ts";
+import type { NotKept } from "./tasks.ts";
+
+const GROUP_BITS = 0o070;
 
 export class NewFiles {
   private readonly fs: FileSystem;
   private readonly access: PlainAccess | undefined;
   /** Each with its attributes. */
   private files: Map<OpenFile, FileAttributes> = new Map();
+  readonly notKept: NotKept[] = [];
 
   /** @param access - where the new files are plain. */
   constructor(fs: FileSystem, access?: PlainAccess) {
@@ -29,11 +38,24 @@ export class NewFiles {
    */
   open(path: BytePath, create: boolean, like: OpenFile, sizeBytes?: number): OpenFile {
     const { access } = this;
-    const attributes = access === undefined ? like.stat() : plainAttributes(like.stat(), access);
+    const all = like.attributes();
+    const attributes = access === undefined ? all : plainAttributes(all, access);
+    this.tell(path, like.stat().mode, attributes);
     const file = create ? this.fs.create(path, 0o600) : this.fs.openForWriting(path);
     this.files.set(file, attributes);
     if (create && sizeBytes !== undefined) file.truncate(sizeBytes);
     return file;
+  }
+
+  /** What is not given although the file had it. */
+  private tell(path: BytePath, before: number, { mode, extended }: FileAttributes): void {
+    // Whatever the mode says of it, the group of a closed directory gets in nowhere.
+    const lost = before & ~mode & GROUP_BITS;
+    if (extended === "unknown" && (lost & (this.access?.fileMode ?? GROUP_BITS)) !== 0)
+      this.notKept.push({ path, what: ["what its group's bits allow"] });
+    const hasAcl = extended !== "unknown" && extended?.some(({ name }) => name === ACCESS_ACL);
+    if (lost !== 0 && hasAcl === true)
+      this.notKept.push({ path, what: ["what its ACL allows to others"] });
   }
 
   /** Makes them durable, and closes them. Other work may go on meanwhile. */
@@ -41,7 +63,10 @@ export class NewFiles {
     const { files } = this;
     this.files = new Map();
     try {
-      for (const [file, attributes] of files) file.setAttributes(attributes);
+      for (const [file, attributes] of files) {
+        const lost = file.setAttributes(attributes);
+        if (lost.length > 0) this.notKept.push({ path: file.path, what: lost });
+      }
       await this.fs.syncFiles([...files.keys()]);
     } finally {
       closeAll(files.keys());

@@ -18,7 +18,7 @@ import {
 import { IntegrityError, KeyError } from "../errors.ts";
 import type { Problem } from "../format/problem.ts";
 import { readExactly, readWholeFile, withFile, writeAll } from "../storage/file-io.ts";
-import type { FileSystem, OpenFile } from "../storage/file-system.ts";
+import { type FileSystem, hasHoles, type OpenFile } from "../storage/file-system.ts";
 import { notAsWritten, readingBack } from "../storage/read-back.ts";
 import type { NewFiles } from "./new-files.ts";
 import { notAsWrittenIn } from "./new-file-problem.ts";
@@ -56,8 +56,8 @@ function writeSealed(
 ): ItemResult {
   assert(target !== undefined, "sealing has a target");
   withFile(fs, files.segment, (source) => {
-    writeNew(newFiles.open(target.segment, true, source, segment.length), segment);
-    writeNew(newFiles.open(target.sidecar, true, source, sidecar.length), sidecar);
+    writeLike(source, newFiles.open(target.segment, true, source, segment.length), segment);
+    writeWhole(newFiles.open(target.sidecar, true, source, sidecar.length), sidecar);
   });
   return { path: files.path, openCrc };
 }
@@ -71,7 +71,7 @@ export function openWal(
   assert(target !== undefined, "opening has a target");
   const { segment } = openWalSegment(fs, facts, files, "decrypt", stopAt);
   withFile(fs, files.segment, (source) => {
-    writeNew(newFiles.open(target.segment, true, source, segment.length), segment);
+    writeLike(source, newFiles.open(target.segment, true, source, segment.length), segment);
   });
   return { path: files.path };
 }
@@ -198,8 +198,16 @@ function stopAt({ kind, path, block, message }: Problem): never {
     hint: `Restore the segment together with its sidecar (_tde) from a backup: "${displayPath(path)}".`,
   });
 }
-/** A hole stays one: most of a segment that was never filled is zero. */
-function writeNew(file: OpenFile, bytes: Buffer): void {
+function writeWhole(file: OpenFile, bytes: Buffer): void {
+  writeAll(file, bytes, 0, bytes.length, 0);
+}
+
+/**
+ * A hole stays one. Zeros that take space do so afterwards, too: a server fills its segments on purpose, so that it finds
+ * a full disk before it needs the space (wal_init_zero).
+ */
+function writeLike(source: OpenFile, file: OpenFile, bytes: Buffer): void {
+  if (!hasHoles(source.stat())) return writeWhole(file, bytes);
   let start = 0;
   const writeUpTo = (end: number): void => {
     if (end > start) writeAll(file, bytes, start, end - start, start);

@@ -7,11 +7,11 @@ import type { BytePath } from "../bytes/byte-path.ts";
 import { runningSha256 } from "../crypto/primitives.ts";
 import { openRange, type TakeChunk } from "../datadir/open-relation.ts";
 import { resealRange } from "../datadir/reseal-relation.ts";
-import { sealRange, type SealTarget, writeNonZero } from "../datadir/seal-relation.ts";
+import { sealRange, type SealTarget, writeChunk } from "../datadir/seal-relation.ts";
 import { resealFile, sealFile, unsealFile } from "../datadir/sealed-file.ts";
 import { newFileSalt } from "../format/file-salt.ts";
 import { withFile, writeAll } from "../storage/file-io.ts";
-import type { OpenFile } from "../storage/file-system.ts";
+import { hasHoles, type OpenFile } from "../storage/file-system.ts";
 import type { NewFiles } from "./new-files.ts";
 import { openWal, resealWal, sealWal } from "./perform-wal.ts";
 import { hasChanged, readThrough } from "./read-through.ts";
@@ -98,6 +98,7 @@ function sealTarget(
   return {
     sealed: newFiles.open(paths.sealed, whole, like, files.sizeBytes),
     sidecar: newFiles.open(paths.sidecar, whole, like),
+    withHoles: hasHoles(like.stat()),
     fileSalt:
       fileSalt === undefined ? newFileSalt(context.saltKey, files.path) : Buffer.from(fileSalt),
   };
@@ -114,8 +115,9 @@ function openRelation(
       const plain = newFiles.open(files.plain, range === undefined, sealed, files.sizeBytes);
       const part = range ?? tools.whole(files);
       const source = { sealed, sidecar };
+      const withHoles = hasHoles(sealed.stat());
       const take: TakeChunk = (firstSlot, dataBytes) =>
-        writeNonZero(chunk, plain, dataBytes, firstSlot * context.blockSizeBytes);
+        writeChunk(chunk, plain, dataBytes, firstSlot * context.blockSizeBytes, withHoles);
       const { wrongChecksums } = openRange(
         chunk,
         context,

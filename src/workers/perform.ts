@@ -69,6 +69,9 @@ export class TaskPerformer {
     } finally {
       newFiles.close();
     }
+    const last = results.pop();
+    const { notKept } = newFiles;
+    if (last !== undefined) results.push(notKept.length === 0 ? last : { ...last, notKept });
     return results;
   }
 

@@ -197,6 +197,14 @@ export function isWritingTask(task: Task): task is WritingTask {
   return task.kind === "seal" || task.kind === "open" || task.kind === "reseal";
 }
 
+/** What a new file does not have of the one that it replaces. */
+export interface NotKept {
+  /** Of the new file. */
+  readonly path: BytePath;
+  /** Names of extended attributes, or words. */
+  readonly what: readonly string[];
+}
+
 /** What came of one item. Fields that its task does not find are absent. */
 export interface ItemResult {
   readonly path: BytePath;
@@ -237,6 +245,8 @@ export interface ItemResult {
   readonly lost?: readonly LostPart[] | undefined;
   /** Of a sealed WAL segment: the CRC that lacks what the next segment has. */
   readonly openCrc?: OpenCrc | undefined;
+  /** Of the new files of the whole task; with its last item. */
+  readonly notKept?: readonly NotKept[] | undefined;
   /** The first of them; `problemCount` has them all. */
   readonly problems?: readonly Problem[] | undefined;
   readonly problemCount?: number | undefined;

@@ -19,7 +19,7 @@ export interface Place {
 
 export const TABLESPACE_LINK = "pg_tblspc/16387";
 
-const TIME = 1_700_000_000;
+const TIME = 1_700_000_000_000_000_000n;
 
 /** @returns what is there; an empty image where nothing is. */
 export function imageOf(disk: CrashDisk, root: BytePath): Image {
@@ -122,7 +122,7 @@ function newFolder(): DirectoryNode {
 }
 
 function attributes(mode: number): FileNode["attributes"] {
-  return { mode, uid: 26, gid: 26, accessTime: TIME, modifyTime: TIME };
+  return { mode, uid: 26, gid: 26, accessTimeNs: TIME, modifyTimeNs: TIME };
 }
 
 export function inPlace({ root }: Place, path: string): BytePath {

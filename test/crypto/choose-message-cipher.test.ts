@@ -12,7 +12,7 @@ import {
   MESSAGES_BEFORE_LOADING,
   ThreadCipher,
 } from "../../src/crypto/choose-message-cipher.ts";
-import type { ForeignFunctions } from "../../src/crypto/libcrypto-message-cipher.ts";
+import type { ForeignFunctions } from "../../src/crypto/foreign-functions.ts";
 import type { MessageCipher } from "../../src/crypto/message-cipher.ts";
 import { nodeMessageCipher } from "../../src/crypto/node-message-cipher.ts";
 import { defectOf } from "../../src/crypto/prove-message-cipher.ts";

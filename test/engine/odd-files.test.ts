@@ -155,6 +155,7 @@ class RefusingFileSystem extends DelegatingFileSystem {
       write: (...a) => file.write(...a),
       truncate: (size) => file.truncate(size),
       stat: () => file.stat(),
+      attributes: () => file.attributes(),
       setAttributes: (attributes) => file.setAttributes(attributes),
       sync: () => file.sync(),
       close: () => file.close(),

@@ -213,9 +213,16 @@ test("the pg_wal of a data directory that was encrypted with --wal=sealed is ver
   renameSync(pgWal, join(folder, "elsewhere"));
   symlinkSync(join(folder, "elsewhere"), pgWal);
   assert.deepEqual(kindsOf(await verify({ source: "", archive: pgWal })), []);
-  // Nothing says there that it is a data directory's.
-  const [problem] = (await verify({ source: "", archive: join(folder, "elsewhere") })).problems;
-  assert.match(problem?.message ?? "", /holds another file: it is "datadir:pg_wal/);
+  // Nothing says there that it is a data directory's, but what its files were sealed as.
+  const copy = { source: "", archive: join(folder, "elsewhere") };
+  assert.deepEqual(kindsOf(await verify(copy)), []);
+  const archived = await promotedArchive(t);
+  renameSync(join(archived.archive, SECOND), join(copy.archive, SECOND));
+  const { problems } = await verify(copy);
+  assert.match(
+    problems.find(({ name }) => name === FIRST)?.message ?? "",
+    /holds another file: it is "datadir:pg_wal/,
+  );
 });
 
 test("plain files that are allowed are counted, and checked as far as they can be", async (t) => {

@@ -37,7 +37,13 @@ test("attributes are set of a directory itself, and never through a link or by a
   writeFileSync(join(folder, "file"), "", { mode: 0o600 });
   const disk = new NodeFileSystem();
   const { uid, gid } = statSync(join(folder, "directory"));
-  const wide = { mode: 0o755, uid, gid, accessTime: 1, modifyTime: 2 };
+  const wide = {
+    mode: 0o755,
+    uid,
+    gid,
+    accessTimeNs: 1_000_000_000n,
+    modifyTimeNs: 2_000_000_000n,
+  };
   for (const name of ["link", "file"]) {
     assert.throws(() => disk.setAttributes(bytePath(join(folder, name)), wide), StorageError);
   }

@@ -325,6 +325,7 @@ export class CrashDisk implements FileSystem {
     return {
       kind: node.kind,
       sizeBytes: node.kind === "file" ? node.content.length : 0,
+      allocatedBytes: node.kind === "file" ? node.content.length : 0,
       ...node.attributes,
       device: 1,
       inode: inodeOf(node),
@@ -332,13 +333,13 @@ export class CrashDisk implements FileSystem {
     };
   }
 
-  tick(): number {
-    return this.clock++;
+  tick(): bigint {
+    return BigInt(this.clock++) * 1_000_000_000n;
   }
 
   private newAttributes(mode: number): FileAttributes {
     const time = this.tick();
-    return { mode, uid: 26, gid: 26, accessTime: time, modifyTime: time };
+    return { mode, uid: 26, gid: 26, accessTimeNs: time, modifyTimeNs: time };
   }
 
   private openNode(path: BytePath, node: Node | undefined): OpenFile {
@@ -460,10 +461,15 @@ class CrashFile implements OpenFile {
     return this.disk.statOf(this.node);
   }
 
-  setAttributes(attributes: FileAttributes): void {
+  attributes(): FileAttributes {
+    return { ...this.stat(), extended: [] };
+  }
+
+  setAttributes(attributes: FileAttributes): readonly string[] {
     this.assertOpen();
     this.disk.step("setAttributes", this.path);
     this.node.attributes = pick(attributes);
+    return [];
   }
 
   sync(): void {
@@ -481,7 +487,7 @@ class CrashFile implements OpenFile {
 
   private touch(): void {
     const { attributes } = this.node;
-    this.node.attributes = { ...attributes, modifyTime: this.disk.tick() };
+    this.node.attributes = { ...attributes, modifyTimeNs: this.disk.tick() };
   }
 
   private assertOpen(): void {
@@ -489,8 +495,8 @@ class CrashFile implements OpenFile {
   }
 }
 
-function pick({ mode, uid, gid, accessTime, modifyTime }: FileAttributes): FileAttributes {
-  return { mode, uid, gid, accessTime, modifyTime };
+function pick({ mode, uid, gid, accessTimeNs, modifyTimeNs }: FileAttributes): FileAttributes {
+  return { mode, uid, gid, accessTimeNs, modifyTimeNs };
 }
 
 function failure(what: string, path: BytePath, errno: string): StorageError {

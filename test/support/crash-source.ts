@@ -72,7 +72,7 @@ function editAt(disk: CrashDisk, path: BytePath, change: (bytes: Buffer) => Buff
   const file = disk.openForWriting(path);
   file.truncate(0);
   writeAll(file, next, 0, next.length, 0);
-  file.setAttributes({ ...file.stat(), modifyTime: 1_800_000_000.25 });
+  file.setAttributes({ ...file.stat(), modifyTimeNs: 1_800_000_000_250_000_000n });
   file.close();
 }
 

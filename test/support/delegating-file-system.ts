@@ -90,6 +90,7 @@ export function changedFile(file: OpenFile, changes: Partial<OpenFile>): OpenFil
     write: (...a) => file.write(...a),
     truncate: (size) => file.truncate(size),
     stat: () => file.stat(),
+    attributes: () => file.attributes(),
     setAttributes: (attributes) => file.setAttributes(attributes),
     sync: () => file.sync(),
     close: () => file.close(),

@@ -37,11 +37,11 @@ function visit(
       tree.set(logical, { content: undefined, attributes: "a link to nowhere" });
       continue;
     }
-    const { kind, uid, gid, mode, modifyTime } = stat;
+    const { kind, uid, gid, mode, modifyTimeNs } = stat;
     const isFile = kind === "file";
     tree.set(logical, {
       content: isFile ? readWholeFile(disk, path, FILE_LIMIT_BYTES) : undefined,
-      attributes: `${kind} ${uid}:${gid} ${mode.toString(8)}${isFile ? ` ${modifyTime}` : ""}`,
+      attributes: `${kind} ${uid}:${gid} ${mode.toString(8)}${isFile ? ` ${modifyTimeNs}` : ""}`,
     });
     if (kind === "directory") visit(disk, path, logical, tree);
   }

@@ -3,7 +3,7 @@
  * broken, or that some other program has brought along.
  */
 import { createRequire } from "node:module";
-import type { ForeignFunctions } from "../../src/crypto/libcrypto-message-cipher.ts";
+import type { ForeignFunctions } from "../../src/crypto/foreign-functions.ts";
 
 export type ForeignFunction = (...args: unknown[]) => unknown;
 

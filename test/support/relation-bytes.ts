@@ -4,7 +4,7 @@ import type { BytePath } from "../../src/bytes/byte-path.ts";
 import { sha256 } from "../../src/crypto/primitives.ts";
 import { type OpenResult, openRange, type TakeChunk } from "../../src/datadir/open-relation.ts";
 import { type RunFacts, wholeRange } from "../../src/datadir/relation-job.ts";
-import { sealRange, writeNonZero } from "../../src/datadir/seal-relation.ts";
+import { sealRange, writeChunk } from "../../src/datadir/seal-relation.ts";
 import { Chunk, slotsPerChunk } from "../../src/format/chunk.ts";
 import type { FileIdentity } from "../../src/format/identity.ts";
 import type { Problem } from "../../src/format/problem.ts";
@@ -42,7 +42,7 @@ export function sealBytes(
     facts,
     relationFiles(identity, original.length),
     new BufferFile(original),
-    { sealed, sidecar, fileSalt },
+    { sealed, sidecar, fileSalt, withHoles: true },
     wholeRange(original.length, facts.blockSizeBytes),
     () => {},
   );
@@ -64,7 +64,7 @@ export function openBytes(
   };
   const chunk = chunkOf(facts.blockSizeBytes);
   const take: TakeChunk = (firstSlot, dataBytes) => {
-    writeNonZero(chunk, plain, dataBytes, firstSlot * facts.blockSizeBytes);
+    writeChunk(chunk, plain, dataBytes, firstSlot * facts.blockSizeBytes, true);
     takeAlso(firstSlot, dataBytes);
   };
   const result = openRange(
@@ -158,14 +158,20 @@ export class BufferFile implements OpenFile {
       mode: 0o600,
       uid: 0,
       gid: 0,
-      accessTime: 0,
-      modifyTime: 0,
+      accessTimeNs: 0n,
+      modifyTimeNs: 0n,
       device: 1,
       inode: 1,
       linkCount: 1,
+      allocatedBytes: 0,
     };
   }
-  setAttributes(): void {}
+  attributes(): FileStat {
+    return this.stat();
+  }
+  setAttributes(): readonly string[] {
+    return [];
+  }
   sync(): void {}
   close(): void {}
 }

@@ -52,9 +52,10 @@ export class StoppingFileSystem implements FileSystem {
         file.truncate(size);
       },
       stat: () => file.stat(),
-      setAttributes(attributes): void {
+      attributes: () => file.attributes(),
+      setAttributes(attributes): readonly string[] {
         step("setAttributes");
-        file.setAttributes(attributes);
+        return file.setAttributes(attributes);
       },
       sync(): void {
         step("sync");

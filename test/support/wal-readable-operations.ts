@@ -4,6 +4,8 @@
  */
 import assert from "node:assert/strict";
 import { type BytePath, bytePath, joinPath } from "../../src/bytes/byte-path.ts";
+import { containerHeaderOf, readSealedFile, sealBytes } from "../../src/datadir/sealed-file.ts";
+import { sealedInPgWalAs } from "../../src/engine/wal-archive/sealed-wal.ts";
 import { isStoredSegment, readStoredSegment } from "../../src/engine/wal-readable/read-stored.ts";
 import { readWalFolder } from "../../src/engine/wal-readable/wal-folder.ts";
 import { readWholeFile, writeAll } from "../../src/storage/file-io.ts";
@@ -19,7 +21,7 @@ const FOLDER = "/wal" as BytePath;
 const writer = crossing();
 const SEGMENTS = writer.segments.map((bytes, i) => ({ name: bytePath(writer.name(i)), bytes }));
 
-type State = "plain" | "stored";
+type State = "plain" | "stored" | "whole";
 
 export const WAL_READABLE_OPERATIONS: readonly Operation[] = [
   {
@@ -37,6 +39,15 @@ export const WAL_READABLE_OPERATIONS: readonly Operation[] = [
     repairs: ["again"],
     provesReads: true,
     prepare: () => disk("stored"),
+    run: (tde) => tde.decryptWal(FOLDER),
+    always: async (look) => void (await statesOn(look)),
+    check: (look, finished) => assertAre(look, finished, "plain"),
+  },
+  {
+    name: "wal decrypt of segments that are sealed whole",
+    repairs: ["again"],
+    provesReads: true,
+    prepare: () => disk("whole"),
     run: (tde) => tde.decryptWal(FOLDER),
     always: async (look) => void (await statesOn(look)),
     check: (look, finished) => assertAre(look, finished, "plain"),
@@ -82,13 +93,37 @@ async function disk(state: State): Promise<CrashDisk> {
     file.close();
   }
   if (state === "stored") await tde.encryptWal(FOLDER);
+  if (state === "whole") await sealWhole(made, tde);
   return made.reboot({ survivors: "everything" });
+}
+
+/** As encrypt-datadir seals the segments of pg_wal with --wal sealed. */
+async function sealWhole(made: CrashDisk, tde: SimulatedTde): Promise<void> {
+  const keys = (await tde.openKeyring()).dataKeys();
+  for (const { name, bytes } of SEGMENTS) {
+    made.remove(joinPath(FOLDER, name));
+    const file = made.create(joinPath(FOLDER, name), 0o600);
+    const context = sealedInPgWalAs(name);
+    sealBytes(bytes, file, {
+      keys,
+      systemIdentifier: writer.system,
+      context,
+      chunkSizeBytes: 2 ** 18,
+    });
+    file.close();
+  }
 }
 
 /** Of each segment, each of which opens to what it was. */
 async function statesOn(look: CrashDisk): Promise<State[]> {
   const keys = (await new SimulatedTde(look).openKeyring()).dataKeys();
   return SEGMENTS.map(({ name, bytes }) => {
+    const path = joinPath(FOLDER, name);
+    if (containerHeaderOf(look, path) !== undefined) {
+      const options = { keys, context: sealedInPgWalAs(name) };
+      assert.ok(bytes.equals(readSealedFile(look, path, SEGMENT, options)), `${name} is another`);
+      return "whole";
+    }
     const isStored = isStoredSegment(look, FOLDER, name);
     const original = isStored
       ? readStoredSegment(look, FOLDER, name, keys).segment

@@ -15,11 +15,12 @@ import {
   addStateConsent,
   addWorkOptions,
 } from "../options.ts";
+import { pathArgument } from "../raw-arguments.ts";
 
 export function decryptDatadirCommand(): Command {
-  const command = new Command("decrypt-datadir").description(
-    "give an encrypted data directory back, byte for byte",
-  );
+  const command = new Command("decrypt-datadir")
+    .alias("decrypt")
+    .description("give an encrypted data directory, or one file of one, back, byte for byte");
   addDataDirectoryOptions(command);
   addOutputDirectoryOptions(command);
   addSecretOptions(addKeyringOptions(command));
@@ -43,6 +44,11 @@ export function decryptDatadirCommand(): Command {
       "read everything to its last tag before anything is written (default in place, and with -n)",
     )
     .option("--no-preflight", "do not: damage then stops the decryption half way")
+    .option(
+      "--file <path>",
+      "one encrypted file by itself, with its sidecar beside it; --output names the new file",
+      pathArgument,
+    )
     .addHelpText(
       "after",
       `
@@ -52,7 +58,8 @@ to look at them, or to put one back. It is no data directory, and no server star
 Examples:
   tde decrypt-datadir -D /srv/pg/17/main --keyring app.keyring --key-file kek.key
   tde decrypt-datadir -D /srv/pg/17/main --damaged keep --keyring app.keyring --key-file kek.key
-  tde decrypt-datadir -D /srv/pg/17/main --relation shop.public.orders --output orders --keyring app.keyring --key-file kek.key`,
+  tde decrypt-datadir -D /srv/pg/17/main --relation shop.public.orders --output orders --keyring app.keyring --key-file kek.key
+  tde decrypt --file 16397 --output 16397.plain --keyring app.keyring --key-file kek.key`,
     )
     .action(async (datadir, flags) =>
       (await import("../decrypt-action.ts")).decrypt(datadir, flags),

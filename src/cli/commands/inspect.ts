@@ -20,6 +20,11 @@ export function inspectCommand(): Command {
         "init",
       ]),
     )
+    .option(
+      "--file <path>",
+      "one encrypted file by itself, with its sidecar beside it and no data directory",
+      pathArgument,
+    )
     .option("--data", "print the bytes of rows, too: users' data")
     .option("--sidecar", "show the sidecar page that has the block's slot, not the page")
     .option("--entry", "show the line of the manifest that names the path; any file has one");
@@ -37,7 +42,8 @@ Examples:
   tde inspect /srv/pg/17/main shop.public.orders --block 3 --keyring app.keyring --key-file kek.key
   tde inspect /srv/pg/17/main base/16384/16397 --block 3 --keyring app.keyring --key-file kek.key
   tde inspect /srv/pg/17/main global/1260 --sidecar
-  tde inspect /srv/pg/17/main postgresql.conf --entry`,
+  tde inspect /srv/pg/17/main postgresql.conf --entry
+  tde inspect --file 16397 --block 3 --keyring app.keyring --key-file kek.key`,
     )
     .action(async (datadir, path, flags) =>
       (await import("../inspect-action.ts")).inspect([datadir, path], flags),

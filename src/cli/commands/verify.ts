@@ -11,6 +11,7 @@ import {
   addSecretOptions,
   addWorkOptions,
 } from "../options.ts";
+import { pathArgument } from "../raw-arguments.ts";
 
 export function verifyCommand(): Command {
   const command = new Command("verify").description(
@@ -22,13 +23,19 @@ export function verifyCommand(): Command {
   addScopeOptions(command);
   addAcceptOptions(command);
   return command
+    .option(
+      "--file <path>",
+      "one encrypted file by itself, with its sidecar beside it and no data directory",
+      pathArgument,
+    )
     .option("--checksums-only", "checksums and form only: needs no key, finds damage but no forger")
     .option("--expect-root <root>", "the manifest's root must be this one", parseRoot)
     .addHelpText(
       "after",
       `
-Example:
-  tde verify -D /srv/pg/17/main --keyring app.keyring --key-file kek.key --format json`,
+Examples:
+  tde verify -D /srv/pg/17/main --keyring app.keyring --key-file kek.key --format json
+  tde verify --file 16397 --keyring app.keyring --key-file kek.key`,
     )
     .action(async (datadir, flags) => (await import("../verify-action.ts")).verify(datadir, flags));
 }

@@ -36,13 +36,16 @@ Example:
 
 export function decryptWalCommand(): Command {
   const command = new Command("decrypt")
-    .description("give segments back as they were before encrypt, bit for bit")
+    .description("give encrypted segments back as they were, bit for bit, in place")
     .argument("<path...>", SEGMENTS, collectArguments);
   addCommonWalOptions(command);
   return command
     .addHelpText(
       "after",
       `
+Also for segments that were copied out of the pg_wal of an encrypted data directory: those in readable mode
+with their sidecars, <segment>_tde, and those that are sealed whole. What is plain stays as it is.
+
 Example:
   tde wal decrypt /srv/wal-copy --keyring app.keyring --key-file kek.key`,
     )

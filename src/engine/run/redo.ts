@@ -7,7 +7,14 @@
  */
 import { type BytePath, directoryOf, joinPath } from "../../bytes/byte-path.ts";
 import { workingName } from "../../datadir/relation-path.ts";
-import { closeAll, fileParts, readUpTo, withFile, writeAll } from "../../storage/file-io.ts";
+import {
+  attributesAt,
+  closeAll,
+  fileParts,
+  readUpTo,
+  withFile,
+  writeAll,
+} from "../../storage/file-io.ts";
 import type { FileSystem, OpenFile } from "../../storage/file-system.ts";
 import type { FilePatch } from "../../storage/journal.ts";
 import { haveSameContent, notAsPatched, notAsWritten } from "../../storage/read-back.ts";
@@ -85,7 +92,7 @@ export function unshare(fs: FileSystem, root: BytePath, path: BytePath): void {
       writeAll(file, bytes, 0, bytes.length, position);
       position += bytes.length;
     }
-    file.setAttributes(stat);
+    file.setAttributes(attributesAt(fs, shared) ?? stat);
     file.sync();
   } finally {
     file.close();

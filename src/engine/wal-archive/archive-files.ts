@@ -3,8 +3,10 @@
  */
 import { type BytePath, displayPath, joinPath } from "../../bytes/byte-path.ts";
 import { nameWithoutSidecarSuffix } from "../../datadir/relation-path.ts";
+import { containerHeaderOf } from "../../datadir/sealed-file.ts";
 import type { WalSegmentFiles } from "../../datadir/wal-segment.ts";
 import { FormatError, IntegrityError, KeyError, StorageError, TdeError } from "../../errors.ts";
+import type { ContainerHeader } from "../../format/container.ts";
 import { firstPageOf, pageHeaderBytes } from "../../format/wal/wal-page.ts";
 import type { DataKeys } from "../../keyring/data-keys.ts";
 import { addLoad, type KeyLoad } from "../../keyring/key-load.ts";
@@ -19,6 +21,7 @@ import type { ArchiveProblem, ArchiveProblemKind } from "./archive-report.ts";
 import {
   archivedLimitBytes,
   beginsAsContainer,
+  isOfPgWal,
   readArchivedWal,
   readSealedWal,
 } from "./sealed-wal.ts";
@@ -89,7 +92,7 @@ export class ArchiveFiles {
   readonly #allowPlain: boolean;
   /** It has the identity of one. */
   readonly #isArchive: boolean;
-  /** It is the pg_wal of a data directory, whose files are sealed as the files of that. */
+  /** It is the pg_wal of a data directory, or a copy, whose files are sealed as the files of that. */
   readonly #isPgWal: boolean;
 
   constructor(
@@ -99,6 +102,8 @@ export class ArchiveFiles {
       readonly keys: DataKeys;
       readonly allowPlain: boolean;
       readonly systemIdentifier: bigint | undefined;
+      /** It holds nothing that an archiver has sealed, but what encrypt-datadir has. */
+      readonly isCopyOfPgWal: boolean;
     },
   ) {
     this.#fs = fs;
@@ -107,7 +112,7 @@ export class ArchiveFiles {
     this.#allowPlain = options.allowPlain;
     this.systemIdentifier = options.systemIdentifier;
     this.#isArchive = options.systemIdentifier !== undefined;
-    this.#isPgWal = !this.#isArchive && isPgWal(fs, archive);
+    this.#isPgWal = !this.#isArchive && (options.isCopyOfPgWal || isPgWal(fs, archive));
   }
 
   /** Looks at one file of the archive; what is wrong with that, or stands in the way, is noted as a problem. */
@@ -231,6 +236,35 @@ function isPgWal(fs: FileSystem, folder: BytePath): boolean {
   return [folder, fs.realPath(folder)].some(
     (path) => clusterOf(fs, joinPath(path, "segment")) !== undefined,
   );
+}
+
+/**
+ * Whether all containers of a folder say that they were sealed in a pg_wal. Where one does not, it is an archive, in which
+ * such a file has no business: "tde wal restore" refuses it.
+ */
+export function isCopyOfPgWal(
+  fs: FileSystem,
+  folder: BytePath,
+  { names }: Pick<ListedArchive, "names">,
+): boolean {
+  let found = false;
+  for (const name of Object.values(names).flat()) {
+    const header = headerOf(fs, joinPath(folder, name));
+    if (header === undefined) continue;
+    if (!isOfPgWal(header)) return false;
+    found = true;
+  }
+  return found;
+}
+
+/** Undefined for what is no container, or cannot be read: whoever opens it says why. */
+function headerOf(fs: FileSystem, path: BytePath): ContainerHeader | undefined {
+  try {
+    return fs.stat(path)?.kind === "file" ? containerHeaderOf(fs, path) : undefined;
+  } catch (error) {
+    if (error instanceof TdeError) return undefined;
+    throw error;
+  }
 }
 
 class OtherCluster extends IntegrityError {}

@@ -6,7 +6,7 @@
 import { type BytePath, displayPath, joinPath, nameOf } from "../../bytes/byte-path.ts";
 import { randomBytes } from "../../crypto/primitives.ts";
 import { StateError, StorageError, TdeError } from "../../errors.ts";
-import type { FileSystem, OpenFile } from "../../storage/file-system.ts";
+import { secondsOf, type FileSystem, type OpenFile } from "../../storage/file-system.ts";
 import { notAsWritten } from "../../storage/read-back.ts";
 
 const FOLDER = "tde.archive";
@@ -160,7 +160,8 @@ export function removeAbandoned(fs: FileSystem, archive: BytePath): void {
     if (!name.endsWith(NEW_SUFFIX)) continue;
     const path = joinPath(folder, name);
     // Should its archiver live after all, it finds its file gone, and the server calls it again.
-    if ((fs.stat(path)?.modifyTime ?? Infinity) < oldest) fs.remove(path);
+    const stat = fs.stat(path);
+    if (stat !== undefined && secondsOf(stat.modifyTimeNs) < oldest) fs.remove(path);
   }
 }
 

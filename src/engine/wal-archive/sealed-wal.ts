@@ -47,6 +47,16 @@ export function isContainer(bytes: Buffer): boolean {
   return bytes.subarray(0, CONTAINER_MAGIC.length).equals(CONTAINER_MAGIC);
 }
 
+/** What encrypt-datadir seals a whole file of pg_wal as. */
+export function sealedInPgWalAs(name: BytePath): string {
+  return fileContext(`pg_wal/${name}`);
+}
+
+/** Whether a container says that it was sealed in the pg_wal of a data directory, under whatever name. */
+export function isOfPgWal({ context }: Pick<ContainerHeader, "context">): boolean {
+  return context.startsWith(sealedInPgWalAs("" as BytePath));
+}
+
 export interface SealedWal {
   readonly header: ContainerHeader;
   readonly content: Buffer;
@@ -84,18 +94,18 @@ export async function readSealedWal(file: SealedBytes, keys: DataKeys): Promise<
 
 /** As readSealedWal, of bytes that have no name: any file of WAL. */
 export async function readUnnamedSealedWal(file: SealedBytes, keys: DataKeys): Promise<SealedWal> {
-  return await readSealedAs(file, keys, (context) => context.replace(/^.*[:/]/s, ""));
+  return await readSealedAs(file, keys, (context) => context.replace(/^.*[:/]/s, "") as BytePath);
 }
 
 async function readSealedAs(
   file: SealedBytes,
   keys: DataKeys,
-  nameIn: (context: string) => string,
+  nameIn: (context: string) => BytePath,
 ): Promise<SealedWal> {
   const opened = openSealedContent(file, WAL_FILE_LIMIT_BYTES, { keys });
   const { context } = opened.header;
   const name = nameIn(context);
-  const expected = [walContext(name), fileContext(`pg_wal/${name}`)];
+  const expected = [walContext(name), sealedInPgWalAs(name)];
   if (!expected.includes(context)) throw sealedAsAnother(file.path, context);
   return await contentOf(opened);
 }

@@ -10,7 +10,7 @@ import type { FileSystem } from "../../storage/file-system.ts";
 import { archiveFolder, requireArchive } from "./archive-folder.ts";
 import { readIdentity } from "./archive-identity.ts";
 import { crossingDefect } from "../wal-readable/crossing-record.ts";
-import { ArchiveFiles, listArchive, type ListedArchive } from "./archive-files.ts";
+import { ArchiveFiles, isCopyOfPgWal, listArchive, type ListedArchive } from "./archive-files.ts";
 import type { ArchiveReport, TimelineReport } from "./archive-report.ts";
 import { SegmentCheck } from "./segment-check.ts";
 import { reportOf, type Timeline, TimelineCheck, timelinesOf } from "./timelines.ts";
@@ -41,9 +41,10 @@ export async function verifyArchive(
   const identity = readIdentity(fs, archive, keys);
   const systemIdentifier = identity?.systemIdentifier;
   const { names, lost, others } = listArchive(fs, archive, archiveFolder(archive));
-  const opener = (): ArchiveFiles =>
-    new ArchiveFiles(fs, archive, { keys, allowPlain, systemIdentifier });
   requireSome(archive, names);
+  const isCopy = systemIdentifier === undefined && isCopyOfPgWal(fs, archive, { names });
+  const options = { keys, allowPlain, systemIdentifier, isCopyOfPgWal: isCopy };
+  const opener = (): ArchiveFiles => new ArchiveFiles(fs, archive, options);
   const files = opener();
   const segments = new SegmentCheck(files, opener);
   await segments.check([...names.segment, ...names.partial].sort(), signal);

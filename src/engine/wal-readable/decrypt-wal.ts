@@ -1,9 +1,10 @@
 /**
- * `tde wal decrypt`: segments in readable mode back to what they were, bit for bit, in place.
+ * `tde wal decrypt`: segments in readable mode back to what they were, bit for bit, in place; and those that encrypt-datadir
+ * sealed whole, once they were copied out of its directory. What is plain already is not looked at.
  *
  * Order for each segment: the original under its working name, written, synced and read back; renamed; sync of the folder; sidecar
  * removed, which the next sync of the folder makes durable. A crash leaves a segment stored with its sidecar, or plain beside one that does not
- * count.
+ * count. A segment that was sealed whole is one file, which is replaced in one step.
  */
 import type { BytePath } from "../../bytes/byte-path.ts";
 import { type PlainAccess, plainAccess } from "../../datadir/plain-access.ts";
@@ -13,7 +14,7 @@ import type { DataKeys } from "../../keyring/data-keys.ts";
 import { runWriting, type Writing } from "../../workers/runner.ts";
 import type { EngineContext } from "../context.ts";
 import { crossingDefect } from "./crossing-record.ts";
-import type { WalSegment } from "./wal-folder.ts";
+import type { SealedSegment, WalSegment } from "./wal-folder.ts";
 import { runInWalFolder, type WalRunRequest } from "./wal-run.ts";
 
 export interface DecryptWalReport {
@@ -21,7 +22,7 @@ export interface DecryptWalReport {
   /** That were plain before. */
   readonly plain: number;
   readonly bytes: number;
-  /** Sealed as containers: left as they are. */
+  /** Sealed as containers by "tde wal archive": left as they are. */
   readonly sealed: readonly BytePath[];
 }
 
@@ -32,15 +33,18 @@ export async function decryptWal(
   request: WalRunRequest,
 ): Promise<DecryptWalReport> {
   const { fs, signal } = engine;
-  return await runInWalFolder(engine, keys, request, async ({ folder, states, work }) => {
-    const { segments, path } = folder;
+  const selection = { ...request, onlyEncrypted: true };
+  return await runInWalFolder(engine, keys, selection, async ({ folder, states, work }) => {
+    const { segments, path, segmentBytes, sealedInPgWal } = folder;
     const isStored = (segment: WalSegment): boolean => states.get(segment) === "stored";
     for (const segment of segments) {
       if (states.get(segment) === "half") fs.remove(segment.files.sidecar);
     }
     const todo = segments.filter(isStored);
-    await work("decrypting", todo, (runner) =>
-      runWriting(runner, tasks(todo, plainAccess(fs, path), signal), {
+    const access = plainAccess(fs, path);
+    let bytes = todo.length * segmentBytes;
+    await work("decrypting", bytes + totalBytes(sealedInPgWal), async (runner) => {
+      await runWriting(runner, tasks(todo, access, signal), {
         take: (_results, segment) => {
           // Those behind it are stored still.
           const defect = crossingDefect(fs, segments, segment, isStored);
@@ -49,15 +53,45 @@ export async function decryptWal(
           fs.syncDirectory(path);
           fs.remove(segment.files.sidecar);
         },
-      }),
-    );
+      });
+      await runWriting(runner, tasksOfSealed(sealedInPgWal, access, signal), {
+        take: (_results, sealed) => {
+          const working = workingName(sealed.path);
+          bytes += fs.stat(working)?.sizeBytes ?? 0;
+          fs.rename(working, sealed.path);
+        },
+      });
+    });
     return {
-      decrypted: todo.length,
-      plain: segments.length - todo.length,
-      bytes: todo.length * folder.segmentBytes,
+      decrypted: todo.length + sealedInPgWal.length,
+      plain: segments.length - todo.length + folder.passedOver,
+      bytes,
       sealed: folder.sealed,
     };
   });
+}
+
+function totalBytes(files: readonly SealedSegment[]): number {
+  return files.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+}
+
+function* tasksOfSealed(
+  files: readonly SealedSegment[],
+  access: PlainAccess,
+  signal: AbortSignal | undefined,
+): Generator<Writing<SealedSegment>> {
+  for (const file of files) {
+    signal?.throwIfAborted();
+    const { path, context, sizeBytes } = file;
+    const item = {
+      kind: "content",
+      path,
+      plain: workingName(path),
+      sealed: path,
+      context,
+    } as const;
+    yield { task: { kind: "open", access, items: [{ ...item, sizeBytes }] }, context: file };
+  }
 }
 
 function wrongCrossing({ path }: WalSegment, defect: string): IntegrityError {

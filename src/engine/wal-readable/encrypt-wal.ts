@@ -11,6 +11,7 @@ import { workingName } from "../../datadir/relation-path.ts";
 import type { DataKeys } from "../../keyring/data-keys.ts";
 import type { FileSystem } from "../../storage/file-system.ts";
 import type { EngineContext } from "../context.ts";
+import { countLinked, noLinkedFiles, tellLinked } from "../hard-links.ts";
 import { type OrderedSegment, SealOrder } from "./seal-order.ts";
 import { gapsIn, type WalSegment } from "./wal-folder.ts";
 import { assertOneKeyring, runInWalFolder, type WalRunRequest } from "./wal-run.ts";
@@ -24,6 +25,8 @@ export interface EncryptWalReport {
   readonly gaps: readonly BytePath[];
   /** Sealed as containers: left as they are. */
   readonly sealed: readonly BytePath[];
+  /** The same, by encrypt-datadir. */
+  readonly sealedInPgWal: readonly BytePath[];
 }
 
 /**
@@ -41,9 +44,12 @@ export async function encryptWal(
     assertOneKeyring(segments, keys);
     const todo = segments.filter((each) => states.get(each) !== "stored");
     const isTodo = new Set(todo);
+    const linked = noLinkedFiles();
+    for (const { path } of todo) countLinked(linked, path, fs.stat(path)?.linkCount ?? 1);
+    tellLinked(linked, engine.notice);
     const inOrder = segments.map((each) => ordered(each, isTodo.has(each)));
     const order = new SealOrder(fs, context, segmentBytes, inOrder);
-    await work("encrypting", todo, (runner) =>
+    await work("encrypting", todo.length * segmentBytes, (runner) =>
       order.run(runner, signal, (segment) => publish(fs, folder.path, segment)),
     );
     return {
@@ -52,6 +58,7 @@ export async function encryptWal(
       bytes: todo.length * segmentBytes,
       gaps: gapsIn(segments).map(({ name }) => name),
       sealed: folder.sealed,
+      sealedInPgWal: folder.sealedInPgWal.map(({ name }) => name),
     };
   });
 }

@@ -27,8 +27,8 @@ function assertNoServer(fs: FileSystem, folder: BytePath): void {
 }
 
 function assertFree(fs: FileSystem, folder: BytePath, root: BytePath): void {
-  const manifest = joinPath(root, OWN_FILES.manifest);
-  if (fs.stat(manifest) !== undefined) {
+  const owned = [OWN_FILES.manifest, OWN_FILES.journal];
+  if (owned.some((name) => fs.stat(joinPath(root, name)) !== undefined)) {
     throw new StateError(`"${displayPath(folder)}" belongs to an encrypted data directory`, {
       hint: "Its WAL is encrypted and decrypted with the whole directory.",
     });
@@ -37,12 +37,15 @@ function assertFree(fs: FileSystem, folder: BytePath, root: BytePath): void {
 }
 
 /**
- * Removes what a run that was ended has left under working names, of the segments of this run alone: of others nobody
+ * Removes what a run that was ended has left under working names, of the files of this run alone: of others nobody
  * has found out whether it is all that there is. What it renamed is made durable, before
  * anything is done that relies on it: of a plain segment beside its sidecar the sidecar is about to go.
  */
-export function removeWorkingFiles(fs: FileSystem, { path, segments }: WalFolder): void {
-  const names = new Set(segments.map(({ name }) => name));
+export function removeWorkingFiles(
+  fs: FileSystem,
+  { path, segments, sealedInPgWal }: WalFolder,
+): void {
+  const names = new Set([...segments, ...sealedInPgWal].map(({ name }) => name));
   for (const { name } of fs.readDirectory(path)) {
     const replaced = replacedName(name);
     if (replaced === undefined) continue;

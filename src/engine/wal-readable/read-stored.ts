@@ -2,6 +2,7 @@
  * One segment in readable mode for whoever reads its records: opened into memory, its name its only context.
  */
 import { type BytePath, displayPath, joinPath } from "../../bytes/byte-path.ts";
+import { ANY_EPOCH } from "../../datadir/relation-job.ts";
 import { sidecarName } from "../../datadir/relation-path.ts";
 import {
   openWalBytes,
@@ -21,9 +22,6 @@ import { WAL_PAGE_BYTES } from "../../wal/page-header.ts";
 import { parseWalFileName } from "../../wal/wal-file-name.ts";
 import { WAL_FILE_LIMIT_BYTES } from "../wal-archive/sealed-wal.ts";
 import { isSegmentName } from "./wal-folder.ts";
-
-/** Of a folder 0, of a data directory as its manifest says, which is not asked here. */
-const ANY_EPOCH = 2n ** 64n - 1n;
 
 export interface StoredSegment {
   /** The original. */
@@ -83,7 +81,7 @@ export function openStoredBytes(
     throw new FormatError(`"${displayPath(name)}" is not the name of a segment`);
   const identity = walIdentity(systemIdentifier, place, segmentBytes);
   const files = { path: name, segment: path, sidecar, identity, place };
-  const facts = { keys, keyringId: keys.keyringId, epoch: ANY_EPOCH };
+  const facts = { keys, keyringId: keys.keyringId, epoch: 0n, latestEpoch: ANY_EPOCH };
   const { segment, blocksByKey } = openWalBytes(bytes, facts, files, "decrypt", (problem) => {
     const where = problem.block === undefined ? "" : ` block ${problem.block}`;
     const message = `"${displayPath(path)}"${where}: ${problem.message}`;

@@ -52,14 +52,15 @@ export async function rotateWal(
     const isStored = new Set(stored);
     const segments = folder.segments.map((each) => ordered(each, isStored.has(each)));
     const order = new SealOrder(engine.fs, context, folder.segmentBytes, segments);
-    await work("rotating", stored, (runner) =>
+    await work("rotating", stored.length * folder.segmentBytes, (runner) =>
       order.run(runner, engine.signal, (segment) => publish(engine.fs, folder, segment)),
     );
     return report(folder, stored, "rotated", keys);
   });
 }
 
-function assertNoArchive({ path, sealed: [sealed] }: WalFolder): void {
+function assertNoArchive({ path, sealed: [archived], sealedInPgWal }: WalFolder): void {
+  const sealed = archived ?? sealedInPgWal[0]?.name;
   if (sealed === undefined) return;
   throw new StateError(
     `"${displayPath(path)}" holds segments in readable mode, and "${displayPath(sealed)}", which is sealed whole`,

@@ -4,6 +4,7 @@
  */
 import { type BytePath, displayPath, joinPath, nameOf } from "../../bytes/byte-path.ts";
 import { sidecarName } from "../../datadir/relation-path.ts";
+import { containerHeaderOf } from "../../datadir/sealed-file.ts";
 import { walIdentity, walSidecarHead, type WalSegmentFiles } from "../../datadir/wal-segment.ts";
 import { FormatError, IntegrityError, StateError, UsageError } from "../../errors.ts";
 import { type FileIdentity, sameIdentity } from "../../format/identity.ts";
@@ -15,7 +16,7 @@ import { readUpTo, withFile } from "../../storage/file-io.ts";
 import type { FileKind, FileSystem } from "../../storage/file-system.ts";
 import { isSegmentSize, WAL_PAGE_BYTES, WAL_PAGE_HEADER } from "../../wal/page-header.ts";
 import { archivedKind, parseWalFileName } from "../../wal/wal-file-name.ts";
-import { beginsAsContainer } from "../wal-archive/sealed-wal.ts";
+import { beginsAsContainer, isOfPgWal, sealedInPgWalAs } from "../wal-archive/sealed-wal.ts";
 
 /**
  * plain: without a sidecar. stored: with one, and with the guard. unclear: with a sidecar and without the guard: plain,
@@ -48,8 +49,30 @@ export interface WalFolder {
   readonly systemIdentifier: bigint;
   /** By number, then timeline; `.partial` behind the whole one. */
   readonly segments: readonly WalSegment[];
-  /** Files with the name of a segment that are sealed as containers. */
+  /** Files with the name of a segment that are sealed as containers, as in an archive. */
   readonly sealed: readonly BytePath[];
+  /** The same, where it was encrypt-datadir that sealed them, in the pg_wal of a data directory. */
+  readonly sealedInPgWal: readonly SealedSegment[];
+  /** Plain segments that do not count. */
+  readonly passedOver: number;
+}
+
+/** A container, as its header says. */
+export interface SealedSegment {
+  readonly name: BytePath;
+  readonly path: BytePath;
+  readonly context: string;
+  readonly systemIdentifier: bigint;
+  /** Of the container. */
+  readonly sizeBytes: number;
+}
+
+/** Which segments of a folder count. */
+export interface SegmentSelection {
+  /** Of the files; undefined: all segments of the folder. */
+  readonly names?: ReadonlySet<BytePath> | undefined;
+  /** Plain ones are passed over, whatever they are. */
+  readonly onlyEncrypted?: boolean | undefined;
 }
 
 /** What the beginning of a segment and of its sidecar say. */
@@ -65,25 +88,40 @@ interface Head {
 }
 
 /**
- * @param names - of the files that count; undefined: all segments of the folder.
  * @throws {FormatError} for a file that is no whole segment. @throws {IntegrityError} for one of another cluster.
  * @throws {StateError} for a link in the place of a file. @throws {UsageError} when there is no segment.
  */
 export function readWalFolder(
   fs: FileSystem,
   path: BytePath,
-  names?: ReadonlySet<BytePath>,
+  { names, onlyEncrypted = false }: SegmentSelection = {},
 ): WalFolder {
   const kinds = new Map(fs.readDirectory(path).map(({ name, kind }) => [name, kind]));
   const heads: Head[] = [];
   const sealed: BytePath[] = [];
+  const sealedInPgWal: SealedSegment[] = [];
+  let passedOver = 0;
   const wanted = [...kinds.keys()].filter((each) => names?.has(each) ?? isSegmentName(each));
   for (const name of wanted.sort()) {
     const file = joinPath(path, name);
     requireFile(path, name, kinds.get(name));
     requireFile(path, sidecarName(name), kinds.get(sidecarName(name)));
-    if (withFile(fs, file, beginsAsContainer)) sealed.push(name);
-    else heads.push(readHead(fs, path, name, kinds.has(sidecarName(name))));
+    if (withFile(fs, file, beginsAsContainer)) {
+      const ofPgWal = sealedSegment(fs, file);
+      if (ofPgWal === undefined) sealed.push(name);
+      else sealedInPgWal.push(ofPgWal);
+      continue;
+    }
+    const head = readHead(fs, path, name, kinds.has(sidecarName(name)));
+    const isPlain = isSegmentName(name) && !head.hasSidecar && head.page?.isGuarded !== true;
+    if (onlyEncrypted && isPlain) passedOver++;
+    else heads.push(head);
+  }
+  const [first] = sealedInPgWal;
+  if (heads.length === 0 && (first !== undefined || passedOver > 0)) {
+    const systemIdentifier = first?.systemIdentifier ?? 0n;
+    const nothing = { segmentBytes: 0, segments: [] };
+    return { path, ...nothing, systemIdentifier, sealed, sealedInPgWal, passedOver };
   }
   if (heads.length === 0) {
     throw new UsageError(`"${displayPath(path)}" holds no WAL segment that is not sealed whole`);
@@ -92,7 +130,17 @@ export function readWalFolder(
   const systemIdentifier = commonCluster(path, heads);
   const segments = heads.map((head) => segmentOf(path, head, segmentBytes, systemIdentifier));
   segments.sort(byPlace);
-  return { path, segmentBytes, systemIdentifier, segments, sealed };
+  return { path, segmentBytes, systemIdentifier, segments, sealed, sealedInPgWal, passedOver };
+}
+
+/** Of a file that begins as a container. Undefined where its header does not say that it is of a pg_wal. */
+function sealedSegment(fs: FileSystem, path: BytePath): SealedSegment | undefined {
+  const header = containerHeaderOf(fs, path);
+  const name = nameOf(path);
+  if (header === undefined || !isOfPgWal(header)) return undefined;
+  const { systemIdentifier } = header;
+  const sizeBytes = fs.stat(path)?.sizeBytes ?? 0;
+  return { name, path, context: sealedInPgWalAs(name), systemIdentifier, sizeBytes };
 }
 
 /** What stands at the end of a link would stay as it is, plaintext or a sidecar that is missed. */

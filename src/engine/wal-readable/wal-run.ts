@@ -1,8 +1,10 @@
 /**
  * The frame of a run over a folder of WAL: nobody else works on it, what an earlier run left is gone, and every segment
- * that is not clearly one or the other has been settled by its tags. Such a folder has no manifest, and so no epochs.
+ * that is not clearly one or the other has been settled by its tags. Such a folder has no manifest: what is encrypted here
+ * is of epoch 0, and what was copied here out of a data directory of whatever epoch that was in.
  */
 import { type BytePath, displayPath } from "../../bytes/byte-path.ts";
+import { ANY_EPOCH } from "../../datadir/relation-job.ts";
 import type { WalFacts } from "../../datadir/wal-segment.ts";
 import { KeyError } from "../../errors.ts";
 import type { DataKeys } from "../../keyring/data-keys.ts";
@@ -14,7 +16,12 @@ import type { EngineContext } from "../context.ts";
 import { finishReplacements } from "./finish-replacements.ts";
 import { lockWalFolder, removeWorkingFiles } from "./folder-lock.ts";
 import { type SettledState, settleSegment } from "./settle-segment.ts";
-import { readWalFolder, type WalFolder, type WalSegment } from "./wal-folder.ts";
+import {
+  readWalFolder,
+  type SegmentSelection,
+  type WalFolder,
+  type WalSegment,
+} from "./wal-folder.ts";
 
 export interface WalRunRequest {
   readonly folder: BytePath;
@@ -27,12 +34,12 @@ export interface WalRun {
   readonly context: RunContext;
   readonly states: ReadonlyMap<WalSegment, SettledState>;
   /**
-   * Works on some of the segments, shows how far it is, and makes all that was renamed and removed durable.
+   * Works on that many bytes of the folder, shows how far it is, and makes all that was renamed and removed durable.
    * @param what - is being done: "encrypting".
    */
   readonly work: (
     what: string,
-    segments: readonly WalSegment[],
+    totalBytes: number,
     work: (runner: TaskRunner) => Promise<void>,
   ) => Promise<void>;
 }
@@ -41,21 +48,21 @@ export interface WalRun {
 export async function runInWalFolder<T>(
   engine: EngineContext,
   keys: DataKeys,
-  { folder: path, names }: WalRunRequest,
+  { folder: path, ...selection }: WalRunRequest & SegmentSelection,
   run: (run: WalRun) => Promise<T>,
 ): Promise<T> {
   const { fs, progress } = engine;
   const lock = lockWalFolder(fs, path, engine.command);
   try {
-    let folder = readWalFolder(fs, path, names);
+    let folder = readWalFolder(fs, path, selection);
     const context = runContext(keys, folder.systemIdentifier);
-    if (finishReplacements(fs, context, folder)) folder = readWalFolder(fs, path, names);
+    if (finishReplacements(fs, context, folder)) folder = readWalFolder(fs, path, selection);
     removeWorkingFiles(fs, folder);
     const states = new Map(
       folder.segments.map((segment) => [segment, settleSegment(fs, context, segment)]),
     );
-    const work: WalRun["work"] = async (what, segments, workOn) => {
-      progress.begin(what, segments.length * folder.segmentBytes);
+    const work: WalRun["work"] = async (what, totalBytes, workOn) => {
+      progress.begin(what, totalBytes);
       const runner = engine.startRunner(context, (done) => progress.advance(done));
       try {
         await workOn(runner);
@@ -68,7 +75,7 @@ export async function runInWalFolder<T>(
     try {
       return await run({ folder, context, states, work });
     } catch (error) {
-      tidyUp(fs, context, { folder: path, names });
+      tidyUp(fs, context, path, selection);
       throw error;
     }
   } finally {
@@ -77,9 +84,14 @@ export async function runInWalFolder<T>(
 }
 
 /** After an error nothing half done stays, where that can be helped; else the next run sees to it. */
-function tidyUp(fs: FileSystem, facts: WalFacts, { folder, names }: WalRunRequest): void {
+function tidyUp(
+  fs: FileSystem,
+  facts: WalFacts,
+  path: BytePath,
+  selection: SegmentSelection,
+): void {
   try {
-    const found = readWalFolder(fs, folder, names);
+    const found = readWalFolder(fs, path, selection);
     finishReplacements(fs, facts, found);
     removeWorkingFiles(fs, found);
   } catch {
@@ -103,6 +115,7 @@ function runContext(keys: DataKeys, systemIdentifier: bigint): RunContext {
     keys,
     keyringId: keys.keyringId,
     epoch: 0n,
+    latestEpoch: ANY_EPOCH,
     systemIdentifier,
     blockSizeBytes: WAL_PAGE_BYTES,
     dataChecksums: false,
