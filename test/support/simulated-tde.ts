@@ -67,6 +67,7 @@ export interface Consents {
   /** In place: of the copy that the user made, whose tablespace lies elsewhere. */
   readonly acceptMoved?: boolean;
   readonly withoutState?: boolean;
+  readonly preflight?: boolean;
 }
 
 export class SimulatedTde {
@@ -112,6 +113,7 @@ export class SimulatedTde {
       acceptChanged,
       restoreControl,
       acceptMoved: consents.acceptMoved,
+      preflight: consents.preflight,
       keepRecoverySettings: false,
       dryRun: false,
     };
