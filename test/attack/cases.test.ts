@@ -131,7 +131,10 @@ test("what a decryption that was stopped half way has made plain is not taken un
   const flipped = Buffer.from(whole);
   flipped[BLOCK_BYTES / 2] = (whole[BLOCK_BYTES / 2] ?? 0) ^ 1;
   put(disk, IN_TABLESPACE, flipped);
-  await assert.rejects(new SimulatedTde(disk).decrypt(A, undefined, { preflight: false }), IntegrityError);
+  await assert.rejects(
+    new SimulatedTde(disk).decrypt(A, undefined, { preflight: false }),
+    IntegrityError,
+  );
   assert.ok(contentAt(disk, joinPath(A, JOURNAL)) !== undefined);
   assert.deepEqual(contentAt(disk, joinPath(A, TABLE)), contentOf(firstTree(), TABLE));
   put(disk, IN_TABLESPACE, whole);
