@@ -66,6 +66,8 @@ export async function decryptFile(
   assertAlone({
     ...scopeOptions(flags),
     "--tablespace-mapping": flags.tablespaceMapping,
+    "--damaged": flags.damaged,
+    "--preflight and --no-preflight": flags.preflight,
     "--restore-control": flags.restoreControl,
     "--keep-recovery-settings": flags.keepRecoverySettings,
     "--accept-older": flags.acceptOlder,
