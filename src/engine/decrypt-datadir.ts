@@ -153,7 +153,13 @@ export async function decryptDatadir(
     const datadir = open();
     assertNotInUse(fs, datadir, { assumeStopped: true });
     const header = unfinishedRun(fs, root, "decrypt", keyContext.memory);
-    if (header !== undefined) return await resumeDecryption(engine, keyContext, datadir, header);
+    if (header !== undefined) {
+      if (options.damaged !== undefined)
+        engine.notice(
+          "an interrupted decryption is finished first, with what was said when it was begun: --damaged does not count",
+        );
+      return await resumeDecryption(engine, keyContext, datadir, header);
+    }
     return await begin(engine, keyContext, datadir, options, acceptance);
   } finally {
     lock.release();
