@@ -170,8 +170,8 @@ export const ROWS: readonly Row[] = [
   {
     file: "storage/node-file-system.ts",
     what: "a pipe is opened and waited for",
-    from: "    const file = openNode(path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW, 0);",
-    to: "    const file = openNode(path, O_RDONLY | O_NOFOLLOW, 0);",
+    from: "    const file = openNode(path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW, 0, this.#libc);",
+    to: "    const file = openNode(path, O_RDONLY | O_NOFOLLOW, 0, this.#libc);",
     tests: ["storage/node-file-system"],
   },
   {
