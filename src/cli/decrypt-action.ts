@@ -164,18 +164,18 @@ const MAX_DAMAGE_LINES = 100;
 /** @param isOutput - into a new directory: its source has all of it still. */
 export function decryptedText(report: DecryptReport, isOutput: boolean): string {
   const done = `${report.files} files, ${formatBytes(report.bytes)}`;
+  const ofThese = report.damaged.length === 0 ? "" : "of these ";
   if (report.outcome === "dry-run")
     return [
-      `would decrypt: ${done}; every tag holds`,
+      `would decrypt: ${done}; ${ofThese}every tag holds`,
       ...(report.controlRestored ? ["global/pg_control would be put back"] : []),
       ...damagedLines(report.damaged, "would not be decrypted as it was"),
       ...acceptedLines(report.accepted),
     ].join("\n");
-  const held = report.damaged.length === 0 ? "every tag held" : "of these every tag held";
   const lines = [
     report.outcome === "ended-before"
       ? "decrypted by a run that was interrupted when all files were done: what was left of it is removed"
-      : `decrypted: ${done}; ${held}`,
+      : `decrypted: ${done}; ${ofThese}every tag held`,
     ...damagedLines(report.damaged, `DAMAGED; the list is in "${DAMAGE_REPORT}", too`),
   ];
   if (report.unchecked !== 0) {

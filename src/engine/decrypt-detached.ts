@@ -11,8 +11,10 @@ import { StateError, StorageError, UsageError } from "../errors.ts";
 import type { DataKeys } from "../keyring/data-keys.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import { runWriting } from "../workers/runner.ts";
+import { stop } from "../workers/tools.ts";
 import type { EngineContext } from "./context.ts";
 import { type DetachedFile, detachedContext, detachedItem, openDetached } from "./detached-file.ts";
+import { verifyDetached } from "./verify-detached.ts";
 
 export interface DecryptDetachedRequest {
   readonly path: BytePath;
@@ -41,7 +43,11 @@ export async function decryptDetached(
   const { fs, progress } = engine;
   const file = openDetached(fs, path);
   assertFree(fs, output);
-  if (dryRun) return { outcome: "dry-run", file, bytes: file.sizeBytes };
+  if (dryRun) {
+    const [problem] = (await verifyDetached(engine, keys, path)).problems;
+    if (problem !== undefined) stop(problem);
+    return { outcome: "dry-run", file, bytes: file.sizeBytes };
+  }
   const working = workingName(output);
   const access = ownAccess(fs, working);
   progress.begin("decrypting", file.sizeBytes);

@@ -19,7 +19,7 @@ import type { NamedProblem } from "./verify-report.ts";
 const CONTROL_PATH = "global/pg_control";
 
 /** So many names go into the journal. */
-const MAX_DAMAGED_FILES = 50_000;
+const MAX_DAMAGED_FILES = 20_000;
 
 /**
  * @param policy - fail: whatever is wrong is an error.

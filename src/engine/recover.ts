@@ -34,7 +34,7 @@ import { restoreControl } from "./restore-control.ts";
 import { resumeRotation } from "./rotate-datadir.ts";
 import { hasLitter, isLockName, lockDatadir } from "./run/datadir-lock.ts";
 import { endOutput } from "./run/output-run.ts";
-import { journalIsMissing, RUN_NAMES } from "./run/standing.ts";
+import { journalIsMissing, RUN_NAMES, standingOf } from "./run/standing.ts";
 import { endSyncIfDone, resumeSync } from "./sync-datadir.ts";
 
 export type RecoveryOutcome =
@@ -222,12 +222,14 @@ function mendControl(
   { fs, notice }: EngineContext,
   keyContext: KeyContext,
   root: BytePath,
-  { directoryId }: JournalHeader,
+  header: JournalHeader,
 ): void {
   const { own } = openByManifest(fs, root, keyContext);
   if (!(own instanceof TdeError)) return;
+  // Nothing is changed for the sake of a journal of no run that is open here.
+  standingOf(fs, root, keyContext.memory, header);
   const manifest = openAuthenticManifest(fs, root, keyContext.keys);
-  if (manifest.header.directoryId !== directoryId) throw own;
+  if (manifest.header.directoryId !== header.directoryId) throw own;
   restoreControl(fs, root, manifest);
   notice(`${own.message}; the original was put back from the manifest`);
 }

@@ -15,8 +15,8 @@ import type { ManifestEntry } from "../format/manifest-entry.ts";
 import type { Manifest } from "../format/manifest.ts";
 import type { FileSystem } from "../storage/file-system.ts";
 import type { DueStep } from "../storage/journal.ts";
-import { runInOrder, type TaskRunner } from "../workers/runner.ts";
-import type { Item, ItemResult, Task } from "../workers/tasks.ts";
+import { runInOrder, runWriting, type TaskRunner } from "../workers/runner.ts";
+import type { Item, ItemResult, ReadableItem, Task } from "../workers/tasks.ts";
 import {
   type Damage,
   DAMAGE_REPORT,
@@ -28,8 +28,9 @@ import {
 } from "./damage.ts";
 import type { EngineContext } from "./context.ts";
 import type { DirectoryRun } from "./run/directory-run.ts";
+import { assertRealFolders } from "./run/step-folders.ts";
 import { fileOf, writeDurably } from "./new-file.ts";
-import { newPath, type Places, stepsFor } from "./plan-items.ts";
+import { newPath, type Places, readableItem, stepsFor } from "./plan-items.ts";
 
 /** Steps of one entry of the journal. */
 const STEPS_AT_ONCE = 1000;
@@ -78,6 +79,7 @@ export async function salvageIntoOutput(
   places: Places & { readonly output: BytePath },
 ): Promise<readonly DamageDone[]> {
   const { datadir, engine } = salvage;
+  await copyPlainFiles(salvage, places);
   const done = await salvageAll(
     salvage,
     places,
@@ -88,9 +90,29 @@ export async function salvageIntoOutput(
   return done;
 }
 
+/** Files that are not encrypted, and are not what the manifest says: as they are. */
+async function copyPlainFiles(salvage: Salvage, places: Places): Promise<void> {
+  const { engine, runner, datadir } = salvage;
+  const { fs } = engine;
+  const items: ReadableItem[] = [];
+  for (const { path, class: kind } of entriesOf(salvage).values()) {
+    const stat = fs.stat(joinPath(datadir.root, path));
+    const isPlain = kind === "R" || kind === "O";
+    if (isPlain && stat?.kind === "file") items.push(readableItem(places, path, stat.sizeBytes));
+  }
+  const access = plainAccess(fs, places.output ?? places.source);
+  const task = { kind: "open", access, items } as const;
+  if (items.length > 0) await runWriting(runner, [{ task, context: undefined }], { take() {} });
+}
+
 /** Takes away, once all is done, what was put aside only until then. */
 export function removeZeroed(fs: FileSystem, root: BytePath, damage: Damage): void {
   if (damage.policy !== "zero") return;
+  assertRealFolders(
+    fs,
+    root,
+    damage.files.map(({ path }) => keptPlace(path)),
+  );
   for (const { path } of damage.files) {
     fs.remove(joinPath(root, keptPlace(path)));
     fs.remove(joinPath(root, keptPlace(sidecarName(path))));
@@ -226,7 +248,9 @@ function itemOf(
   }
   const file = parseRelationPath(path, datadir);
   const sidecar = sealedAt(sidecarName(path));
-  if (kind !== "P" || file === undefined || fs.stat(sidecar)?.kind !== "file") return undefined;
+  // One without pages had none.
+  const hasSidecar = sizeBytes === 0 || fs.stat(sidecar)?.kind === "file";
+  if (kind !== "P" || file === undefined || !hasSidecar) return undefined;
   const files = { path, plain, sealed, sidecar, identity: identityOf(datadir, file), sizeBytes };
   return { kind: "relation", files };
 }
@@ -248,13 +272,12 @@ function doneOf({ file, entry, item, isThere, kept }: Planned, result?: ItemResu
 
 function writeReport(fs: FileSystem, root: BytePath, done: readonly DamageDone[]): void {
   makeFolder(fs, root, KEPT_FOLDER as BytePath);
-  const stat = fs.stat(joinPath(root, "PG_VERSION")) ?? fs.statFollowing(root);
-  if (stat === undefined) throw new StateError(`"${displayPath(root)}" is gone`);
-  const attributes = { ...plainAttributes(stat, plainAccess(fs, root)), mode: 0o600 };
-  const now = Date.now() / 1000;
+  assertRealFolders(fs, root, [DAMAGE_REPORT]);
+  const { uid, gid } = plainAccess(fs, root);
+  const nowNs = BigInt(Date.now()) * 1_000_000n;
+  const attributes = { mode: 0o600, uid, gid, accessTimeNs: nowNs, modifyTimeNs: nowNs };
   const text = `${damageLines(done).join("\n")}\n`;
-  const written = { ...attributes, accessTime: now, modifyTime: now };
-  writeDurably(fs, root, fileOf(fs, DAMAGE_REPORT, Buffer.from(text), written));
+  writeDurably(fs, root, fileOf(fs, DAMAGE_REPORT, Buffer.from(text), attributes));
 }
 
 /** With all folders above it, as the data directory's owner's own. */

@@ -92,8 +92,7 @@ export async function examineDatadir(
   };
   const opened = { datadir, own: datadir };
   const verification = new Verification(engine, opened, keyContext, options);
-  // A CRC across two segments is no part of what is encrypted: decryption has the original.
-  const report = await verification.run({ crossings: false });
+  const report = await verification.run({ isPreflight: true });
   return { report, wrongFiles: verification.findings.wrongFiles };
 }
 
@@ -115,9 +114,9 @@ class Verification {
   private readonly access: AccessNotes;
   private readonly acceptance: Acceptance;
   private manifest: Manifest | undefined;
-  /** Undefined: everything is checked. */
   /** Segments in readable mode that are authentic each by itself. */
   private readonly segments: BytePath[] = [];
+  /** Undefined: everything is checked. */
   private selected: Scope | undefined;
   private isSelected: ScopeFilter = () => true;
   /** Folders that could not be listed: what is in them is not missing. */
@@ -139,14 +138,15 @@ class Verification {
     this.access = new AccessNotes(engine.fs, datadir);
   }
 
-  async run({ crossings = true } = {}): Promise<VerifyReport> {
+  /** @param isPreflight - of a decryption: nothing is remembered, and the CRCs across segments, whose originals it has, are left. */
+  async run({ isPreflight = false } = {}): Promise<VerifyReport> {
     this.manifest = this.readManifest();
     this.judgeManifest();
     this.select();
     if (this.manifest !== undefined)
       this.acceptance.assertAllExist(this.fs, this.datadir.root, this.manifest);
     await this.checkFiles();
-    if (crossings) this.checkCrossings();
+    if (!isPreflight) this.checkCrossings();
     this.addNotices();
     const { manifest, findings, keyContext, datadir } = this;
     if (!findings.clean) {
@@ -158,7 +158,8 @@ class Verification {
     }
     const root = manifest?.root.toString("hex");
     const isWhole = this.selected === undefined;
-    if (isWhole && findings.clean && manifest !== undefined && keyContext !== undefined)
+    const isToRemember = isWhole && findings.clean && !isPreflight;
+    if (isToRemember && manifest !== undefined && keyContext !== undefined)
       this.remember(manifest, keyContext);
     return findings.report({
       depth: keyContext === undefined ? "checksums" : "tags",

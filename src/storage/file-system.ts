@@ -43,6 +43,8 @@ export interface ExtendedAttribute {
 
 /** The ACL of a file. Where it has one, the group's bits of the mode are not the group's rights, but the most that an entry can give. */
 export const ACCESS_ACL = "system.posix_acl_access";
+/** Of a mode. */
+export const GROUP_BITS = 0o070;
 
 /** What a new file takes over from the one that it replaces. */
 export interface FileAttributes extends Pick<

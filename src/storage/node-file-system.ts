@@ -12,6 +12,7 @@ import {
   type FileKind,
   type FileStat,
   type FileSystem,
+  GROUP_BITS,
   type OpenFile,
 } from "./file-system.ts";
 
@@ -23,7 +24,6 @@ const { O_RDONLY, O_RDWR, O_CREAT, O_EXCL, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK }
 const fsync = promisify(fs.fsync);
 /** What stat counts in, whatever the file system does. */
 const BLOCK_BYTES = 512;
-const GROUP_BITS = 0o070;
 
 export class NodeFileSystem implements FileSystem {
   readonly #libc: () => Libc | undefined;

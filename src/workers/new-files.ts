@@ -9,11 +9,10 @@ import {
   ACCESS_ACL,
   type FileAttributes,
   type FileSystem,
+  GROUP_BITS,
   type OpenFile,
 } from "../storage/file-system.ts";
 import type { NotKept } from "./tasks.ts";
-
-const GROUP_BITS = 0o070;
 
 export class NewFiles {
   private readonly fs: FileSystem;

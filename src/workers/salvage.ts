@@ -2,7 +2,7 @@
  * Makes the plain files of damaged ones, with zeros for what is lost, and reads them back.
  */
 import assert from "node:assert/strict";
-import type { BytePath } from "../bytes/byte-path.ts";
+import { type BytePath, displayPath } from "../bytes/byte-path.ts";
 import { type LostPart, salvageContainer, salvageRelation } from "../datadir/salvage.ts";
 import { readUpTo, withFile, writeAll } from "../storage/file-io.ts";
 import type { OpenFile } from "../storage/file-system.ts";
@@ -62,13 +62,14 @@ export function readBackSalvaged(
 function salvage(tools: Tools, item: Item, take: TakePart): LostPart[] | undefined {
   const { fs, chunk, context } = tools;
   if (item.kind === "content") {
-    const options = { ...tools.containerOptions(item), where: `"${item.path}"` };
+    const options = { ...tools.containerOptions(item), where: `"${displayPath(item.path)}"` };
     return withFile(fs, item.sealed, (file) =>
       salvageContainer(file, item.sizeBytes, options, take),
     );
   }
   assert(item.kind === "relation", "it is a relation");
   const { files } = item;
+  if (files.sizeBytes === 0) return [];
   return withFile(fs, files.sealed, (sealed) =>
     withFile(fs, files.sidecar, (sidecar) =>
       salvageRelation(chunk, context, files, { sealed, sidecar }, (firstSlot, dataBytes) =>

@@ -135,6 +135,7 @@ test("damage is found by each command, names its block, and leaves no output", (
       assert.match(verified.stdout, /^NOT verified: /m);
       const before = readdirSync(folder);
       assert.equal(tde(folder, "decrypt", "--file", name, "--output", "out").status, 3);
+      assert.equal(tde(folder, "decrypt", "-n", "--file", name, "--output", "out").status, 3);
       assert.deepEqual(readdirSync(folder), before);
       const json = JSON.parse(tde(folder, "verify", "--file", name, "--format", "json").stdout);
       assert.equal(json.ok, false);

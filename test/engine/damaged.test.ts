@@ -242,6 +242,46 @@ test("a file that is missing, and one that no line names, are done without", asy
   assertRest(datadir, ORDINARY);
 });
 
+test("a file that is not encrypted is taken as it is, into a new directory, too", async () => {
+  const datadir = copyOf(encrypted);
+  const path = "pg_xact/0000";
+  flipBit(join(datadir, path), 100 * 8);
+  const changed = readFileSync(join(datadir, path));
+  const output = join(temporaryPath("output"), "data");
+  const into = { output: bytePath(output), tablespaceMapping: new Map<BytePath, BytePath>() };
+  const options = small.decryptOptions(datadir, { damaged: "keep" });
+  for (const [at, { damaged }] of [
+    [output, await decryptIntoOutput(small.engine, small.keyContext, options, into)],
+    [datadir, await small.decrypt(datadir, { damaged: "keep" })],
+  ] as const) {
+    assert.deepEqual(
+      damaged.map(({ path: damagedPath, done }) => [damagedPath, done]),
+      [[path, "as-it-is"]],
+    );
+    assert.deepEqual(readFileSync(join(at, path)), changed);
+    assertRest(at, path);
+  }
+});
+
+test("an empty relation that got content comes back empty", async () => {
+  const datadir = copyOf(encrypted);
+  const path = "base/1/90002";
+  writeFileSync(join(datadir, path), Buffer.alloc(BLOCK_SIZE, 1));
+  const { damaged } = await small.decrypt(datadir, { damaged: "keep" });
+  assert.deepEqual(
+    damaged.map(({ path: damagedPath, done, kept }) => [damagedPath, done, kept]),
+    [[path, "zeroed", `tde.damaged/${path}`]],
+  );
+  assert.equal(readFileSync(join(datadir, path)).length, 0);
+  assert.equal(readFileSync(join(datadir, `tde.damaged/${path}`)).length, BLOCK_SIZE);
+});
+
+test("a dry run that finds nothing wrong remembers nothing", async () => {
+  const own = new TestMemory();
+  await new SmallEngine({ memory: own }).decrypt(copyOf(encrypted), { dryRun: true });
+  assert.ok(own.isEmpty);
+});
+
 test("what cannot be done without is refused whatever is said", async () => {
   const datadir = copyOf(encrypted);
   writeFileSync(join(datadir, "pg_hba.conf"), "host all all all trust\n");

@@ -128,6 +128,10 @@ export class TestMemory implements DirectoryMemory {
     return copy;
   }
 
+  get isEmpty(): boolean {
+    return this.seen.size + this.runs.size === 0;
+  }
+
   /** Remembers what another one does. */
   become({ seen, runs }: TestMemory): void {
     for (const [mine, theirs] of [
