@@ -359,15 +359,15 @@ export const ROWS: readonly Row[] = [
   {
     file: "engine/verify-datadir.ts",
     what: "verify remembers a directory that is not clean",
-    from: "if (isWhole && findings.clean && manifest !== undefined && keyContext !== undefined)",
-    to: "if (isWhole && manifest !== undefined && keyContext !== undefined)",
+    from: "const isToRemember = isWhole && findings.clean && !isPreflight;",
+    to: "const isToRemember = isWhole && !isPreflight;",
     tests: ["engine/verify-memory"],
   },
   {
     file: "engine/verify-datadir.ts",
     what: "verify remembers a directory of which it has seen a part",
-    from: "if (isWhole && findings.clean && manifest !== undefined && keyContext !== undefined)",
-    to: "if (findings.clean && manifest !== undefined && keyContext !== undefined)",
+    from: "const isToRemember = isWhole && findings.clean && !isPreflight;",
+    to: "const isToRemember = findings.clean && !isPreflight;",
     tests: ["engine/verify-memory"],
   },
   {
