@@ -64,6 +64,17 @@ const RESTRICTIONS: readonly Restriction[] = [
     },
   },
   {
+    what: "compares a MAC, tag or commitment otherwise than in constant time",
+    found:
+      /(\b(mac|tag|commitment)\b\)?\.(equals|compare)\(|\.(equals|compare)\([^)]*\b(mac|tag|commitment)\b)/i,
+    except: {
+      "crypto/prove-message-cipher.ts":
+        "compares answers that are no secret, before anything is encrypted",
+      "format/manifest.ts":
+        "compares two passes over a file with each other, not with what is right",
+    },
+  },
+  {
     what: "uses console, process.argv, process.exit or process.exitCode",
     found: /(?<![#.\w])(console\.|process\.(argv|exit|exitCode)\b)/,
     except: { cli: "the terminal is its job" },
