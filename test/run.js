@@ -1,4 +1,5 @@
-// `npm test`: runs every compiled test file (Node 20's `node --test` takes no globs). Arguments select files by substring.
+// `npm test`: runs the compiled test files (Node 20's `node --test` takes no globs) but those of test/live, which start
+// PostgreSQL and take as long as all others: `npm run live`. Arguments select files by substring.
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, rmSync, statfsSync, writeFileSync } from "node:fs";
 import { freemem } from "node:os";
@@ -11,7 +12,9 @@ const source = (name) =>
   join(dirname(fileURLToPath(import.meta.url)), name.replace(/\.js$/, ".ts"));
 const files = readdirSync(compiled, { recursive: true })
   .filter((name) => name.endsWith(".test.js") && existsSync(source(name)))
-  .filter((name) => wanted.length === 0 || wanted.some((part) => name.includes(part)))
+  .filter((name) =>
+    wanted.length === 0 ? !name.startsWith("live/") : wanted.some((part) => name.includes(part)),
+  )
   .sort((a, b) => (a < b ? -1 : 1))
   .map((name) => join(compiled, name));
 if (files.length === 0) {

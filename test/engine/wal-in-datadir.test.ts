@@ -1,7 +1,7 @@
 /**
  * pg_wal of an encrypted data directory in readable mode: all that is in it is sealed, stock tools and tde read what they
  * read before, every change is found, and it comes back bit for bit. Crashes are in crash-cuts.test.ts and
- * crash-errors.test.ts, live servers in live-servers.test.ts and base-backup.test.ts.
+ * crash-errors.test.ts, live servers in test/live.
  */
 import assert from "node:assert/strict";
 import { copyFileSync, existsSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";

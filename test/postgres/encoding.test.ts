@@ -1,4 +1,4 @@
-/** Names in the encodings of databases. What servers store in them is in test/catalog/live-servers.test.ts. */
+/** Names in the encodings of databases. What servers store in them is in test/live/names.test.ts. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { encodingName, nameDecoder } from "../../src/postgres/encoding.ts";

@@ -338,7 +338,7 @@ export const FORMAT: readonly Kept[] = [
     says: "PostgreSQL's backup_manifest, where there is one, holds digests of plaintext",
     tests: [
       "engine/backup-manifest: a rewritten backup_manifest is never sealed as an original",
-      "engine/base-backup: what pg_verifybackup said of missing, unlisted and readable files it still says of the encrypted backup",
+      "live/base-backup: what pg_verifybackup said of missing, unlisted and readable files it still says of the encrypted backup",
     ],
   },
   {

@@ -100,7 +100,7 @@ export const RELIABILITY: readonly Kept[] = [
     says: "every such block is listed",
     tests: [
       "engine/damaged: all else comes back with --damaged=",
-      "engine/damaged-live: of a cluster with one page in a hundred damaged all other rows come back",
+      "live/damaged: of a cluster with one page in a hundred damaged all other rows come back",
     ],
   },
   {
@@ -312,7 +312,7 @@ export const RELIABILITY: readonly Kept[] = [
   {
     says: "and that of a rewritten backup_manifest; the state file",
     tests: [
-      "engine/base-backup: a base backup whose keys are rotated stays one for pg_verifybackup, and comes back",
+      "live/base-backup: a base backup whose keys are rotated stays one for pg_verifybackup, and comes back",
       "engine/crash-cuts: survives a power cut before any step",
     ],
   },
@@ -354,7 +354,7 @@ export const RELIABILITY: readonly Kept[] = [
   {
     says: "where a server has come takes everything back",
     tests: [
-      "engine/starting-server: of tde and a server that starts at the same moment one goes on and the other refuses",
+      "live/starting-server: of tde and a server that starts at the same moment one goes on and the other refuses",
       "engine/crash-cases: a server that did not see the guard gets back everything, wherever the undoing is cut",
       "engine/crash-cases: a server that starts on the source of a copy makes the copy worthless, and tde says so",
     ],
@@ -396,7 +396,7 @@ export const RELIABILITY: readonly Kept[] = [
       "engine/wal-archive: of two archivers at one name the second finds the first one's file, and says what it is",
       "engine/wal-archive: a file that is in the archive already is synced before the server is told so",
       "cli/real-syncs: wal restore: the file is synced before its name, and that before the server is told",
-      "engine/wal-live: an archiver that is killed at any moment leaves the name free or on the whole file",
+      "live/wal-archive: an archiver that is killed at any moment leaves the name free or on the whole file",
     ],
   },
   {

@@ -1,6 +1,6 @@
 /**
  * `tde waldump` beside the real pg_waldump of 15 on WAL that a server of 15 has just written: statements that provoke
- * many types of records, and pgbench. Other majors: test/engine/live-servers.test.ts.
+ * many types of records, and pgbench. Other majors: encrypted-clusters.test.ts.
  */
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
