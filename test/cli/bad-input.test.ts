@@ -61,9 +61,7 @@ before(() => {
 });
 
 function tde(...args: readonly string[]): TdeResult {
-  // One job: threads have tests of their own, and take longer to start than all the work here.
-  const jobs = args[0] === "keyring" ? [] : ["--jobs", "1"];
-  const result = runTde([...args, ...jobs], { cwd: keys });
+  const result = runTde(args, { cwd: keys });
   const output = result.stdout + result.stderr;
   for (const secret of [PASSPHRASE, KEY_HEX, KEY_HEX.slice(0, 24)]) {
     assert.ok(!output.includes(secret), "a secret is in the output");

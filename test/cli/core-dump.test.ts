@@ -7,7 +7,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { test, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { runTde, TDE_PROGRAM } from "../support/tde.ts";
+import { runTdeThreaded, TDE_PROGRAM } from "../support/tde.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 
 const HAS_FILTER = existsSync("/proc/self/coredump_filter");
@@ -16,7 +16,7 @@ const EMPTY = "00000000\n";
 function folderWithPassphrase(t: TestContext): string {
   const folder = temporaryDirectory(t);
   const args = ["keyring", "create", "--keyring", "app.keyring", "--passphrase-fd", "0"];
-  const { status, stderr } = runTde(args, { cwd: folder, input: "a passphrase\n" });
+  const { status, stderr } = runTdeThreaded(args, { cwd: folder, input: "a passphrase\n" });
   assert.equal(status, 0, stderr);
   return folder;
 }

@@ -36,7 +36,7 @@ function keyFlags(folder: string): string[] {
 }
 
 function tde(...args: readonly string[]): TdeResult {
-  const result = runTde([...args, "--jobs", "1"]);
+  const result = runTde(args);
   assert.doesNotMatch(result.stdout + result.stderr, /bug in tde|^ {4}at /m);
   return result;
 }

@@ -39,8 +39,7 @@ before(() => {
 });
 
 function tde(...args: readonly string[]): TdeResult {
-  const jobs = args[0] === "keyring" ? [] : ["--jobs", "1"];
-  const result = runTde([...args, ...jobs], { cwd: keys });
+  const result = runTde(args, { cwd: keys });
   assert.doesNotMatch(result.stdout + result.stderr, /bug in tde|^ {4}at /m);
   return result;
 }

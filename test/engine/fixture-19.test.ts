@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
 import { unpackFixture } from "../support/fixture.ts";
-import { runTde } from "../support/tde.ts";
+import { runTdeThreaded } from "../support/tde.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 import { assertSameTree, treeOf } from "../support/tree.ts";
 
@@ -16,7 +16,7 @@ test("a directory of PostgreSQL 19 comes back from encryption byte for byte", (t
   const before = treeOf(datadir);
   const keys = ["--keyring", "app.keyring", "--key-file", "kek.key"];
   const tde = (...args: string[]): string => {
-    const { status, stdout, stderr } = runTde([...args, ...keys], { cwd: folder });
+    const { status, stdout, stderr } = runTdeThreaded([...args, ...keys], { cwd: folder });
     assert.equal(status, 0, stderr);
     return stdout;
   };

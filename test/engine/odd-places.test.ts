@@ -23,7 +23,7 @@ import { giveTree, serverUser } from "../../src/demo/server-user.ts";
 import { startTde } from "../support/running-tde.ts";
 import { makeSmallCluster, ODD, ORDINARY, SmallEngine } from "../support/small-cluster.ts";
 import { requireStockTools } from "../support/stock-tools.ts";
-import { runTde, type TdeResult } from "../support/tde.ts";
+import { runTdeThreaded, type TdeResult } from "../support/tde.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 import { assertSameTree, copyTree, treeOf } from "../support/tree.ts";
 
@@ -139,7 +139,7 @@ function folderWithKeys(t: TestContext): string {
 }
 
 function tde(folder: string, ...args: readonly string[]): TdeResult {
-  return runTde([...args, ...KEYS], { cwd: folder });
+  return runTdeThreaded([...args, ...KEYS], { cwd: folder });
 }
 
 function done({ status, stderr }: TdeResult): void {

@@ -26,7 +26,7 @@ import {
 } from "../support/cluster.ts";
 import { keyIdsOnDisk, keysOf } from "../support/key-ids-on-disk.ts";
 import { requireStockTools, type StockTools, type ToolResult } from "../support/stock-tools.ts";
-import { runTde, type TdeResult } from "../support/tde.ts";
+import { runTdeThreaded, type TdeResult } from "../support/tde.ts";
 
 const KEYS = ["--keyring", "app.keyring", "--key-file", "kek.key"];
 
@@ -174,7 +174,7 @@ test("pg_verifybackup and verify find one changed byte in every kind of file of 
     for (const path of paths) {
       const restore = flipByte(join(backup, path));
       assert.equal(verifyBackup(tools, backup).status, 1, path);
-      const { status, stdout, stderr } = runTde(["verify", "-D", "backup", ...KEYS], {
+      const { status, stdout, stderr } = runTdeThreaded(["verify", "-D", "backup", ...KEYS], {
         cwd: cluster.folder,
       });
       assert.equal(status, 3, `${path}: ${stderr}`);
@@ -217,7 +217,7 @@ test("a base backup in tar format is refused by name, and when unpacked as long 
   const refused = (datadir: string): string => {
     const before = treeOf(join(cluster.folder, datadir));
     const args = ["encrypt-datadir", "-D", datadir, ...KEYS];
-    const { status, stderr } = runTde(args, { cwd: cluster.folder });
+    const { status, stderr } = runTdeThreaded(args, { cwd: cluster.folder });
     assert.equal(status, 5, stderr);
     assertSameTree(treeOf(join(cluster.folder, datadir)), before);
     return stderr;
@@ -300,7 +300,7 @@ async function takeBackup(
 }
 
 function tde(cluster: Cluster, ...args: readonly string[]): TdeResult {
-  const result = runTde(args, { cwd: cluster.folder });
+  const result = runTdeThreaded(args, { cwd: cluster.folder });
   assert.equal(result.status, 0, result.stderr);
   return result;
 }

@@ -9,7 +9,7 @@ import { test } from "node:test";
 import type { DecryptReport } from "../../src/engine/decrypt-datadir.ts";
 import { type Cluster, LIVE_MAJORS, makeCluster, type PostgresServer } from "../support/cluster.ts";
 import { flipBit } from "../support/forger.ts";
-import { runTde } from "../support/tde.ts";
+import { runTdeThreaded } from "../support/tde.ts";
 
 type Row = Awaited<ReturnType<PostgresServer["query"]>>[number];
 
@@ -99,7 +99,7 @@ function blockOf(ctid: string): number {
 }
 
 function tde(cluster: Cluster, status: number, ...args: readonly string[]): string {
-  const run = runTde(args, { cwd: cluster.folder, env: ENV });
+  const run = runTdeThreaded(args, { cwd: cluster.folder, env: ENV });
   assert.equal(run.status, status, run.stderr);
   return run.stdout;
 }

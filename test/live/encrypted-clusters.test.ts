@@ -21,7 +21,7 @@ import {
 } from "../support/cluster.ts";
 import { assertSameDump } from "../support/same-dump.ts";
 import { findStockTools, requireStockTools } from "../support/stock-tools.ts";
-import { runTde, type TdeResult } from "../support/tde.ts";
+import { runTdeThreaded, type TdeResult } from "../support/tde.ts";
 import { assertWalAddsUp } from "../support/wal-adds-up.ts";
 
 const KEYS = ["--keyring", "app.keyring", "--key-file", "kek.key"];
@@ -221,7 +221,7 @@ async function placeOfOrders(cluster: Cluster): Promise<{ table: string; databas
 }
 
 function tde(cluster: Cluster, ...args: readonly string[]): TdeResult {
-  const result = runTde(args, { cwd: cluster.folder });
+  const result = runTdeThreaded(args, { cwd: cluster.folder });
   assert.equal(result.status, 0, result.stderr);
   return result;
 }

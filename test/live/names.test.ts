@@ -20,7 +20,7 @@ import type { DataKeys } from "../../src/keyring/data-keys.ts";
 import { type Cluster, LIVE_MAJORS, makeCluster, serverHome } from "../support/cluster.ts";
 import { catalogAt, datadirAt, relationsOf } from "../support/fixture-catalog.ts";
 import { bytesOnDisk } from "../support/listed.ts";
-import { runTde } from "../support/tde.ts";
+import { runTdeThreaded } from "../support/tde.ts";
 
 // Nothing changes the size of a file between the question and the stop.
 const SETTINGS = ["max_prepared_transactions=4", "autovacuum=off"];
@@ -291,7 +291,7 @@ function listedRow(row: JsonRow): Row {
 
 /** What a command prints that succeeds. */
 function tde(...args: readonly string[]): string {
-  const { status, stdout, stderr } = runTde(args);
+  const { status, stdout, stderr } = runTdeThreaded(args);
   assert.equal(status, 0, stderr);
   return stdout;
 }

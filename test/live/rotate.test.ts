@@ -17,7 +17,7 @@ import {
 } from "../support/cluster.ts";
 import { keyIdsOnDisk, keysOf } from "../support/key-ids-on-disk.ts";
 import { requireStockTools, STOCK_MAJOR } from "../support/stock-tools.ts";
-import { runTde } from "../support/tde.ts";
+import { runTdeThreaded } from "../support/tde.ts";
 
 const ENV = { TDE_KEYRING: "app.keyring", TDE_KEY_FILE: "kek.key" };
 const majors =
@@ -106,6 +106,6 @@ async function moveToNewKey(cluster: Cluster, afterStep: () => void): Promise<vo
 }
 
 function tde(cluster: Cluster, ...args: readonly string[]): void {
-  const { status, stderr } = runTde(args, { cwd: cluster.folder, env: ENV });
+  const { status, stderr } = runTdeThreaded(args, { cwd: cluster.folder, env: ENV });
   assert.equal(status, 0, stderr);
 }

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { makeOwnFolder } from "../../src/demo/postgres-server.ts";
 import { makeCluster, serverHome, temporaryPath } from "../support/cluster.ts";
-import { runTde, type TdeResult } from "../support/tde.ts";
+import { runTdeThreaded, type TdeResult } from "../support/tde.ts";
 import { assertSameTree, copyTree, treeOf } from "../support/tree.ts";
 
 const KEYS = ["--keyring", "app.keyring", "--key-file", "kek.key"];
@@ -18,7 +18,7 @@ test("a running server's directory is refused, and a copy of it needs --assume-s
     content: "small",
   });
   const keys = temporaryPath("keys");
-  const tde = (...args: string[]): TdeResult => runTde([...args, ...KEYS], { cwd: keys });
+  const tde = (...args: string[]): TdeResult => runTdeThreaded([...args, ...KEYS], { cwd: keys });
   assert.equal(tde("keyring", "create", "--new-key-file").status, 0);
   const copy = join(temporaryPath("copy"), "data");
   const server = await cluster.start();
@@ -64,7 +64,7 @@ test("a copy whose links lead into a running server's tablespace is refused, and
     content: "small",
   });
   const keys = temporaryPath("keys");
-  const tde = (...args: string[]): TdeResult => runTde([...args, ...KEYS], { cwd: keys });
+  const tde = (...args: string[]): TdeResult => runTdeThreaded([...args, ...KEYS], { cwd: keys });
   assert.equal(tde("keyring", "create", "--new-key-file").status, 0);
   const copy = join(temporaryPath("copy"), "data");
   const space = join(cluster.folder, "space");

@@ -21,7 +21,7 @@ import {
 } from "../support/cluster.ts";
 import { startTde } from "../support/running-tde.ts";
 import { requireStockTools, STOCK_MAJOR, type StockTools } from "../support/stock-tools.ts";
-import { runTde, TDE_PROGRAM, type TdeResult } from "../support/tde.ts";
+import { runTdeThreaded, TDE_PROGRAM, type TdeResult } from "../support/tde.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 import { MARKER, SEGMENT_BYTES, walSegment, walSegmentName } from "../support/wal-segment.ts";
 
@@ -299,7 +299,7 @@ class Site {
   }
 
   tde(...args: readonly string[]): TdeResult {
-    const result = runTde([...args, ...this.keys], { cwd: this.cluster.folder });
+    const result = runTdeThreaded([...args, ...this.keys], { cwd: this.cluster.folder });
     assert.equal(result.status, 0, result.stdout + result.stderr);
     return result;
   }
@@ -323,7 +323,10 @@ test("an archiver that is killed at any moment leaves the name free or on the wh
   mkdirSync(archive);
   writeFileSync(join(folder, name), walSegment());
   const keys = ["--keyring", "app.keyring", "--key-file", "kek.key"];
-  assert.equal(runTde(["keyring", "create", "--new-key-file", ...keys], { cwd: folder }).status, 0);
+  assert.equal(
+    runTdeThreaded(["keyring", "create", "--new-key-file", ...keys], { cwd: folder }).status,
+    0,
+  );
   const args = ["wal", "archive", name, `archive/${name}`, ...keys];
   const whole = await startTde(args, folder);
   assert.equal(whole.status, 0, whole.stderr);
@@ -331,7 +334,9 @@ test("an archiver that is killed at any moment leaves the name free or on the wh
   for (let i = 1; i <= 8; i++) {
     rmSync(join(archive, name), { force: true });
     await startTde(args, folder, { signal: "SIGKILL", afterMs: (whole.durationMs * i) / 7 });
-    const restored = runTde(["wal", "restore", `archive/${name}`, "x", ...keys], { cwd: folder });
+    const restored = runTdeThreaded(["wal", "restore", `archive/${name}`, "x", ...keys], {
+      cwd: folder,
+    });
     const isThere = existsSync(join(archive, name));
     assert.equal(restored.status, isThere ? 0 : 1, restored.stderr);
     outcomes[isThere ? "whole" : "free"]++;

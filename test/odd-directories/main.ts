@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { measure, type Sample } from "../bench/measure.ts";
 import { temporaryPath } from "../support/cluster.ts";
-import { runTde, TDE_PROGRAM } from "../support/tde.ts";
+import { runTdeThreaded, TDE_PROGRAM } from "../support/tde.ts";
 import { ODD_DIRECTORIES, type OddDirectory } from "./odd-directories.ts";
 
 const { values: options } = parseArgs({ options: { only: { type: "string", default: "" } } });
@@ -29,7 +29,7 @@ async function row({ name, make }: OddDirectory): Promise<string> {
   const folder = temporaryPath("odd");
   try {
     const keys = ["--keyring", join(folder, "app.keyring"), "--key-file", join(folder, "kek.key")];
-    runTde(["keyring", "create", ...keys, "--new-key-file"]);
+    runTdeThreaded(["keyring", "create", ...keys, "--new-key-file"]);
     const datadir = join(folder, "data");
     mkdirSync(folder, { recursive: true });
     const { assertSealed, assertSame } = await make(datadir);

@@ -14,7 +14,7 @@ import { LIVE_MAJORS, serverHome, temporaryPath } from "../support/cluster.ts";
 import { type Diverged, diverge, leaveOneDatabase } from "../support/diverged.ts";
 import { type FixtureMajor, unpackFixture } from "../support/fixture.ts";
 import type { RunOptions, StockTools, ToolResult } from "../support/stock-tools.ts";
-import { runTde, type TdeResult } from "../support/tde.ts";
+import { runTdeThreaded, type TdeResult } from "../support/tde.ts";
 import { copyTree } from "../support/tree.ts";
 
 type Wal = "readable" | "sealed" | "skip";
@@ -119,7 +119,7 @@ export class Site {
 
   tde(...args: readonly string[]): TdeResult {
     const keys = ["--keyring", "app.keyring", "--key-file", "kek.key"];
-    return runTde([...args, ...keys], { cwd: this.folder });
+    return runTdeThreaded([...args, ...keys], { cwd: this.folder });
   }
 
   encrypt(datadir: string, wal: Wal = "readable"): void {

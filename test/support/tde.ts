@@ -27,9 +27,26 @@ export const TDE_PROGRAM: string = fileURLToPath(
   ),
 );
 
+/**
+ * With one job, unless the arguments say how many: threads take longer to start than all the work on a small cluster, and
+ * have tests of their own.
+ */
 export function runTde(args: readonly string[], options: TdeOptions = {}): TdeResult {
+  return runTdeThreaded(withJobs(args), options);
+}
+
+/** With as many jobs as the command takes by itself. */
+export function runTdeThreaded(args: readonly string[], options: TdeOptions = {}): TdeResult {
   const { status, stdout, stderr } = runTdeBytes(args, options);
   return { status, stdout: stdout.toString("utf8"), stderr: stderr.toString("utf8") };
+}
+
+const THREADED = /^(encrypt-datadir|decrypt-datadir|verify|rotate|sync|recover)$/;
+
+function withJobs(args: readonly string[]): readonly string[] {
+  const [command = ""] = args;
+  const isSaid = args.some((arg) => /^(-j|--jobs)/.test(arg));
+  return isSaid || !THREADED.test(command) ? args : [...args, "--jobs", "1"];
 }
 
 export interface TdeBytes {
