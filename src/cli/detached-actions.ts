@@ -27,6 +27,7 @@ import { selectsEverything } from "../engine/scope-request.ts";
 import { createOutput } from "./output.ts";
 import { pageText, pageToJson } from "./page-text.ts";
 import { formatBytes } from "./progress.ts";
+import { countOf } from "./report-lines.ts";
 import type { VerifyFlags } from "./verify-action.ts";
 
 /** LSNs print as every major but 19 prints them: the file does not say which one wrote it. */
@@ -147,7 +148,7 @@ function verifiedText(report: VerifiedDetached): string {
   if (wrongChecksums > 0)
     lines.push(`note: ${wrongChecksums} pages had a wrong checksum before they were encrypted`);
   const checked = `${pages} pages, ${formatBytes(file.sizeBytes)}`;
-  if (!report.ok) lines.push(`NOT verified: ${problemCount} problems in ${checked}`);
+  if (!report.ok) lines.push(`NOT verified: ${countOf(problemCount, "problem")} in ${checked}`);
   else if (depth === "tags") lines.push(`verified: every tag of ${checked}`);
   else lines.push(`checksums are right: ${checked}; without a key nothing more was checked`);
   return [...lines, ...unprovedLines()].join("\n");

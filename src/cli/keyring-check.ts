@@ -11,7 +11,7 @@ import { KeyError, TdeError } from "../errors.ts";
 import type { DataKeys } from "../keyring/data-keys.ts";
 import { type KeyLoads, loadOf } from "../keyring/key-load.ts";
 import { describeRecipient, type Keyring, type RecipientTrials } from "../keyring/keyring.ts";
-import { oldKeyringWarning } from "../keyring/state.ts";
+import { oldKeyringWarning, whyIncomplete } from "../keyring/state.ts";
 import { NodeFileSystem } from "../storage/node-file-system.ts";
 import { RUN_NAMES } from "../engine/run/standing.ts";
 import { rememberedBy } from "./engine-context.ts";
@@ -22,6 +22,7 @@ import { type OpenedKeyring, withOpenKeyring } from "./open-keyring.ts";
 import { type KeyringFlags, type SecretFlags, secretsFrom } from "./keyring-flags.ts";
 import { type OutputFlags } from "./options.ts";
 import { createOutput } from "./output.ts";
+import { countOf } from "./report-lines.ts";
 
 type CheckFlags = KeyringFlags &
   OutputFlags &
@@ -49,6 +50,7 @@ interface Findings {
   }[];
   readonly directories: readonly DirectoryFinding[];
   readonly backUp: readonly string[];
+  readonly notes: readonly string[];
   readonly problems: readonly string[];
 }
 
@@ -93,6 +95,10 @@ function findingsOf(opened: OpenedKeyring, trials: RecipientTrials, flags: Check
   });
   const old = state.warning ?? oldKeyringWarning(keyring.file.generation, state, keyring.name);
   if (old !== undefined) problems.push(old);
+  if (state.status === "absent")
+    problems.push(
+      `state file "${displayPath(opened.statePath)}" is missing: what this keyring protects, and which copies are the newest, is known to nobody`,
+    );
   for (const { operation, place, time, ended } of state.runs.values()) {
     if (ended) continue;
     problems.push(
@@ -104,7 +110,13 @@ function findingsOf(opened: OpenedKeyring, trials: RecipientTrials, flags: Check
   const ids = new Set(named.map(({ id }) => id));
   const directories = [...named, ...rememberedDirectories(opened).filter(({ id }) => !ids.has(id))];
   for (const { path, keys } of directories) problems.push(...missingKeys(path, keys, dataKeys));
-  return { recipients, directories, backUp: backUpOf(opened), problems };
+  const isBegunAnew = state.status === "verified" && state.since !== undefined;
+  const incomplete = isBegunAnew
+    ? whyIncomplete(state, keyring.file.generation, keyring.name)
+    : undefined;
+  const notes =
+    incomplete === undefined ? [] : [`${incomplete}: what was known before is not in it`];
+  return { recipients, directories, backUp: backUpOf(opened), notes, problems };
 }
 
 function namedDirectories(
@@ -175,7 +187,7 @@ function backUpOf({ keyring, state, statePath }: OpenedKeyring): string[] {
 }
 
 function toText({ file, name }: Keyring, findings: Findings): string {
-  const { recipients, directories, backUp, problems } = findings;
+  const { recipients, directories, backUp, notes, problems } = findings;
   return [
     `${name}, id ${file.id}, generation ${file.generation}: whole, and opens`,
     "recipients:",
@@ -187,8 +199,9 @@ function toText({ file, name }: Keyring, findings: Findings): string {
     ...directories.map(directoryLine),
     "back up:",
     ...backUp.map((line) => `  ${line}`),
+    ...notes.map((note) => `note: ${note}`),
     ...problems.map((problem) => `PROBLEM: ${problem}`),
-    problems.length === 0 ? "all is well" : `${problems.length} problems`,
+    problems.length === 0 ? "all is well" : countOf(problems.length, "problem"),
   ].join("\n");
 }
 
@@ -227,6 +240,7 @@ function toJson({ file, place }: Keyring, findings: Findings): unknown {
       keys: loadsToJson(keys),
     })),
     backUp: findings.backUp,
+    notes: findings.notes,
     problems: findings.problems,
   };
 }

@@ -5,6 +5,11 @@ import type { AcceptedFile } from "../engine/accepted-changes.ts";
 import { type Scope, serializeScope } from "../format/scope.ts";
 import { formatBytes } from "./progress.ts";
 
+/** `1 problem`, `2 problems`. */
+export function countOf(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
+}
+
 export function acceptedLines(accepted: readonly AcceptedFile[]): string[] {
   return accepted.map(({ path, change }) => `${change}, accepted: ${path}`);
 }

@@ -20,7 +20,7 @@ import {
   type SecretFlags,
   type WorkFlags,
 } from "./options.ts";
-import { acceptedLines, outOfScopeLine, outOfScopeLines } from "./report-lines.ts";
+import { acceptedLines, outOfScopeLine, outOfScopeLines, countOf } from "./report-lines.ts";
 import { createOutput } from "./output.ts";
 import { formatBytes } from "./progress.ts";
 
@@ -102,7 +102,8 @@ function toText(report: VerifyReport): string {
       ? [`; NOT of ${report.accepted.length} that were accepted as changed`]
       : []),
   ].join("");
-  if (!report.ok) lines.push(`NOT verified: ${report.problemCount} problems in ${checked}`);
+  if (!report.ok)
+    lines.push(`NOT verified: ${countOf(report.problemCount, "problem")} in ${checked}`);
   else if (report.depth === "tags") lines.push(`verified: every tag of ${checked}${besides}`);
   else
     lines.push(`checksums are right: ${checked}; without a key nothing more was checked${besides}`);

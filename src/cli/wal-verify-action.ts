@@ -12,6 +12,7 @@ import { openKeyringFromOptions } from "./open-keyring.ts";
 import type { KeyringFlags, OutputFlags, SecretFlags } from "./options.ts";
 import { createOutput } from "./output.ts";
 import { formatBytes } from "./progress.ts";
+import { countOf } from "./report-lines.ts";
 import { rememberArchive } from "./remember-archive.ts";
 
 export interface WalVerifyFlags extends KeyringFlags, SecretFlags, OutputFlags {
@@ -65,7 +66,7 @@ function toText(report: VerifiedArchive): string {
     lines.push(`key ${keyId}: ${pages} files (${formatBytes(bytes)})`);
   }
   const what = `${formatBytes(report.bytes)} of WAL of cluster ${report.systemIdentifier ?? "(unknown)"}, ${report.records} records`;
-  if (!report.ok) lines.push(`NOT verified: ${problems.length} problems in ${what}`);
+  if (!report.ok) lines.push(`NOT verified: ${countOf(problems.length, "problem")} in ${what}`);
   else if (plain > 0) lines.push(`verified: every tag of ${what}; NOT of ${plain} plain files`);
   else lines.push(`verified: every tag of ${what}`);
   return lines.join("\n");

@@ -68,10 +68,36 @@ export function salvageRelation(
 ): LostPart[] | undefined {
   const { blockSizeBytes, keys } = facts;
   assert(keys !== undefined, "what is opened needs keys");
+  const [head, ...others] = headsOf(sidecar, files, blockSizeBytes, keys);
+  if (head === undefined) return undefined;
+  const source = { sealed, sidecar };
+  if (others.length === 0) return salvageUnder(head, chunk, facts, files, source, take);
+  // Pages of sidecars that another encryption made do not belong together: one is taken, under which most opens.
+  const lostUnder = (candidate: SidecarHead): number =>
+    sum(salvageUnder(candidate, chunk, facts, files, source, () => {}));
+  const best = [head, ...others]
+    .map((candidate) => ({ candidate, lost: lostUnder(candidate) }))
+    .reduce((a, b) => (b.lost < a.lost ? b : a));
+  return salvageUnder(best.candidate, chunk, facts, files, source, take);
+}
+
+function sum(parts: readonly LostPart[]): number {
+  return parts.reduce((total, { count }) => total + count, 0);
+}
+
+/** The same, under the salt of one of its sidecar pages. */
+function salvageUnder(
+  head: SidecarHead,
+  chunk: Chunk,
+  facts: RunFacts,
+  files: RelationFiles,
+  { sealed, sidecar }: OpenSource,
+  take: TakeChunk,
+): LostPart[] {
+  const { blockSizeBytes, keys } = facts;
+  assert(keys !== undefined, "what is opened needs keys");
   const lost = new LostParts();
   const slotCount = slotCountOf(files.sizeBytes, blockSizeBytes);
-  const head = anyHead(sidecar, files, blockSizeBytes, keys);
-  if (head === undefined) return undefined;
   const path = displayPath(files.path);
   const opener = new ChunkOpener(chunk, {
     head,
@@ -108,27 +134,31 @@ function isZeroPage(chunk: Chunk, slot: number): boolean {
 }
 
 /**
- * Salt and keyring of the file, which every sidecar page has: of the first page the MAC of which holds. A page that only looks
- * like one of this file could have another salt, under which nothing would open.
+ * Salt and keyring of the file, which every sidecar page has: of those pages whose MACs hold, each salt once; where none does,
+ * of the first that looks like one of this file.
  */
-function anyHead(
+function headsOf(
   sidecar: OpenFile,
   { path, identity, sizeBytes }: RelationFiles,
   blockSizeBytes: number,
   keys: DataKeys,
-): SidecarHead | undefined {
+): SidecarHead[] {
   const page = Buffer.alloc(blockSizeBytes);
   const end = sidecarSizeBytes(sizeBytes, blockSizeBytes);
+  const heads = new Map<string, SidecarHead>();
   let first: SidecarHead | undefined;
   for (let position = 0; position < end; position += blockSizeBytes) {
     readWhatThereIs(sidecar, page, page.length, position, blockSizeBytes);
     const head = parseSidecarPage(page);
     if (typeof head === "string" || !sameIdentity(head.identity, identity)) continue;
     const macKey = new DerivedFileKeys(keys, head, displayPath(path)).macKey(head.macKeyId);
-    if (typeof macKey !== "string" && sidecarMacHolds(page, macKey)) return head;
+    const salt = head.fileSalt.toString("hex");
+    if (typeof macKey !== "string" && sidecarMacHolds(page, macKey) && !heads.has(salt))
+      heads.set(salt, head);
     first ??= head;
   }
-  return first;
+  if (heads.size > 0) return [...heads.values()];
+  return first === undefined ? [] : [first];
 }
 
 /**

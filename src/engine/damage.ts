@@ -2,11 +2,12 @@
  * What a decryption does without: files that are damaged, missing, or not the ones that the manifest names. It is found
  * before anything is written (preflight.ts), and kept in the journal, so that a run which goes on deals with the same files.
  */
-import { type BytePath, displayPath } from "../bytes/byte-path.ts";
+import { type BytePath, directoryOf, displayPath } from "../bytes/byte-path.ts";
 import { sidecarName } from "../datadir/relation-path.ts";
 import type { WalkEntry } from "../datadir/walk.ts";
 import type { ManifestEntry } from "../format/manifest-entry.ts";
 import type { LostPart } from "../datadir/salvage.ts";
+import { SEALED_AUTO_CONF } from "./guard.ts";
 
 /**
  * fail: nothing is decrypted. Else all other files are, and of a damaged one: keep: what can be opened, zeros for the rest, and
@@ -21,7 +22,15 @@ export interface DamagedFile {
   readonly why: string;
   /** `shop.public.orders`, where it can be told. */
   readonly relation?: string | undefined;
+  /** What is to become of it. */
+  readonly fate: Fate;
 }
+
+/**
+ * zeroed: what can be opened of it comes back, with zeros for the rest. left-out: nothing of it does. as-it-is: a file that is
+ * not encrypted, or a folder. missing: it is not there.
+ */
+export type Fate = "zeroed" | "left-out" | "as-it-is" | "missing";
 
 export interface Damage {
   readonly policy: Exclude<DamagePolicy, "fail">;
@@ -47,13 +56,28 @@ export function exceptDamage(damage: Damage | undefined): {
   };
 }
 
+/** What a new directory does not get: what no line names, with all in it, and what stands in a damaged file's place. */
+export function leftOutOf(damage: Damage | undefined): (path: BytePath) => boolean {
+  const all = new Set([...(damage?.files ?? []), ...(damage?.extra ?? [])].map(({ path }) => path));
+  return (path) => {
+    for (let at = path; at !== "."; at = directoryOf(at)) if (all.has(at)) return true;
+    return false;
+  };
+}
+
+/** Whether the settings that ALTER SYSTEM made are lost. */
+export function losesAutoConf(damage: Damage | undefined): boolean {
+  return damage?.files.some(({ path }) => path === SEALED_AUTO_CONF) === true;
+}
+
 /** Of a run that has not dealt with it, or whose report tells more. */
 export function damageToCome({ files, extra }: Damage): DamageDone[] {
-  return [...files, ...extra].map(({ path, why, relation }) => ({
+  return [...files, ...extra].map(({ path, why, relation, fate }) => ({
     path: displayPath(path),
     relation,
     problem: why,
     done: "to-come",
+    fate,
     lost: [],
     unit: "byte",
   }));
@@ -72,12 +96,16 @@ function isKnownDamage(damage: Damage): (path: string) => boolean {
 /** Where files are put aside: in the data directory, and in each tablespace and pg_wal, which may be other disks. */
 export const KEPT_FOLDER = "tde.damaged";
 export const DAMAGE_REPORT: BytePath = `${KEPT_FOLDER}/report.txt` as BytePath;
+/** Within it: a user's file may be called as the report is. */
+const KEPT_FILES = "files";
 
 /** The place of a file that is put aside, on the disk that it is on. */
 export function keptPlace(path: BytePath): BytePath {
   const parts = path.split("/");
   const root = ownDiskDepth(parts);
-  return [...parts.slice(0, root), KEPT_FOLDER, ...parts.slice(root)].join("/") as BytePath;
+  return [...parts.slice(0, root), KEPT_FOLDER, KEPT_FILES, ...parts.slice(root)].join(
+    "/",
+  ) as BytePath;
 }
 
 /** How many parts of a path lead to the disk that it is on: pg_wal and tablespaces are links, mostly. */
@@ -92,11 +120,10 @@ export interface DamageDone {
   readonly path: string;
   readonly relation?: string | undefined;
   readonly problem: string;
-  /**
-   * zeroed: `lost` is zeros. left-out: nothing of it is there. as-it-is: a file that is not encrypted, or a folder. missing: it
-   * was not there. to-come: it is damaged, and nothing was done yet.
-   */
-  readonly done: "zeroed" | "left-out" | "as-it-is" | "missing" | "to-come";
+  /** zeroed: `lost` is zeros. to-come: it is damaged, and nothing was done yet. */
+  readonly done: Fate | "to-come";
+  /** Of what is to come. */
+  readonly fate?: Fate | undefined;
   /** Blocks of a relation, bytes of another file; none where only something around the pages was wrong. */
   readonly lost: readonly LostPart[];
   readonly unit: "block" | "byte";
@@ -106,11 +133,13 @@ export interface DamageDone {
 
 /** One line for each file and each part that is lost: for the report file, and for the terminal. */
 export function damageLines(done: readonly DamageDone[]): string[] {
-  return done.flatMap(({ path, relation, problem, done: what, lost, unit, kept }) => {
+  return done.flatMap(({ path, relation, problem, done: what, fate, lost, unit, kept }) => {
     const name = relation === undefined ? path : `${relation} (${path})`;
     const where = kept === undefined ? "" : `; sealed file: ${kept}`;
+    const words = what === "to-come" ? TO_COME[fate ?? "zeroed"] : WORDS[what](lost.length);
     return [
-      `${name}: ${WORDS[what](lost.length)} (${problem})${where}`,
+      `${name}: ${words} (${problem})${where}`,
+      ...consequences(path, fate ?? what),
       ...lost.map(({ first, count }) => {
         const last = first + count - 1;
         const range = count === 1 ? `${unit} ${first}` : `${unit}s ${first} to ${last}`;
@@ -120,11 +149,32 @@ export function damageLines(done: readonly DamageDone[]): string[] {
   });
 }
 
-const WORDS: Readonly<Record<DamageDone["done"], (parts: number) => string>> = {
+const WORDS: Readonly<Record<Fate, (parts: number) => string>> = {
   zeroed: (parts) =>
-    parts === 0 ? "decrypted; every page of it authenticates" : "decrypted in part",
+    parts === 0
+      ? "decrypted; every page of it authenticates, but may be an older one"
+      : "decrypted in part",
   "left-out": () => "left out",
-  "as-it-is": () => "left as it is",
+  "as-it-is": () => "left as it is, and not proved",
   missing: () => "missing",
-  "to-come": () => "damaged",
 };
+
+const TO_COME: Readonly<Record<Fate, string>> = {
+  zeroed: "damaged; what authenticates of it comes back, with zeros for the rest",
+  "left-out": "damaged; it is left out",
+  "as-it-is": "damaged; it is left as it is, and not proved",
+  missing: "missing",
+};
+
+/** What somebody who reads "left out" may not think of. */
+function consequences(path: string, what: DamageDone["done"]): string[] {
+  if (path === SEALED_AUTO_CONF)
+    return ["  the settings that ALTER SYSTEM made are lost; postgresql.auto.conf is empty"];
+  if (/^pg_(xact|multixact)\//.test(path))
+    return [
+      "  it says which transactions committed: rows may be there that should not be, or be gone. Compare with a backup",
+    ];
+  if (/^pg_wal\/[0-9A-F]{24}$/.test(path) && (what === "left-out" || what === "missing"))
+    return ["  if the last checkpoint is in it, a server starts only after pg_resetwal"];
+  return [];
+}

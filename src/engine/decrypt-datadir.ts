@@ -32,6 +32,7 @@ import {
   AUTO_CONF,
   digestOfGuard,
   linesAddedToGuard,
+  LOST_AUTO_CONF,
   openOriginalAutoConf,
   readAutoConf,
   removeGuard,
@@ -48,10 +49,12 @@ import {
   type DamagePolicy,
   damageToCome,
   exceptDamage,
+  losesAutoConf,
 } from "./damage.ts";
 import { narrowFolders } from "./narrow-folders.ts";
 import { KeptTags } from "./run/kept-tags.ts";
 import { preflight } from "./preflight.ts";
+import { whyAutoConfIsLost } from "./lost-auto-conf.ts";
 import { assertNothingKept, removeZeroed, salvageInPlace } from "./salvage-files.ts";
 import { removeKeptSidecars, settleDecryption, type SettledFiles } from "./settle-decryption.ts";
 import {
@@ -182,7 +185,8 @@ async function begin(
   const load = directoryLoad(manifest, datadir.control.blockSizeBytes);
   for (const notice of retiredKeyNotices(load, keys)) engine.notice(notice);
   const { systemIdentifier } = datadir.control;
-  openOriginalAutoConf(fs, datadir.root, { keys, systemIdentifier });
+  const guardKeys = { keys, systemIdentifier };
+  const lost = whyAutoConfIsLost(fs, datadir.root, guardKeys, options.damaged);
   assertLinksOwn(fs, datadir, manifest, keyContext.memory);
   const links = movedLinks(fs, datadir, manifest);
   assertNotMoved(links, options.acceptMoved === true, HINT_OF_BEGINNING);
@@ -191,6 +195,7 @@ async function begin(
   const preflight = { byDefault: true, acceptance };
   const found = await examine(engine, keyContext, datadir, manifest, options, preflight);
   const { damage, addedSignals, accepted } = found;
+  if (lost !== undefined && !losesAutoConf(damage)) throw lost;
   if (damage !== undefined) assertNothingKept(fs, datadir, damage);
   const runner = startRunner(engine, datadir, keyContext, manifest);
   try {
@@ -346,7 +351,7 @@ function finish(
   },
 ): string[] {
   const { root } = datadir;
-  if (plan.damage !== undefined) removeZeroed(fs, root, plan.damage);
+  if (plan.damage !== undefined) removeZeroed(fs, datadir, plan.damage);
   if (manifest !== undefined) removeKeptSidecars(fs, datadir, manifest);
   new KeptTags(fs, root).remove();
   fs.remove(joinPath(root, OWN_FILES["backup-manifest"]));
@@ -372,10 +377,13 @@ function restoreAutoConf(
   plan: DecryptPlan,
 ): string[] {
   const found = readAutoConf(fs, root);
-  const hasOriginal = fs.stat(joinPath(root, SEALED_AUTO_CONF)) !== undefined;
+  const isLost = losesAutoConf(plan.damage);
+  const hasOriginal = isLost || fs.stat(joinPath(root, SEALED_AUTO_CONF)) !== undefined;
   if (found !== "guard" && !hasOriginal) return [];
   const { systemIdentifier } = control;
-  const original = openOriginalAutoConf(fs, root, { keys, systemIdentifier });
+  const original = isLost
+    ? LOST_AUTO_CONF
+    : openOriginalAutoConf(fs, root, { keys, systemIdentifier });
   const { keepRecoverySettings: isKept, addedSignals, addedLines } = plan;
   const expected = isKept ? withLines(original, Buffer.from(addedLines, "base64")) : original;
   const isGuard = found === "guard" && digestOfGuard(fs, root) === plan.guardDigest;

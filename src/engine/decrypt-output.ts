@@ -12,7 +12,7 @@ import type { FileSystem } from "../storage/file-system.ts";
 import { Acceptance, acceptedFiles } from "./accepted-changes.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
 import { lockDatadir, unfinishedRun } from "./run/datadir-lock.ts";
-import { DAMAGE_REPORT, damageToCome, exceptDamage } from "./damage.ts";
+import { DAMAGE_REPORT, damageToCome, exceptDamage, leftOutOf, losesAutoConf } from "./damage.ts";
 import {
   type DecryptOptions,
   type DecryptReport,
@@ -23,12 +23,14 @@ import { DirectoryRun } from "./run/directory-run.ts";
 import {
   AUTO_CONF,
   linesAddedToGuard,
+  LOST_AUTO_CONF,
   openOriginalAutoConf,
   settingsAddedToGuard,
   stageAutoConf,
   withLines,
   writeGuard,
 } from "./guard.ts";
+import { whyAutoConfIsLost } from "./lost-auto-conf.ts";
 import { fileOf, writeNewFile } from "./new-file.ts";
 import { countToOpen, openAll } from "./open-all.ts";
 import { openToDecrypt } from "./open-by-manifest.ts";
@@ -43,7 +45,7 @@ import {
 import { assertControl, isOriginal, originalControl } from "./restore-control.ts";
 import { endOutputBefore, keptOutput } from "./run/output-run.ts";
 import { claimPlaces, claimRemovals } from "./place-claims.ts";
-import { salvageIntoOutput } from "./salvage-files.ts";
+import { assertNothingKept, salvageIntoOutput } from "./salvage-files.ts";
 import { assertEncrypted } from "./verify-datadir.ts";
 
 /** @throws as decryptDatadir; {UsageError} for tablespaces without a place. The source is never changed. */
@@ -63,10 +65,16 @@ export async function decryptIntoOutput(
   const manifest = openJudgedManifest(fs, source.root, keyContext, options);
   assertControl(fs, source, manifest, options, engine.notice);
   const { systemIdentifier } = source.control;
-  const original = openOriginalAutoConf(fs, source.root, { keys, systemIdentifier });
+  const guardKeys = { keys, systemIdentifier };
+  const lost = whyAutoConfIsLost(fs, source.root, guardKeys, options.damaged);
   const preflight = { byDefault: false, acceptance };
   const found = await examine(engine, keyContext, source, manifest, options, preflight);
   const { damage, addedSignals, accepted } = found;
+  if (lost !== undefined && !losesAutoConf(damage)) throw lost;
+  const original = losesAutoConf(damage)
+    ? LOST_AUTO_CONF
+    : openOriginalAutoConf(fs, source.root, guardKeys);
+  if (damage !== undefined) assertNothingKept(fs, source, damage);
   const runner = startRunner(engine, source, keyContext, manifest);
   try {
     const opening = { manifest, accepted, only: exceptDamage(damage).only };
@@ -106,7 +114,8 @@ export async function decryptIntoOutput(
         const access = plainAccess(fs, plan.output);
         const attributes = plainAttributes(found, access);
         writeGuard(fs, plan.output, attributes);
-        makeFolders(fs, source, plan);
+        const isLeftOut = leftOutOf(damage);
+        makeFolders(fs, source, plan, isLeftOut);
         engine.progress.begin("decrypting", counted.bytes);
         const places = { source: source.root, output: plan.output };
         await openAll(engine, runner, source, places, opening, () => {});
@@ -117,7 +126,7 @@ export async function decryptIntoOutput(
         writeNewFile(fs, joinPath(plan.output, CONTROL_PATH), control);
         const kept = options.keepRecoverySettings;
         if (kept) for (const signal of addedSignals) copySignal(fs, source, plan.output, signal);
-        finishFolders(fs, source, plan, access);
+        finishFolders(fs, source, plan, access, isLeftOut);
         const steps = stageAutoConf(
           fs,
           plan.output,

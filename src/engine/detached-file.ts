@@ -1,7 +1,7 @@
 /**
  * One encrypted file by itself: a relation file with its sidecar, or a file that is sealed whole, copied out of a data
  * directory or left from one. The sidecar or container says what the file is, and how large a block. Keys and tags prove
- * that; what nothing proves without a manifest: that it is the newest state of the file.
+ * that; what nothing proves without a manifest: that it is the newest state of the file, or of one time in all its parts.
  */
 import { type BytePath, directoryOf, displayPath, joinPath, nameOf } from "../bytes/byte-path.ts";
 import type { RelationFiles } from "../datadir/relation-job.ts";
@@ -21,6 +21,7 @@ import type { Item } from "../workers/tasks.ts";
 /** What is written on every answer about such a file. */
 export const NOT_PROVED: readonly string[] = [
   "that it is the newest state of the file: a sidecar and its file of an earlier time authenticate, too",
+  "that all of it is of one time: each page of the sidecar vouches for its own pages alone",
   "that it belongs where it lies: there is no manifest to say so",
 ];
 

@@ -41,6 +41,12 @@ export type OriginalAutoConf =
   | { readonly kind: "link"; readonly target: BytePath }
   | { readonly kind: "absent" };
 
+/** What stands in the original's place where it is lost. */
+export const LOST_AUTO_CONF: OriginalAutoConf = {
+  kind: "file",
+  content: Buffer.from("# What ALTER SYSTEM had set was damaged, and is lost.\n"),
+};
+
 /**
  * Without the guard a server could start on an encrypted directory while it is written to, or may have been.
  * @throws {IntegrityError}

@@ -6,7 +6,7 @@ import { type BytePath, directoryOf, displayPath, joinPath, nameOf } from "../by
 import { OWN_FILES } from "../datadir/classify.ts";
 import type { Datadir } from "../datadir/datadir.ts";
 import { isUnderOtherKey } from "../datadir/sealed-file.ts";
-import { IntegrityError, KeyError } from "../errors.ts";
+import { FormatError, IntegrityError, KeyError, withHint } from "../errors.ts";
 import { type Manifest, type ManifestSource, openManifest } from "../format/manifest.ts";
 import type { DataKeys } from "../keyring/data-keys.ts";
 import { withFile } from "../storage/file-io.ts";
@@ -17,6 +17,8 @@ import { directoryLoad } from "./directory-load.ts";
 import { type FoundRun, hasJournal } from "./run/directory-run.ts";
 
 const READ_BYTES = 2 ** 18;
+
+const WITHOUT_MANIFEST = `Without "${OWN_FILES.manifest}" nothing shows that files are missing or old. Restore it from a backup of the encrypted directory. If there is none, "tde decrypt --file FILE --output NEW" gives relation files back one by one.`;
 
 export function hasManifest(fs: FileSystem, root: BytePath): boolean {
   return fs.stat(joinPath(root, OWN_FILES.manifest)) !== undefined;
@@ -46,7 +48,10 @@ export function openAuthenticManifest(fs: FileSystem, root: BytePath, keys: Data
     return openManifest(manifestSource(fs, root), keys, OWN_FILES.manifest);
   } catch (error) {
     const sealed = joinPath(root, OWN_FILES["auto-conf"]);
-    if (!(error instanceof IntegrityError) || !isUnderOtherKey(fs, sealed, keys)) throw error;
+    const isDamage = error instanceof IntegrityError || error instanceof FormatError;
+    if (!isDamage || error.hint !== undefined) throw error;
+    if (!(error instanceof IntegrityError) || !isUnderOtherKey(fs, sealed, keys))
+      throw withHint(error, WITHOUT_MANIFEST);
     throw new KeyError(
       `"${displayPath(root)}" is sealed under other keys of keyring ${keys.keyringId} than yours holds under the same ids`,
       {
@@ -97,7 +102,7 @@ export function openJudgedManifest(
 
 export function manifestIsMissing(root: BytePath): IntegrityError {
   return new IntegrityError(`"${OWN_FILES.manifest}" is missing in "${displayPath(root)}"`, {
-    hint: 'Without it nothing shows that files are missing or old. "tde verify" says more. Restore it from a backup.',
+    hint: WITHOUT_MANIFEST,
   });
 }
 

@@ -162,9 +162,18 @@ export function makeOutputRoot(fs: FileSystem, source: Datadir, { output }: Outp
   fs.syncDirectory(parentOf(output));
 }
 
-/** Makes every folder and link of the source, to places that are claimed. pg_wal becomes a folder wherever it was. */
-export function makeFolders(fs: FileSystem, source: Datadir, plan: OutputPlan): void {
+/**
+ * Makes every folder and link of the source, to places that are claimed. pg_wal becomes a folder wherever it was.
+ * @param isLeftOut - what is not made.
+ */
+export function makeFolders(
+  fs: FileSystem,
+  source: Datadir,
+  plan: OutputPlan,
+  isLeftOut: (path: BytePath) => boolean = () => false,
+): void {
   for (const { path, kind, classification } of walkDatadir(fs, source.root, source)) {
+    if (isLeftOut(path)) continue;
     const target = joinPath(plan.output, path);
     const tablespace = plan.tablespaces.get(path);
     if (classification.class === "directory" || path === "pg_wal") {
@@ -197,11 +206,13 @@ export function finishFolders(
   source: Datadir,
   plan: OutputPlan,
   access?: PlainAccess,
+  isLeftOut: (path: BytePath) => boolean = () => false,
 ): void {
   const folders: BytePath[] = [...walkDatadir(fs, source.root, source)]
     .filter(
       ({ path, classification }) =>
-        classification.class === "directory" || path === "pg_wal" || plan.tablespaces.has(path),
+        !isLeftOut(path) &&
+        (classification.class === "directory" || path === "pg_wal" || plan.tablespaces.has(path)),
     )
     .map(({ path }) => path);
   // The deepest first: setting up a folder changes the times of the one above it.

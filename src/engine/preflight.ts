@@ -3,23 +3,30 @@
  * found half way leaves a directory that is neither encrypted nor plain. What is wrong either ends the command, or is what it
  * has to do without, as the user chose.
  */
-import { type BytePath, displayPath, joinPath } from "../bytes/byte-path.ts";
+import { type BytePath, displayPath } from "../bytes/byte-path.ts";
 import { AUTO_CONF } from "../datadir/classify.ts";
 import type { Datadir } from "../datadir/datadir.ts";
+import { walkDatadir, type WalkEntry } from "../datadir/walk.ts";
 import { IntegrityError, KeyError, StorageError, type TdeError } from "../errors.ts";
 import type { ManifestEntry } from "../format/manifest-entry.ts";
 import type { Manifest } from "../format/manifest.ts";
 import type { ProblemKind } from "../format/problem.ts";
+import type { FileSystem } from "../storage/file-system.ts";
 import { acceptOption } from "./accepted-changes.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
-import { type Damage, type DamagedFile, type DamagePolicy, KEPT_FOLDER } from "./damage.ts";
+import type { Damage, DamagedFile, DamagePolicy } from "./damage.ts";
+import { fateOf } from "./salvage-files.ts";
 import { examineDatadir } from "./verify-datadir.ts";
 import type { NamedProblem } from "./verify-report.ts";
 
 const CONTROL_PATH = "global/pg_control";
 
-/** So many names go into the journal. */
+/** So many names go into the journal, and so many bytes. */
 const MAX_DAMAGED_FILES = 20_000;
+const MAX_PLAN_BYTES = 2 ** 23;
+
+const WORKING_NAME =
+  "Nothing was changed. It is called like a working file of tde's, and no run left it: move it out of the data directory, and run the same command again.";
 
 /**
  * @param policy - fail: whatever is wrong is an error.
@@ -45,27 +52,29 @@ export async function preflight(
 
   const { fs } = engine;
   const files: DamagedFile[] = [];
-  const describe = (path: BytePath, name = displayPath(path)): DamagedFile => ({
-    path,
-    why: whyOf(firsts.get(name)),
-    relation: firsts.get(name)?.relation,
-  });
+  const describe = (path: BytePath, entry: ManifestEntry | undefined): DamagedFile => {
+    const first = firsts.get(displayPath(path));
+    const fate = fateOf(fs, datadir, policy, path, entry);
+    return { path, why: whyOf(first), relation: first?.relation, fate };
+  };
   for (const entry of manifest.entries()) {
     const name = displayPath(entry.path);
     const kinds = wrong.get(name);
     if (kinds === undefined) continue;
     wrong.delete(name);
     assertCanDoWithout(entry, kinds, firsts.get(name));
-    files.push(describe(entry.path));
+    files.push(describe(entry.path, entry));
   }
   const extra: DamagedFile[] = [];
+  const found = entriesCalled(fs, datadir, wrong);
   for (const [name, kinds] of wrong) {
-    const path = name as BytePath;
     const problem = firsts.get(name);
-    const isThere = fs.stat(joinPath(datadir.root, path)) !== undefined;
-    if (!isThere || !kinds.has("extra")) throw cannotDoWithout(name, problem);
+    const entry = found.get(name);
+    if (entry === undefined || !kinds.has("extra")) throw cannotDoWithout(name, problem);
+    const { path, classification } = entry;
     assertNotToAccept(path, undefined, problem);
-    extra.push(describe(path));
+    if (classification.class === "working") throw cannotDoWithout(name, problem, WORKING_NAME);
+    extra.push(describe(path, undefined));
   }
   if (files.length + extra.length > MAX_DAMAGED_FILES) {
     throw new IntegrityError(
@@ -73,7 +82,35 @@ export async function preflight(
       { hint: "Nothing was changed. Restore the directory as a whole from a backup." },
     );
   }
-  return { policy, files, extra };
+  const damage = { policy, files, extra };
+  const planBytes = Buffer.byteLength(JSON.stringify(damage));
+  if (planBytes > MAX_PLAN_BYTES) {
+    throw new IntegrityError(
+      `the names of ${files.length + extra.length} damaged files have ${planBytes} bytes, more than the ${MAX_PLAN_BYTES} that can be dealt with one by one`,
+      { hint: "Nothing was changed. Restore the directory as a whole from a backup." },
+    );
+  }
+  return damage;
+}
+
+/** What is there under displayed names, which several paths could share: then it is none of them. */
+function entriesCalled(
+  fs: FileSystem,
+  datadir: Datadir,
+  names: ReadonlyMap<string, unknown>,
+): ReadonlyMap<string, WalkEntry> {
+  const found = new Map<string, WalkEntry>();
+  const doubled = new Set<string>();
+  if (names.size === 0) return found;
+  const passOver = (): void => {};
+  for (const entry of walkDatadir(fs, datadir.root, datadir, passOver)) {
+    const name = displayPath(entry.path);
+    if (!names.has(name)) continue;
+    if (found.has(name)) doubled.add(name);
+    found.set(name, entry);
+  }
+  for (const name of doubled) found.delete(name);
+  return found;
 }
 
 /** @throws for what no decryption can do without. */
@@ -106,15 +143,24 @@ function assertNotToAccept(
   });
 }
 
-function cannotDoWithout(name: string, problem: NamedProblem | undefined): TdeError {
-  const details = {
-    file: name,
-    hint: 'Nothing was changed. Without this nothing can be decrypted, whatever --damaged says. "tde verify" lists every problem.',
-  };
+function cannotDoWithout(
+  name: string,
+  problem: NamedProblem | undefined,
+  hint = 'Nothing was changed. Without this nothing can be decrypted, whatever --damaged says. "tde verify" lists every problem.',
+): TdeError {
+  if (problem?.kind === "state") return stateDoubted(problem);
+  const details = { file: name, hint };
   const text = textOf(name, problem);
   if (problem?.kind === "key") return new KeyError(text, details);
   if (problem?.kind === "unreadable") return new StorageError(text, details);
   return new IntegrityError(text, details);
+}
+
+/** Of the state file, beside the keyring. */
+function stateDoubted({ message }: NamedProblem): TdeError {
+  return new IntegrityError(message, {
+    hint: "Nothing was changed. Bring the newest copy of the state file back. If there is none, give --without-state: then nothing tells an older copy of the directory from the newest.",
+  });
 }
 
 function whyOf(problem: NamedProblem | undefined): string {
@@ -134,6 +180,8 @@ function refusal(
   firsts: ReadonlyMap<string, NamedProblem>,
   fileCount: number,
 ): TdeError {
+  const state = [...firsts.values()].find(({ kind }) => kind === "state");
+  if (state !== undefined) return stateDoubted(state);
   const [first] = firsts.values();
   const path = first?.path ?? "";
   const files = fileCount === 1 ? "1 file" : `${fileCount} files`;
@@ -146,7 +194,7 @@ function refusal(
   }
   const details = {
     file: path,
-    hint: `Nothing was changed. "tde verify" lists every problem. Restore what is damaged from a backup of the encrypted directory; or give --damaged=keep: all else is decrypted, what is lost comes back as zeros, and its ciphertext is kept in "${KEPT_FOLDER}".`,
+    hint: `Nothing was changed. "tde verify" lists every problem. Restore what is damaged from a backup of the encrypted directory; or give --damaged=keep, which decrypts all else; with -n it says what becomes of each damaged file.`,
   };
   if (first?.kind === "key") return new KeyError(text, { file: path });
   if (first?.kind === "unreadable") return new StorageError(text, details);

@@ -1,20 +1,24 @@
 /**
  * What a decryption does with damaged files, in place or into a new directory. In place the sealed file is first put aside, with
  * its sidecar, and what can be opened of it then takes its place: so nothing that is lost here is lost from the disk before the
- * run has ended. A run that goes on does it again from what was put aside.
+ * run has ended. A run that goes on does it again from what was put aside. Nothing tells then which of two files is the sealed one,
+ * if there is one in both places: only what was made of the one that was put aside may stand in the other, and anything else
+ * ends the run before either is touched.
  */
-import { type BytePath, directoryOf, displayPath, joinPath } from "../bytes/byte-path.ts";
+import { type BytePath, directoryOf, displayPath, joinPath, nameOf } from "../bytes/byte-path.ts";
 import { fileContext } from "../format/container.ts";
 import { OWN_FILES } from "../datadir/classify.ts";
 import type { Datadir } from "../datadir/datadir.ts";
 import { plainAccess, plainAttributes } from "../datadir/plain-access.ts";
 import { identityOf } from "../datadir/relation-identity.ts";
-import { parseRelationPath, sidecarName } from "../datadir/relation-path.ts";
-import { StateError } from "../errors.ts";
+import { parseRelationPath, sidecarName, workingName } from "../datadir/relation-path.ts";
+import { IntegrityError, StateError } from "../errors.ts";
 import type { ManifestEntry } from "../format/manifest-entry.ts";
 import type { Manifest } from "../format/manifest.ts";
-import type { FileSystem } from "../storage/file-system.ts";
+import type { FileStat, FileSystem } from "../storage/file-system.ts";
 import type { DueStep } from "../storage/journal.ts";
+import { haveSameContent } from "../storage/read-back.ts";
+import { isWalFileName } from "../wal/wal-file-name.ts";
 import { runInOrder, runWriting, type TaskRunner } from "../workers/runner.ts";
 import type { Item, ItemResult, ReadableItem, Task } from "../workers/tasks.ts";
 import {
@@ -23,14 +27,17 @@ import {
   type DamagedFile,
   type DamageDone,
   damageLines,
+  type Fate,
   KEPT_FOLDER,
   keptPlace,
 } from "./damage.ts";
 import type { EngineContext } from "./context.ts";
 import type { DirectoryRun } from "./run/directory-run.ts";
-import { assertRealFolders } from "./run/step-folders.ts";
+import { assertRealFolders, isInRealFolders } from "./run/step-folders.ts";
 import { fileOf, writeDurably } from "./new-file.ts";
 import { newPath, type Places, readableItem, stepsFor } from "./plan-items.ts";
+
+const COMPARE_BYTES = 2 ** 18;
 
 /** Steps of one entry of the journal. */
 const STEPS_AT_ONCE = 1000;
@@ -61,14 +68,9 @@ export async function salvageInPlace(
   const { engine, datadir, damage } = salvage;
   const { fs } = engine;
   const { root } = datadir;
-  putAside(fs, root, damage, entriesOf(salvage), (steps) => run.commit(steps));
+  putAside(fs, datadir, damage, entriesOf(salvage), (steps) => run.commit(steps));
   const places: Places = { source: root, output: undefined };
-  const done = await salvageAll(
-    salvage,
-    places,
-    (path) => joinPath(root, keptPlace(path)),
-    (steps) => run.commit(steps),
-  );
+  const done = await salvageAll(salvage, places, keptPlace, (steps) => run.commit(steps));
   writeReport(fs, root, done);
   return done;
 }
@@ -78,12 +80,12 @@ export async function salvageIntoOutput(
   salvage: Salvage,
   places: Places & { readonly output: BytePath },
 ): Promise<readonly DamageDone[]> {
-  const { datadir, engine } = salvage;
+  const { engine } = salvage;
   await copyPlainFiles(salvage, places);
   const done = await salvageAll(
     salvage,
     places,
-    (path) => joinPath(datadir.root, path),
+    (path) => path,
     () => {},
   );
   writeReport(engine.fs, places.output, done);
@@ -96,9 +98,9 @@ async function copyPlainFiles(salvage: Salvage, places: Places): Promise<void> {
   const { fs } = engine;
   const items: ReadableItem[] = [];
   for (const { path, class: kind } of entriesOf(salvage).values()) {
-    const stat = fs.stat(joinPath(datadir.root, path));
-    const isPlain = kind === "R" || kind === "O";
-    if (isPlain && stat?.kind === "file") items.push(readableItem(places, path, stat.sizeBytes));
+    const stat = statReal(fs, datadir.root, path);
+    if (isPlain(kind) && stat?.kind === "file")
+      items.push(readableItem(places, path, stat.sizeBytes));
   }
   const access = plainAccess(fs, places.output ?? places.source);
   const task = { kind: "open", access, items } as const;
@@ -106,17 +108,16 @@ async function copyPlainFiles(salvage: Salvage, places: Places): Promise<void> {
 }
 
 /** Takes away, once all is done, what was put aside only until then. */
-export function removeZeroed(fs: FileSystem, root: BytePath, damage: Damage): void {
+export function removeZeroed(fs: FileSystem, datadir: Datadir, damage: Damage): void {
+  const { root } = datadir;
   if (damage.policy !== "zero") return;
   assertRealFolders(
     fs,
     root,
     damage.files.map(({ path }) => keptPlace(path)),
   );
-  for (const { path } of damage.files) {
-    fs.remove(joinPath(root, keptPlace(path)));
-    fs.remove(joinPath(root, keptPlace(sidecarName(path))));
-  }
+  for (const { path } of damage.files)
+    for (const name of pairOf(datadir, path)) fs.remove(joinPath(root, keptPlace(name)));
   const folders = new Set<BytePath>();
   for (const { path } of damage.files)
     for (const folder of foldersUpTo(keptPlace(path))) folders.add(folder);
@@ -129,32 +130,73 @@ export function removeZeroed(fs: FileSystem, root: BytePath, damage: Damage): vo
   }
 }
 
+/** @throws {IntegrityError} when a file is there once more that was put aside. */
 function putAside(
   fs: FileSystem,
-  root: BytePath,
+  datadir: Datadir,
   damage: Damage,
   entries: ReadonlyMap<BytePath, ManifestEntry>,
   commit: (steps: readonly DueStep[]) => void,
 ): void {
+  const { root } = datadir;
   const steps: DueStep[] = [];
-  const move = (from: BytePath): void => {
+  const move = (from: BytePath, mayBeOpened: boolean): void => {
     const to = keptPlace(from);
-    // What stands in its place by now may be what was opened of it.
-    if (fs.stat(joinPath(root, to)) !== undefined) return;
-    if (fs.stat(joinPath(root, from)) === undefined) return;
-    makeFolder(fs, root, directoryOf(to));
-    steps.push({ action: "rename", from, to });
+    if (statReal(fs, root, from) === undefined) return;
+    if (statReal(fs, root, to) === undefined) {
+      makeFolder(fs, root, directoryOf(to));
+      steps.push({ action: "rename", from, to });
+    } else if (!mayBeOpened) throw standsTwice(from);
   };
-  const sealed = damage.files.filter(({ path }) => isSealed(entries.get(path)));
-  for (const { path } of [...sealed, ...damage.extra]) {
-    move(path);
-    move(sidecarName(path));
+  for (const { path } of damage.files) {
+    if (!isSealed(entries.get(path))) continue;
+    // What stands in its place by now may be what was opened of it.
+    for (const name of pairOf(datadir, path)) move(name, name === path);
   }
+  for (const { path } of outermost(damage.extra))
+    for (const name of pairOf(datadir, path)) move(name, false);
   for (let i = 0; i < steps.length; i += STEPS_AT_ONCE) commit(steps.slice(i, i + STEPS_AT_ONCE));
+}
+
+function standsTwice(path: BytePath): IntegrityError {
+  const [here, aside] = [displayPath(path), displayPath(keptPlace(path))];
+  return new IntegrityError(
+    `"${here}" and "${aside}" are both there, and one of them is not tde's`,
+    {
+      file: here,
+      hint: "Neither was touched. One is the file that was put aside: move the other one out of the data directory, and run the same command again.",
+    },
+  );
+}
+
+/** A file and what may be its sidecar: only files of relations and WAL have one, whatever else is called like it. */
+function pairOf(datadir: Datadir, path: BytePath): BytePath[] {
+  const mayHaveSidecar =
+    parseRelationPath(path, datadir) !== undefined || isWalFileName(nameOf(path));
+  return mayHaveSidecar ? [path, sidecarName(path)] : [path];
+}
+
+/** Those that lie in no folder which goes as a whole. */
+function outermost(files: readonly DamagedFile[]): DamagedFile[] {
+  const all = new Set(files.map(({ path }) => path));
+  return files.filter(({ path }) => {
+    for (let at = directoryOf(path); at !== "."; at = directoryOf(at))
+      if (all.has(at)) return false;
+    return true;
+  });
+}
+
+/** What is there itself, and not behind a folder that has become a link. */
+function statReal(fs: FileSystem, root: BytePath, path: BytePath): FileStat | undefined {
+  return isInRealFolders(fs, root, path) ? fs.stat(joinPath(root, path)) : undefined;
 }
 
 function isSealed(entry: ManifestEntry | undefined): boolean {
   return entry?.class === "P" || entry?.class === "S" || entry?.class === "W";
+}
+
+function isPlain(kind: ManifestEntry["class"] | undefined): boolean {
+  return kind === "R" || kind === "O";
 }
 
 /** The lines of damaged files, by their paths. */
@@ -166,14 +208,14 @@ function entriesOf({ manifest, damage }: Salvage): ReadonlyMap<BytePath, Manifes
   return entries;
 }
 
-/** @param sealedAt - where the sealed file is read, or its sidecar. */
+/** @param sealedAt - where the sealed file is read, or its sidecar; relative to the directory. */
 async function salvageAll(
   salvage: Salvage,
   places: Places,
   sealedAt: (path: BytePath) => BytePath,
   commit: (steps: readonly DueStep[]) => void,
 ): Promise<DamageDone[]> {
-  const { engine, runner, damage } = salvage;
+  const { engine, runner, datadir, damage } = salvage;
   const entries = entriesOf(salvage);
   const access = plainAccess(engine.fs, places.output ?? places.source);
   const done: DamageDone[] = [];
@@ -181,13 +223,29 @@ async function salvageAll(
     for (const file of damage.files) {
       engine.signal?.throwIfAborted();
       const planned = planOf(salvage, places, file, entries.get(file.path), sealedAt);
+      if (planned.item === undefined) assertNotTwice(planned);
       const items = planned.item === undefined ? [] : [planned.item];
       yield { task: { kind: "salvage", access, items }, context: planned };
     }
   }
+  const assertNotTwice = ({ file: { path }, entry, isThere }: Planned, opened?: BytePath): void => {
+    if (places.output !== undefined || !isSealed(entry) || !isThere) return;
+    const { fs } = engine;
+    const stat = statReal(fs, datadir.root, path);
+    if (stat === undefined) return;
+    const same = (plain: BytePath): boolean =>
+      haveSameContent(fs, plain, joinPath(datadir.root, path), [
+        Buffer.alloc(COMPARE_BYTES),
+        Buffer.alloc(COMPARE_BYTES),
+      ]);
+    if (opened === undefined || stat.kind !== "file" || !same(opened)) throw standsTwice(path);
+  };
   await runInOrder(runner, tasks(), ([result], planned) => {
-    if (result?.lost !== undefined) commit(stepsFor(places, planned.file.path));
-    done.push(doneOf(planned, result));
+    const { path } = planned.file;
+    if (planned.item !== undefined)
+      assertNotTwice(planned, result?.lost === undefined ? undefined : newPath(places, path));
+    if (result?.lost !== undefined) commit(stepsFor(places, path));
+    done.push(doneOf(places, planned, result));
   });
   for (const { path, why, relation } of damage.extra) {
     const kept = places.output === undefined ? displayPath(keptPlace(path)) : undefined;
@@ -204,12 +262,30 @@ async function salvageAll(
   return done;
 }
 
+/** What is to become of a damaged file in its place. @param entry - its line; none of a file that no line names. */
+export function fateOf(
+  fs: FileSystem,
+  datadir: Datadir,
+  policy: Damage["policy"],
+  path: BytePath,
+  entry: ManifestEntry | undefined,
+): Fate {
+  if (entry === undefined) return "left-out";
+  const places: Places = { source: datadir.root, output: undefined };
+  const stat = statReal(fs, datadir.root, path);
+  const isOpened = stat?.kind === "file" && policy !== "skip";
+  if (isOpened && itemOf(fs, datadir, places, entry, (name) => name) !== undefined) return "zeroed";
+  if (stat === undefined) return "missing";
+  return isSealed(entry) ? "left-out" : "as-it-is";
+}
+
 interface Planned {
   readonly file: DamagedFile;
   readonly entry: ManifestEntry | undefined;
   /** Undefined where nothing of it is to be opened, or can be. */
   readonly item: Item | undefined;
   readonly isThere: boolean;
+  readonly isFile: boolean;
   readonly kept: BytePath | undefined;
 }
 
@@ -223,11 +299,11 @@ function planOf(
   const { fs } = engine;
   const { path } = file;
   const isPutAside = isSealed(entry) && places.output === undefined;
-  const sealed = isSealed(entry) ? sealedAt(path) : joinPath(datadir.root, path);
-  const isThere = fs.stat(sealed) !== undefined;
+  const stat = statReal(fs, datadir.root, isSealed(entry) ? sealedAt(path) : path);
+  const isThere = stat !== undefined;
   const isKept = isPutAside && isThere && damage.policy !== "zero";
-  const planned = { file, entry, isThere, kept: isKept ? keptPlace(path) : undefined };
-  const isFile = fs.stat(sealed)?.kind === "file";
+  const isFile = stat?.kind === "file";
+  const planned = { file, entry, isThere, isFile, kept: isKept ? keptPlace(path) : undefined };
   if (entry === undefined || !isFile || damage.policy === "skip")
     return { ...planned, item: undefined };
   return { ...planned, item: itemOf(fs, datadir, places, entry, sealedAt) };
@@ -241,21 +317,26 @@ function itemOf(
   sealedAt: (path: BytePath) => BytePath,
 ): Item | undefined {
   const plain = newPath(places, path);
-  const sealed = sealedAt(path);
+  const sealed = joinPath(datadir.root, sealedAt(path));
   if (kind === "S") {
     if (path === OWN_FILES["backup-manifest"] || path === OWN_FILES["auto-conf"]) return undefined;
     return { kind: "content", path, plain, sealed, context: fileContext(path), sizeBytes };
   }
   const file = parseRelationPath(path, datadir);
-  const sidecar = sealedAt(sidecarName(path));
+  const sidecarAt = sealedAt(sidecarName(path));
+  const sidecar = joinPath(datadir.root, sidecarAt);
   // One without pages had none.
-  const hasSidecar = sizeBytes === 0 || fs.stat(sidecar)?.kind === "file";
+  const hasSidecar = sizeBytes === 0 || statReal(fs, datadir.root, sidecarAt)?.kind === "file";
   if (kind !== "P" || file === undefined || !hasSidecar) return undefined;
   const files = { path, plain, sealed, sidecar, identity: identityOf(datadir, file), sizeBytes };
   return { kind: "relation", files };
 }
 
-function doneOf({ file, entry, item, isThere, kept }: Planned, result?: ItemResult): DamageDone {
+function doneOf(
+  places: Places,
+  { file, entry, item, isThere, isFile, kept }: Planned,
+  result?: ItemResult,
+): DamageDone {
   const { path, relation, why: problem } = file;
   const facts = {
     path: displayPath(path),
@@ -267,12 +348,19 @@ function doneOf({ file, entry, item, isThere, kept }: Planned, result?: ItemResu
   const lost = item === undefined ? undefined : result?.lost;
   if (lost !== undefined) return { ...facts, done: "zeroed", lost };
   if (!isThere) return { ...facts, done: "missing", lost: [] };
-  return { ...facts, done: isSealed(entry) ? "left-out" : "as-it-is", lost: [] };
+  const isCopied = places.output === undefined || (isPlain(entry?.class) && isFile);
+  return { ...facts, done: isSealed(entry) || !isCopied ? "left-out" : "as-it-is", lost: [] };
 }
 
 function writeReport(fs: FileSystem, root: BytePath, done: readonly DamageDone[]): void {
   makeFolder(fs, root, KEPT_FOLDER as BytePath);
   assertRealFolders(fs, root, [DAMAGE_REPORT]);
+  for (const path of [DAMAGE_REPORT, workingName(DAMAGE_REPORT)]) {
+    if (fs.stat(joinPath(root, path))?.kind !== "directory") continue;
+    throw new StateError(`a folder stands where "${displayPath(path)}" is to be written`, {
+      hint: "Somebody put it there. Move it away, and run the same command again.",
+    });
+  }
   const { uid, gid } = plainAccess(fs, root);
   const nowNs = BigInt(Date.now()) * 1_000_000n;
   const attributes = { mode: 0o600, uid, gid, accessTimeNs: nowNs, modifyTimeNs: nowNs };

@@ -179,7 +179,10 @@ export function* carried(
     const { path, classification } = found;
     switch (classification.class) {
       case "refused":
-        throw new StateError(`cannot work on "${displayPath(path)}": ${classification.why}`);
+        if (problems.isKnown(displayPath(path))) break;
+        throw new StateError(`cannot work on "${displayPath(path)}": ${classification.why}`, {
+          hint: "Move it out of the data directory, and run the same command again.",
+        });
       case "sidecar": {
         const owner = fs.stat(joinPath(datadir.root, classification.of));
         // A tool that leaves out what is expendable keeps the sidecar, whose name it does not know.
@@ -232,7 +235,8 @@ export class FirstProblem {
   private option: string | undefined;
   private count = 0;
   private readonly hint: string | undefined;
-  private readonly isKnown: (path: string) => boolean;
+  /** Whether problems of a file, by its displayed path, do not count. */
+  readonly isKnown: (path: string) => boolean;
 
   /**
    * @param hint - of the error, where it is another than the usual.

@@ -248,7 +248,7 @@ class Verification {
   private judgeMemory({ memory }: KeyContext): void {
     const doubt = memory.doubt();
     if (doubt === undefined) return;
-    if (doubt.kind !== "absent") {
+    if (doubt.kind !== "absent" && !memory.isDoubtAccepted) {
       this.findings.problem({ kind: "state", path: doubt.path, message: doubt.message });
       return;
     }

@@ -70,7 +70,7 @@ function tde(folder: string, ...args: readonly string[]): TdeResult {
 }
 
 const NOT_PROVED =
-  /^NOT PROVED: that it is the newest state.*\nNOT PROVED: that it belongs where it lies/m;
+  /^NOT PROVED: that it is the newest state.*\nNOT PROVED: that all of it is of one time.*\nNOT PROVED: that it belongs where it lies/m;
 
 for (const path of [ORDINARY, LARGE, ODD, FORK, WHOLE]) {
   test(`${path} is verified and comes back by itself, also under another name`, (t) => {

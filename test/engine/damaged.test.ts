@@ -235,8 +235,8 @@ test("a file that is missing, and one that no line names, are done without", asy
     damaged.map(({ path, done, kept }) => [path, done, kept]),
     [
       [ORDINARY, "missing", undefined],
-      ["base/1/1259_tde", "left-out", "tde.damaged/base/1/1259_tde"],
-      ["base/1/99999", "left-out", "tde.damaged/base/1/99999"],
+      ["base/1/1259_tde", "left-out", "tde.damaged/files/base/1/1259_tde"],
+      ["base/1/99999", "left-out", "tde.damaged/files/base/1/99999"],
     ],
   );
   assertRest(datadir, ORDINARY);
@@ -270,10 +270,10 @@ test("an empty relation that got content comes back empty", async () => {
   const { damaged } = await small.decrypt(datadir, { damaged: "keep" });
   assert.deepEqual(
     damaged.map(({ path: damagedPath, done, kept }) => [damagedPath, done, kept]),
-    [[path, "zeroed", `tde.damaged/${path}`]],
+    [[path, "zeroed", `tde.damaged/files/${path}`]],
   );
   assert.equal(readFileSync(join(datadir, path)).length, 0);
-  assert.equal(readFileSync(join(datadir, `tde.damaged/${path}`)).length, BLOCK_SIZE);
+  assert.equal(readFileSync(join(datadir, `tde.damaged/files/${path}`)).length, BLOCK_SIZE);
 });
 
 test("a dry run that finds nothing wrong remembers nothing", async () => {
@@ -296,8 +296,8 @@ test("what cannot be done without is refused whatever is said", async () => {
 
 test("what an earlier decryption put aside is never written over", async () => {
   const datadir = damagedCopy(LARGE, CASES["a flipped bit in a page"]?.damage);
-  mkdirSync(join(datadir, "tde.damaged/base/1"), { recursive: true });
-  writeFileSync(join(datadir, "tde.damaged", LARGE), "kept");
+  mkdirSync(join(datadir, "tde.damaged/files/base/1"), { recursive: true });
+  writeFileSync(join(datadir, "tde.damaged/files", LARGE), "kept");
   const before = treeOf(datadir);
   await assert.rejects(small.decrypt(datadir, { damaged: "keep" }), StateError);
   assertSameTree(treeOf(datadir), before);
@@ -309,6 +309,7 @@ for (const policy of POLICIES) {
     for (const one of ["a flipped bit in a page", "a flipped bit in a file that is sealed whole"])
       CASES[one]?.damage(damaged, CASES[one].path);
     rmSync(join(damaged, OTHER));
+    flipBit(join(damaged, "tde.postgresql.auto.conf"), 200 * 8);
     const rehearsal = new StoppingFileSystem();
     const whole = copyOf(damaged);
     await new SmallEngine({ fs: rehearsal, memory: memory.copy() }).decrypt(whole, {

@@ -15,20 +15,40 @@ export function assertRealFolders(
   root: BytePath,
   paths: Iterable<BytePath>,
 ): void {
+  const [wrong] = unrealFolders(fs, root, paths);
+  if (wrong === undefined) return;
+  const { folder, kind } = wrong;
+  throw new IntegrityError(
+    `"${displayPath(folder)}" in "${displayPath(root)}" is a ${kind}, and no folder, while tde has work to do there`,
+    {
+      file: displayPath(folder),
+      hint: "Somebody put it there: put the folder back, then run the same command again.",
+    },
+  );
+}
+
+/** Whether a path, relative to `root`, leads nowhere else. */
+export function isInRealFolders(
+  fs: Pick<FileSystem, "stat">,
+  root: BytePath,
+  path: BytePath,
+): boolean {
+  return unrealFolders(fs, root, [path]).next().done === true;
+}
+
+/** Folders of these files that are something else, each once. One that is missing is not among them. */
+function* unrealFolders(
+  fs: Pick<FileSystem, "stat">,
+  root: BytePath,
+  paths: Iterable<BytePath>,
+): Generator<{ readonly folder: BytePath; readonly kind: string }, void> {
   const known = new Set<BytePath>(["." as BytePath]);
   for (const path of paths) {
     for (let folder = directoryOf(path); !known.has(folder); folder = directoryOf(folder)) {
       known.add(folder);
       if (mayBeLink(folder)) continue;
       const kind = fs.stat(joinPath(root, folder))?.kind;
-      if (kind === "directory" || kind === undefined) continue;
-      throw new IntegrityError(
-        `"${displayPath(folder)}" in "${displayPath(root)}" is a ${kind}, and no folder, while tde has work to do there`,
-        {
-          file: displayPath(folder),
-          hint: "Nothing was changed. Somebody put it there: put the folder back, then run the same command again.",
-        },
-      );
+      if (kind !== "directory" && kind !== undefined) yield { folder, kind };
     }
   }
 }
