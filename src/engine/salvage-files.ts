@@ -68,7 +68,7 @@ export async function salvageInPlace(
   const { engine, datadir, damage } = salvage;
   const { fs } = engine;
   const { root } = datadir;
-  putAside(fs, datadir, damage, entriesOf(salvage), (steps) => run.commit(steps));
+  putAside(fs, datadir, damage, entriesOf(salvage), run);
   const places: Places = { source: root, output: undefined };
   const done = await salvageAll(salvage, places, keptPlace, (steps) => run.commit(steps));
   writeReport(fs, root, done);
@@ -136,7 +136,7 @@ function putAside(
   datadir: Datadir,
   damage: Damage,
   entries: ReadonlyMap<BytePath, ManifestEntry>,
-  commit: (steps: readonly DueStep[]) => void,
+  run: DirectoryRun,
 ): void {
   const { root } = datadir;
   const steps: DueStep[] = [];
@@ -155,7 +155,10 @@ function putAside(
   }
   for (const { path } of outermost(damage.extra))
     for (const name of pairOf(datadir, path)) move(name, false);
-  for (let i = 0; i < steps.length; i += STEPS_AT_ONCE) commit(steps.slice(i, i + STEPS_AT_ONCE));
+  for (let i = 0; i < steps.length; i += STEPS_AT_ONCE)
+    run.commit(steps.slice(i, i + STEPS_AT_ONCE));
+  // The newest entry's steps are done again when the run is taken up: then these must not be, over what was put aside.
+  if (steps.length > 0) run.mark();
 }
 
 function standsTwice(path: BytePath): IntegrityError {

@@ -110,7 +110,7 @@ test("a page and a sidecar page are inspected by themselves, with --file or wher
     tde(folder, "inspect", "1259", "--sidecar", "--format", "json").stdout,
   );
   assert.equal(shown.belongsTo, ORDINARY);
-  assert.equal(notProved.length, 2);
+  assert.equal(notProved.length, 3);
   assert.equal(tde(folder, "inspect", "1259", "--block", "100000").status, 2);
 });
 

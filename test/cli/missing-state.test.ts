@@ -3,7 +3,7 @@
  * remembers, no command can notice. The table has each command that takes --state; a new one fails until it is in it.
  */
 import assert from "node:assert/strict";
-import { cpSync, existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
+import { appendFileSync, cpSync, existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { before, test } from "node:test";
 import type { Command } from "commander";
@@ -11,8 +11,8 @@ import { buildProgram } from "../../src/cli/program.ts";
 import { temporaryPath } from "../support/cluster.ts";
 import { unpackFixture } from "../support/fixture.ts";
 import { copyOf, makeSmallCluster, ORDINARY } from "../support/small-cluster.ts";
-import { runTde } from "../support/tde.ts";
-import { copyTree } from "../support/tree.ts";
+import { runTde, type TdeResult } from "../support/tde.ts";
+import { assertSameTree, copyTree, treeOf } from "../support/tree.ts";
 
 const home = temporaryPath("missing-state");
 const KEYRING = join(home, "keyring");
@@ -111,6 +111,7 @@ before(() => {
     .toSorted();
   make("wal", "archive", join(wal, segment), join(home, "archive", segment));
   cpSync(KEYRING, `${KEYRING}.kept`);
+  cpSync(STATE, `${STATE}.kept`);
 });
 
 /** A new folder with all that commands work on, and a keyring whose state file was lost. */
@@ -187,6 +188,36 @@ test("--without-state does not let destroy-key take a key from a directory that 
 test("keyring check tells to bring it back, instead of backing it up", () => {
   lost();
   const { stdout, status } = runTde(["keyring", "check", ...KEYS]);
-  assert.equal(status, 0);
+  assert.equal(status, 4);
   assert.match(stdout, /state file ".*" is missing: bring it back/);
+});
+
+test("a state file that is damaged is named, with the option that goes on without it, which does", () => {
+  const folder = lost();
+  cpSync(`${KEYRING}.state.kept`, STATE);
+  appendFileSync(STATE, "x");
+  const datadir = join(folder, "d");
+  for (const damaged of [[], ["--damaged", "keep"]]) {
+    const { status, stderr } = runTde(["decrypt-datadir", "-D", datadir, ...KEYS, ...damaged]);
+    assert.equal(status, 3, stderr);
+    assert.match(stderr, /state file .* is not used/);
+    assert.match(stderr, /give --without-state/);
+    assert.doesNotMatch(stderr, /--damaged/);
+  }
+  const { status, stderr } = runTde(["decrypt-datadir", "-D", datadir, ...KEYS, "--without-state"]);
+  assert.equal(status, 0, stderr);
+  assertSameTree(treeOf(datadir), treeOf(plain));
+});
+
+test("keyring check says that a state file was begun anew, and that it knows nothing of before", () => {
+  const folder = lost();
+  const check = (): TdeResult => runTde(["keyring", "check", ...KEYS]);
+  const missing = check();
+  assert.equal(missing.status, 4);
+  assert.match(missing.stdout, /PROBLEM: state file .* is missing/);
+  assert.doesNotMatch(missing.stdout, /all is well/);
+  assert.equal(runTde(["verify", ...d(folder)]).status, 0);
+  const { status, stdout } = check();
+  assert.equal(status, 0, stdout);
+  assert.match(stdout, /note: the state file was begun on .*: what was known before is not in it/);
 });

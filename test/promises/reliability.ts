@@ -111,9 +111,26 @@ export const RELIABILITY: readonly Kept[] = [
     ],
   },
   {
-    says: "one that is missing is said to be missing",
+    says: "nothing tells which of the two is tde's",
+    tests: [
+      "engine/damaged-plants: in the place where a file is to be put aside makes nobody lose that file",
+      "engine/damaged-plants: a forged file in the place of one that was put aside passes for nothing",
+      "engine/damaged-plants: a file that is only called like a sidecar stays with --damaged=",
+    ],
+  },
+  {
+    says: "and a file without settings takes the guard's place",
+    tests: [
+      "engine/damaged-plants: the sealed original of postgresql.auto.conf locks nothing else",
+      "engine/damaged: goes on wherever it was stopped",
+    ],
+  },
+  {
+    says: "or behind a folder that is a link now, is said to be missing",
     tests: [
       "engine/damaged: a file that is missing, and one that no line names, are done without",
+      "engine/damaged-plants: what no line names is put aside, and not in a new directory",
+      "engine/damaged-plants: a link in the place of a folder leads no plaintext elsewhere",
       "engine/damaged: a file that is not encrypted is taken as it is, into a new directory, too",
     ],
   },
