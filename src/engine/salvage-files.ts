@@ -174,8 +174,8 @@ function standsTwice(path: BytePath): IntegrityError {
 
 /** A file and what may be its sidecar: only files of relations and WAL have one, whatever else is called like it. */
 function pairOf(datadir: Datadir, path: BytePath): BytePath[] {
-  const mayHaveSidecar =
-    parseRelationPath(path, datadir) !== undefined || isWalFileName(nameOf(path));
+  const isSegment = directoryOf(path) === "pg_wal" && isWalFileName(nameOf(path));
+  const mayHaveSidecar = isSegment || parseRelationPath(path, datadir) !== undefined;
   return mayHaveSidecar ? [path, sidecarName(path)] : [path];
 }
 
