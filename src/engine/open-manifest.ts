@@ -48,10 +48,10 @@ export function openAuthenticManifest(fs: FileSystem, root: BytePath, keys: Data
     return openManifest(manifestSource(fs, root), keys, OWN_FILES.manifest);
   } catch (error) {
     const sealed = joinPath(root, OWN_FILES["auto-conf"]);
-    const isDamage = error instanceof IntegrityError || error instanceof FormatError;
-    if (!isDamage || error.hint !== undefined) throw error;
-    if (!(error instanceof IntegrityError) || !isUnderOtherKey(fs, sealed, keys))
-      throw withHint(error, WITHOUT_MANIFEST);
+    if (!(error instanceof IntegrityError) || !isUnderOtherKey(fs, sealed, keys)) {
+      const isDamage = error instanceof IntegrityError || error instanceof FormatError;
+      throw isDamage && error.hint === undefined ? withHint(error, WITHOUT_MANIFEST) : error;
+    }
     throw new KeyError(
       `"${displayPath(root)}" is sealed under other keys of keyring ${keys.keyringId} than yours holds under the same ids`,
       {
