@@ -43,7 +43,7 @@ interface LockRecord extends ProcessIdentity {
 }
 
 const LOCK_FILE_LIMIT_BYTES = 4096;
-const INCOMPLETE_IS_DEAD_AFTER_MS = 1000;
+const UNREADABLE_IS_DEAD_AFTER_MS = 1000;
 const POLL_MS = 50;
 /** Each level of claims is one process that died while it took over the level above. */
 const MAX_CLAIM_DEPTH = 4;
@@ -83,12 +83,15 @@ function acquire(
   for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
     const lock = tryToCreate(fs, path, purpose, processes, depth);
     if (lock !== undefined) return lock;
-    const content = settledContent(fs, path);
+    const isClaim = depth > 0;
+    const content = settledContent(fs, path, isClaim ? isReadable : isComplete);
     if (content === undefined) continue;
-    const holder = judgeHolder(content, path, purpose, processes);
+    // No version of tde leaves a claim for long: one that stays unreadable was written badly.
+    const isUnreadableClaim = isClaim && !isReadable(content);
+    const holder = isUnreadableClaim ? "dead" : judgeHolder(content, path, purpose, processes);
     if (holder !== "dead") {
       // Whoever holds a claim is done in a moment; whoever holds the lock itself is not waited for.
-      if (depth === 0) throw holder;
+      if (!isClaim || attempt === MAX_ATTEMPTS - 1) throw holder;
       sleep(POLL_MS);
       continue;
     }
@@ -249,12 +252,16 @@ function judgeHolder(
   }
 }
 
-/** The lock's content once it is complete, or has stayed incomplete for a second; undefined when it is gone. */
-function settledContent(fs: FileSystem, path: BytePath): Buffer | undefined {
+/** The lock's content once it is whole, or has stayed as it is for a second; undefined when it is gone. */
+function settledContent(
+  fs: FileSystem,
+  path: BytePath,
+  isWhole: (content: Buffer) => boolean,
+): Buffer | undefined {
   let content = readLock(fs, path);
   let unchangedMs = 0;
-  while (content !== undefined && !isComplete(content)) {
-    if (unchangedMs >= INCOMPLETE_IS_DEAD_AFTER_MS) return content;
+  while (content !== undefined && !isWhole(content)) {
+    if (unchangedMs >= UNREADABLE_IS_DEAD_AFTER_MS) return content;
     sleep(POLL_MS);
     const again = readLock(fs, path);
     unchangedMs = again?.equals(content) === true ? unchangedMs + POLL_MS : 0;
@@ -289,6 +296,10 @@ function readLock(fs: FileSystem, path: BytePath): Buffer | undefined {
 /** One line, ended; anything at the limit is not ours but counts as complete, so that it is never removed. */
 function isComplete(content: Buffer): boolean {
   return content.at(-1) === 0x0a || content.length === LOCK_FILE_LIMIT_BYTES;
+}
+
+function isReadable(content: Buffer): boolean {
+  return isComplete(content) && parseRecord(content) !== undefined;
 }
 
 function parseRecord(content: Buffer): LockRecord | undefined {

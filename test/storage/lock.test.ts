@@ -140,6 +140,34 @@ test("an empty or cut lock file is dead after a while, a foreign one is never re
   }
 });
 
+test("what is left of a takeover is in nobody's way, or is named with what to do", (t) => {
+  const folder = temporaryDirectory(t);
+  const path = join(folder, "lock");
+  const dead = foreignLock({ pid: deadPid() });
+  let claim = "";
+  class NotingFileSystem extends NodeFileSystem {
+    override create(at: BytePath, mode: number): OpenFile {
+      if (at !== path) claim = at;
+      return super.create(at, mode);
+    }
+  }
+  writeFileSync(path, dead);
+  acquireLock(new NotingFileSystem(), bytePath(path), purpose).release();
+  for (const content of ["", `k${dead.slice(1)}`, "something else\n"]) {
+    writeFileSync(path, dead);
+    writeFileSync(claim, content);
+    acquireLock(fs, bytePath(path), purpose).release();
+    assert.deepEqual(readdirSync(folder), [], content);
+  }
+  writeFileSync(path, dead);
+  writeFileSync(claim, foreignLock({ host: "another" }));
+  assert.throws(
+    () => acquireLock(fs, bytePath(path), purpose),
+    (error) => error instanceof StateError && error.hint?.includes(`remove "${claim}"`) === true,
+  );
+  assert.equal(readFileSync(path, "utf8"), dead);
+});
+
 test("no message shows control characters of a lock file", (t) => {
   const path = join(temporaryDirectory(t), "lock");
   writeFileSync(path, foreignLock({ host: "h\u001b[2J" }));
