@@ -11,7 +11,7 @@ import { KeyError, TdeError } from "../errors.ts";
 import type { DataKeys } from "../keyring/data-keys.ts";
 import { type KeyLoads, loadOf } from "../keyring/key-load.ts";
 import { describeRecipient, type Keyring, type RecipientTrials } from "../keyring/keyring.ts";
-import { oldKeyringWarning, whyIncomplete } from "../keyring/state.ts";
+import { oldKeyringWarning } from "../keyring/state.ts";
 import { NodeFileSystem } from "../storage/node-file-system.ts";
 import { RUN_NAMES } from "../engine/run/standing.ts";
 import { rememberedBy } from "./engine-context.ts";
@@ -110,12 +110,12 @@ function findingsOf(opened: OpenedKeyring, trials: RecipientTrials, flags: Check
   const ids = new Set(named.map(({ id }) => id));
   const directories = [...named, ...rememberedDirectories(opened).filter(({ id }) => !ids.has(id))];
   for (const { path, keys } of directories) problems.push(...missingKeys(path, keys, dataKeys));
-  const isBegunAnew = state.status === "verified" && state.since !== undefined;
-  const incomplete = isBegunAnew
-    ? whyIncomplete(state, keyring.file.generation, keyring.name)
-    : undefined;
   const notes =
-    incomplete === undefined ? [] : [`${incomplete}: what was known before is not in it`];
+    state.status !== "verified" || state.since === undefined
+      ? []
+      : [
+          `the state file was begun on ${state.since}, after the keyring had been in use: what was known before is not in it`,
+        ];
   return { recipients, directories, backUp: backUpOf(opened), notes, problems };
 }
 

@@ -20,7 +20,7 @@ import {
   type SecretFlags,
   type WorkFlags,
 } from "./options.ts";
-import { acceptedLines, outOfScopeLine, outOfScopeLines, countOf } from "./report-lines.ts";
+import { acceptedLines, countOf, outOfScopeLine, outOfScopeLines } from "./report-lines.ts";
 import { createOutput } from "./output.ts";
 import { formatBytes } from "./progress.ts";
 

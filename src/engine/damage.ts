@@ -2,11 +2,13 @@
  * What a decryption does without: files that are damaged, missing, or not the ones that the manifest names. It is found
  * before anything is written (preflight.ts), and kept in the journal, so that a run which goes on deals with the same files.
  */
-import { type BytePath, directoryOf, displayPath } from "../bytes/byte-path.ts";
-import { sidecarName } from "../datadir/relation-path.ts";
+import { type BytePath, directoryOf, displayPath, nameOf } from "../bytes/byte-path.ts";
+import type { Datadir } from "../datadir/datadir.ts";
+import { parseRelationPath, sidecarName } from "../datadir/relation-path.ts";
 import type { WalkEntry } from "../datadir/walk.ts";
 import type { ManifestEntry } from "../format/manifest-entry.ts";
 import type { LostPart } from "../datadir/salvage.ts";
+import { isWalFileName } from "../wal/wal-file-name.ts";
 import { SEALED_AUTO_CONF } from "./guard.ts";
 
 /**
@@ -41,7 +43,10 @@ export interface Damage {
 }
 
 /** How what is damaged is left out where all else must be as the manifest says. */
-export function exceptDamage(damage: Damage | undefined): {
+export function exceptDamage(
+  datadir: Datadir,
+  damage: Damage | undefined,
+): {
   readonly only: ((entry: ManifestEntry) => boolean) | undefined;
   readonly allowAdded: ((found: WalkEntry) => boolean) | undefined;
   readonly isKnown: ((path: string) => boolean) | undefined;
@@ -52,17 +57,33 @@ export function exceptDamage(damage: Damage | undefined): {
   return {
     only: ({ path }) => !files.has(path),
     allowAdded: ({ path }) => extra.has(path),
-    isKnown: isKnownDamage(damage),
+    isKnown: isKnownDamage(datadir, damage),
   };
 }
 
 /** What a new directory does not get: what no line names, with all in it, and what stands in a damaged file's place. */
 export function leftOutOf(damage: Damage | undefined): (path: BytePath) => boolean {
   const all = new Set([...(damage?.files ?? []), ...(damage?.extra ?? [])].map(({ path }) => path));
-  return (path) => {
-    for (let at = path; at !== "."; at = directoryOf(at)) if (all.has(at)) return true;
-    return false;
-  };
+  return (path) => all.has(path) || isWithin(all, path);
+}
+
+/** Those that lie in no folder which goes as a whole. */
+export function outermost(files: readonly DamagedFile[]): DamagedFile[] {
+  const all = new Set(files.map(({ path }) => path));
+  return files.filter(({ path }) => !isWithin(all, path));
+}
+
+function isWithin(folders: ReadonlySet<BytePath>, path: BytePath): boolean {
+  for (let at = directoryOf(path); at !== "."; at = directoryOf(at))
+    if (folders.has(at)) return true;
+  return false;
+}
+
+/** A file and what may be its sidecar: only files of relations and WAL have one, whatever else is called like it. */
+export function pairOf(datadir: Datadir, path: BytePath): BytePath[] {
+  const isSegment = directoryOf(path) === "pg_wal" && isWalFileName(nameOf(path));
+  const mayHaveSidecar = isSegment || parseRelationPath(path, datadir) !== undefined;
+  return mayHaveSidecar ? [path, sidecarName(path)] : [path];
 }
 
 /** Whether the settings that ALTER SYSTEM made are lost. */
@@ -84,12 +105,9 @@ export function damageToCome({ files, extra }: Damage): DamageDone[] {
 }
 
 /** Whether problems of a file, by its displayed path, are known. */
-function isKnownDamage(damage: Damage): (path: string) => boolean {
-  const known = new Set<string>();
-  for (const { path } of [...damage.files, ...damage.extra]) {
-    known.add(displayPath(path));
-    known.add(displayPath(sidecarName(path)));
-  }
+function isKnownDamage(datadir: Datadir, damage: Damage): (path: string) => boolean {
+  const files = [...damage.files, ...damage.extra];
+  const known = new Set(files.flatMap(({ path }) => pairOf(datadir, path)).map(displayPath));
   return (path) => known.has(path);
 }
 

@@ -32,8 +32,6 @@ import {
   AUTO_CONF,
   digestOfGuard,
   linesAddedToGuard,
-  LOST_AUTO_CONF,
-  openOriginalAutoConf,
   readAutoConf,
   removeGuard,
   sameOriginal,
@@ -54,7 +52,7 @@ import {
 import { narrowFolders } from "./narrow-folders.ts";
 import { KeptTags } from "./run/kept-tags.ts";
 import { preflight } from "./preflight.ts";
-import { whyAutoConfIsLost } from "./lost-auto-conf.ts";
+import { originalAutoConf, whyAutoConfIsLost } from "./lost-auto-conf.ts";
 import { assertNothingKept, removeZeroed, salvageInPlace } from "./salvage-files.ts";
 import { removeKeptSidecars, settleDecryption, type SettledFiles } from "./settle-decryption.ts";
 import {
@@ -184,9 +182,6 @@ async function begin(
   assertControl(fs, datadir, manifest, options, engine.notice);
   const load = directoryLoad(manifest, datadir.control.blockSizeBytes);
   for (const notice of retiredKeyNotices(load, keys)) engine.notice(notice);
-  const { systemIdentifier } = datadir.control;
-  const guardKeys = { keys, systemIdentifier };
-  const lost = whyAutoConfIsLost(fs, datadir.root, guardKeys, options.damaged);
   assertLinksOwn(fs, datadir, manifest, keyContext.memory);
   const links = movedLinks(fs, datadir, manifest);
   assertNotMoved(links, options.acceptMoved === true, HINT_OF_BEGINNING);
@@ -195,7 +190,6 @@ async function begin(
   const preflight = { byDefault: true, acceptance };
   const found = await examine(engine, keyContext, datadir, manifest, options, preflight);
   const { damage, addedSignals, accepted } = found;
-  if (lost !== undefined && !losesAutoConf(damage)) throw lost;
   if (damage !== undefined) assertNothingKept(fs, datadir, damage);
   const runner = startRunner(engine, datadir, keyContext, manifest);
   try {
@@ -300,7 +294,7 @@ async function carryOn(
     let counted = { files: 0, bytes: 0 };
     let damaged: readonly DamageDone[] = damageBefore(plan);
     if (!isCommitted) {
-      const { only } = exceptDamage(plan.damage);
+      const { only } = exceptDamage(datadir, plan.damage);
       const opening = { manifest, accepted: plan.accepted, settled, only };
       counted = countToOpen(fs, datadir, opening);
       engine.progress.begin("decrypting", counted.bytes);
@@ -373,17 +367,15 @@ function finish(
 function restoreAutoConf(
   fs: FileSystem,
   keys: DataKeys,
-  { root, control }: Datadir,
+  datadir: Datadir,
   plan: DecryptPlan,
 ): string[] {
+  const { root } = datadir;
   const found = readAutoConf(fs, root);
-  const isLost = losesAutoConf(plan.damage);
-  const hasOriginal = isLost || fs.stat(joinPath(root, SEALED_AUTO_CONF)) !== undefined;
+  const hasOriginal =
+    losesAutoConf(plan.damage) || fs.stat(joinPath(root, SEALED_AUTO_CONF)) !== undefined;
   if (found !== "guard" && !hasOriginal) return [];
-  const { systemIdentifier } = control;
-  const original = isLost
-    ? LOST_AUTO_CONF
-    : openOriginalAutoConf(fs, root, { keys, systemIdentifier });
+  const original = originalAutoConf(fs, datadir, keys, plan.damage);
   const { keepRecoverySettings: isKept, addedSignals, addedLines } = plan;
   const expected = isKept ? withLines(original, Buffer.from(addedLines, "base64")) : original;
   const isGuard = found === "guard" && digestOfGuard(fs, root) === plan.guardDigest;
@@ -430,7 +422,7 @@ export interface Examined extends Intact {
 /**
  * Everything that a decryption checks before its first write.
  * @param byDefault - whether everything is read to its last tag where nothing is said.
- * @throws as assertIntact and preflight.
+ * @throws as assertIntact and preflight; for a sealed original of postgresql.auto.conf that cannot be opened and is no known damage.
  */
 export async function examine(
   engine: EngineContext,
@@ -440,14 +432,16 @@ export async function examine(
   { damaged: policy = "fail", preflight: isAsked, dryRun, acceptChanged }: DecryptOptions,
   { byDefault, acceptance }: { readonly byDefault: boolean; readonly acceptance: Acceptance },
 ): Promise<Examined> {
+  const lost = whyAutoConfIsLost(engine.fs, datadir, keyContext.keys, policy);
   const isFirst = dryRun || policy !== "fail" || (isAsked ?? byDefault);
   const options = { policy, acceptChanged };
   const damage = isFirst
     ? await preflight(engine, keyContext, datadir, manifest, options)
     : undefined;
+  if (lost !== undefined && !losesAutoConf(damage)) throw lost;
   const runner = startRunner(engine, datadir, keyContext, manifest);
   try {
-    const except = exceptDamage(damage);
+    const except = exceptDamage(datadir, damage);
     const intact = await assertIntact(engine, runner, datadir, manifest, { acceptance, ...except });
     return { ...intact, damage };
   } finally {
@@ -482,7 +476,7 @@ function dryRunReport(
   datadir: Datadir,
   { damage, ...rest }: Opening & { readonly damage: Damage | undefined },
 ): DecryptReport {
-  const opening = { ...rest, ...exceptDamage(damage) };
+  const opening = { ...rest, ...exceptDamage(datadir, damage) };
   return {
     outcome: "dry-run",
     ...countToOpen(fs, datadir, opening),

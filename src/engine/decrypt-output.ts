@@ -12,7 +12,7 @@ import type { FileSystem } from "../storage/file-system.ts";
 import { Acceptance, acceptedFiles } from "./accepted-changes.ts";
 import type { EngineContext, KeyContext } from "./context.ts";
 import { lockDatadir, unfinishedRun } from "./run/datadir-lock.ts";
-import { DAMAGE_REPORT, damageToCome, exceptDamage, leftOutOf, losesAutoConf } from "./damage.ts";
+import { DAMAGE_REPORT, damageToCome, exceptDamage, leftOutOf } from "./damage.ts";
 import {
   type DecryptOptions,
   type DecryptReport,
@@ -23,14 +23,12 @@ import { DirectoryRun } from "./run/directory-run.ts";
 import {
   AUTO_CONF,
   linesAddedToGuard,
-  LOST_AUTO_CONF,
-  openOriginalAutoConf,
   settingsAddedToGuard,
   stageAutoConf,
   withLines,
   writeGuard,
 } from "./guard.ts";
-import { whyAutoConfIsLost } from "./lost-auto-conf.ts";
+import { originalAutoConf } from "./lost-auto-conf.ts";
 import { fileOf, writeNewFile } from "./new-file.ts";
 import { countToOpen, openAll } from "./open-all.ts";
 import { openToDecrypt } from "./open-by-manifest.ts";
@@ -64,20 +62,14 @@ export async function decryptIntoOutput(
   assertEncrypted(fs, source);
   const manifest = openJudgedManifest(fs, source.root, keyContext, options);
   assertControl(fs, source, manifest, options, engine.notice);
-  const { systemIdentifier } = source.control;
-  const guardKeys = { keys, systemIdentifier };
-  const lost = whyAutoConfIsLost(fs, source.root, guardKeys, options.damaged);
   const preflight = { byDefault: false, acceptance };
   const found = await examine(engine, keyContext, source, manifest, options, preflight);
   const { damage, addedSignals, accepted } = found;
-  if (lost !== undefined && !losesAutoConf(damage)) throw lost;
-  const original = losesAutoConf(damage)
-    ? LOST_AUTO_CONF
-    : openOriginalAutoConf(fs, source.root, guardKeys);
+  const original = originalAutoConf(fs, source, keys, damage);
   if (damage !== undefined) assertNothingKept(fs, source, damage);
   const runner = startRunner(engine, source, keyContext, manifest);
   try {
-    const opening = { manifest, accepted, only: exceptDamage(damage).only };
+    const opening = { manifest, accepted, only: exceptDamage(source, damage).only };
     const counted = countToOpen(fs, source, opening);
     const added = [...settingsAddedToGuard(fs, source.root), ...addedSignals];
     const report: DecryptReport = {

@@ -5,7 +5,7 @@
  * if there is one in both places: only what was made of the one that was put aside may stand in the other, and anything else
  * ends the run before either is touched.
  */
-import { type BytePath, directoryOf, displayPath, joinPath, nameOf } from "../bytes/byte-path.ts";
+import { type BytePath, directoryOf, displayPath, joinPath } from "../bytes/byte-path.ts";
 import { fileContext } from "../format/container.ts";
 import { OWN_FILES } from "../datadir/classify.ts";
 import type { Datadir } from "../datadir/datadir.ts";
@@ -18,7 +18,6 @@ import type { Manifest } from "../format/manifest.ts";
 import type { FileStat, FileSystem } from "../storage/file-system.ts";
 import type { DueStep } from "../storage/journal.ts";
 import { haveSameContent } from "../storage/read-back.ts";
-import { isWalFileName } from "../wal/wal-file-name.ts";
 import { runInOrder, runWriting, type TaskRunner } from "../workers/runner.ts";
 import type { Item, ItemResult, ReadableItem, Task } from "../workers/tasks.ts";
 import {
@@ -30,6 +29,8 @@ import {
   type Fate,
   KEPT_FOLDER,
   keptPlace,
+  outermost,
+  pairOf,
 } from "./damage.ts";
 import type { EngineContext } from "./context.ts";
 import type { DirectoryRun } from "./run/directory-run.ts";
@@ -172,23 +173,6 @@ function standsTwice(path: BytePath): IntegrityError {
   );
 }
 
-/** A file and what may be its sidecar: only files of relations and WAL have one, whatever else is called like it. */
-function pairOf(datadir: Datadir, path: BytePath): BytePath[] {
-  const isSegment = directoryOf(path) === "pg_wal" && isWalFileName(nameOf(path));
-  const mayHaveSidecar = isSegment || parseRelationPath(path, datadir) !== undefined;
-  return mayHaveSidecar ? [path, sidecarName(path)] : [path];
-}
-
-/** Those that lie in no folder which goes as a whole. */
-function outermost(files: readonly DamagedFile[]): DamagedFile[] {
-  const all = new Set(files.map(({ path }) => path));
-  return files.filter(({ path }) => {
-    for (let at = directoryOf(path); at !== "."; at = directoryOf(at))
-      if (all.has(at)) return false;
-    return true;
-  });
-}
-
 /** What is there itself, and not behind a folder that has become a link. */
 function statReal(fs: FileSystem, root: BytePath, path: BytePath): FileStat | undefined {
   return isInRealFolders(fs, root, path) ? fs.stat(joinPath(root, path)) : undefined;
@@ -221,46 +205,28 @@ async function salvageAll(
   const { engine, runner, datadir, damage } = salvage;
   const entries = entriesOf(salvage);
   const access = plainAccess(engine.fs, places.output ?? places.source);
+  const facts = { fs: engine.fs, datadir, policy: damage.policy };
   const done: DamageDone[] = [];
   function* tasks(): Generator<{ task: Extract<Task, { kind: "salvage" }>; context: Planned }> {
     for (const file of damage.files) {
       engine.signal?.throwIfAborted();
-      const planned = planOf(salvage, places, file, entries.get(file.path), sealedAt);
-      if (planned.item === undefined) assertNotTwice(planned);
+      const planned = planOf(facts, places, file, entries.get(file.path), sealedAt);
+      if (planned.item === undefined) assertNotTwice(salvage, places, planned, undefined);
       const items = planned.item === undefined ? [] : [planned.item];
       yield { task: { kind: "salvage", access, items }, context: planned };
     }
   }
-  const assertNotTwice = ({ file: { path }, entry, isThere }: Planned, opened?: BytePath): void => {
-    if (places.output !== undefined || !isSealed(entry) || !isThere) return;
-    const { fs } = engine;
-    const stat = statReal(fs, datadir.root, path);
-    if (stat === undefined) return;
-    const same = (plain: BytePath): boolean =>
-      haveSameContent(fs, plain, joinPath(datadir.root, path), [
-        Buffer.alloc(COMPARE_BYTES),
-        Buffer.alloc(COMPARE_BYTES),
-      ]);
-    if (opened === undefined || stat.kind !== "file" || !same(opened)) throw standsTwice(path);
-  };
   await runInOrder(runner, tasks(), ([result], planned) => {
     const { path } = planned.file;
-    if (planned.item !== undefined)
-      assertNotTwice(planned, result?.lost === undefined ? undefined : newPath(places, path));
-    if (result?.lost !== undefined) commit(stepsFor(places, path));
+    const opened = result?.lost === undefined ? undefined : newPath(places, path);
+    if (planned.item !== undefined) assertNotTwice(salvage, places, planned, opened);
+    if (opened !== undefined) commit(stepsFor(places, path));
     done.push(doneOf(places, planned, result));
   });
   for (const { path, why, relation } of damage.extra) {
     const kept = places.output === undefined ? displayPath(keptPlace(path)) : undefined;
-    const facts = {
-      path: displayPath(path),
-      relation,
-      problem: why,
-      kept,
-      lost: [],
-      unit: "byte",
-    } as const;
-    done.push({ ...facts, done: "left-out" });
+    const told = { path: displayPath(path), relation, problem: why, kept } as const;
+    done.push({ ...told, done: "left-out", lost: [], unit: "byte" });
   }
   return done;
 }
@@ -275,15 +241,12 @@ export function fateOf(
 ): Fate {
   if (entry === undefined) return "left-out";
   const places: Places = { source: datadir.root, output: undefined };
-  const stat = statReal(fs, datadir.root, path);
-  const isOpened = stat?.kind === "file" && policy !== "skip";
-  if (isOpened && itemOf(fs, datadir, places, entry, (name) => name) !== undefined) return "zeroed";
-  if (stat === undefined) return "missing";
-  return isSealed(entry) ? "left-out" : "as-it-is";
+  const planned = planOf({ fs, datadir, policy }, places, { path }, entry, (name) => name);
+  return planned.item === undefined ? fateUnopened(places, planned) : "zeroed";
 }
 
-interface Planned {
-  readonly file: DamagedFile;
+interface Planned<F = DamagedFile> {
+  readonly file: F;
   readonly entry: ManifestEntry | undefined;
   /** Undefined where nothing of it is to be opened, or can be. */
   readonly item: Item | undefined;
@@ -292,23 +255,25 @@ interface Planned {
   readonly kept: BytePath | undefined;
 }
 
-function planOf(
-  { engine, datadir, damage }: Salvage,
+function planOf<F extends Pick<DamagedFile, "path">>(
+  {
+    fs,
+    datadir,
+    policy,
+  }: { readonly fs: FileSystem; readonly datadir: Datadir; readonly policy: Damage["policy"] },
   places: Places,
-  file: DamagedFile,
+  file: F,
   entry: ManifestEntry | undefined,
   sealedAt: (path: BytePath) => BytePath,
-): Planned {
-  const { fs } = engine;
+): Planned<F> {
   const { path } = file;
   const isPutAside = isSealed(entry) && places.output === undefined;
   const stat = statReal(fs, datadir.root, isSealed(entry) ? sealedAt(path) : path);
   const isThere = stat !== undefined;
-  const isKept = isPutAside && isThere && damage.policy !== "zero";
+  const isKept = isPutAside && isThere && policy !== "zero";
   const isFile = stat?.kind === "file";
   const planned = { file, entry, isThere, isFile, kept: isKept ? keptPlace(path) : undefined };
-  if (entry === undefined || !isFile || damage.policy === "skip")
-    return { ...planned, item: undefined };
+  if (entry === undefined || !isFile || policy === "skip") return { ...planned, item: undefined };
   return { ...planned, item: itemOf(fs, datadir, places, entry, sealedAt) };
 }
 
@@ -335,11 +300,8 @@ function itemOf(
   return { kind: "relation", files };
 }
 
-function doneOf(
-  places: Places,
-  { file, entry, item, isThere, isFile, kept }: Planned,
-  result?: ItemResult,
-): DamageDone {
+function doneOf(places: Places, planned: Planned, result?: ItemResult): DamageDone {
+  const { file, entry, item, kept } = planned;
   const { path, relation, why: problem } = file;
   const facts = {
     path: displayPath(path),
@@ -350,9 +312,38 @@ function doneOf(
   } as const;
   const lost = item === undefined ? undefined : result?.lost;
   if (lost !== undefined) return { ...facts, done: "zeroed", lost };
-  if (!isThere) return { ...facts, done: "missing", lost: [] };
-  const isCopied = places.output === undefined || (isPlain(entry?.class) && isFile);
-  return { ...facts, done: isSealed(entry) || !isCopied ? "left-out" : "as-it-is", lost: [] };
+  return { ...facts, done: fateUnopened(places, planned), lost: [] };
+}
+
+/** Of a file of which nothing is opened. */
+function fateUnopened(
+  places: Places,
+  { entry, isThere, isFile }: Pick<Planned, "entry" | "isThere" | "isFile">,
+): Fate {
+  if (!isThere) return "missing";
+  const isTaken = places.output === undefined || (isPlain(entry?.class) && isFile);
+  return isSealed(entry) || !isTaken ? "left-out" : "as-it-is";
+}
+
+/**
+ * @param opened - what was made of the file that was put aside; undefined where nothing was.
+ * @throws {IntegrityError} when something else stands in its place.
+ */
+function assertNotTwice(
+  { engine: { fs }, datadir }: Salvage,
+  places: Places,
+  { file: { path }, entry, isThere }: Planned,
+  opened: BytePath | undefined,
+): void {
+  if (places.output !== undefined || !isSealed(entry) || !isThere) return;
+  const stat = statReal(fs, datadir.root, path);
+  if (stat === undefined) return;
+  const buffers = [Buffer.alloc(COMPARE_BYTES), Buffer.alloc(COMPARE_BYTES)] as const;
+  const isOpened =
+    opened !== undefined &&
+    stat.kind === "file" &&
+    haveSameContent(fs, opened, joinPath(datadir.root, path), buffers);
+  if (!isOpened) throw standsTwice(path);
 }
 
 function writeReport(fs: FileSystem, root: BytePath, done: readonly DamageDone[]): void {

@@ -122,7 +122,7 @@ function* candidates(
   { manifest, isCommitted, damage }: Unsettled,
   noEvidence: () => void,
 ): Generator<Planned<Candidate>> {
-  const { only: isWhole = () => true } = exceptDamage(damage);
+  const { only: isWhole = () => true } = exceptDamage(datadir, damage);
   const tags = new KeptTags(fs, datadir.root);
   const places: Places = { source: datadir.root, output: undefined };
   let index = -1;
@@ -203,7 +203,7 @@ async function assertRestIntact(
 ): Promise<void> {
   const { fs } = engine;
   const { manifest, accepted: begun, addedSignals: known, guardDigest, isCommitted } = unsettled;
-  const { only: isWhole = () => true, ...knownDamage } = exceptDamage(unsettled.damage);
+  const { only: isWhole = () => true, ...knownDamage } = exceptDamage(datadir, unsettled.damage);
   if (digestOfGuard(fs, datadir.root) !== guardDigest) {
     throw new IntegrityError(`"${AUTO_CONF}" was changed while the decryption was unfinished`, {
       file: AUTO_CONF,
