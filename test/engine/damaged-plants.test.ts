@@ -188,6 +188,23 @@ test("a forged file in the place of one that was put aside passes for nothing", 
   assert.equal(existsSync(join(datadir, ORDINARY)), false);
 });
 
+test("what was put aside and is there once more passes for nothing, be it a sidecar or in no line", async () => {
+  const extra = "base/1/77777";
+  const { datadir, own } = await stopped((at) => {
+    flipInBlock5(at);
+    writeFileSync(join(at, extra), "x");
+  }, "behind");
+  const recover = (): Promise<string> => new SmallEngine({ memory: own }).recover(datadir);
+  for (const path of [extra, sidecarOf(LARGE)]) {
+    writeFileSync(join(datadir, path), "somebody's");
+    await assert.rejects(recover(), /are both there, and one of them is not tde's/, path);
+    assert.equal(readFileSync(join(datadir, path), "utf8"), "somebody's");
+    rmSync(join(datadir, path));
+  }
+  assert.equal(await recover(), "decryption-damaged");
+  assert.equal(readFileSync(join(datadir, FILES, extra), "utf8"), "x");
+});
+
 test("a file with the name of a working file is refused before anything is written", async () => {
   const datadir = copyOf(encrypted);
   writeFileSync(join(datadir, "base/1/1259_tdenew"), "somebody's");
@@ -224,6 +241,12 @@ const EXTRAS: Readonly<Record<string, (datadir: string) => readonly string[]>> =
     mkdirSync(join(datadir, "base/99"));
     writeFileSync(join(datadir, "base/99/1"), "x");
     return ["base/99", "base/99/1"];
+  },
+  "a folder with folders": (datadir) => {
+    mkdirSync(join(datadir, "base/98/inner"), { recursive: true });
+    writeFileSync(join(datadir, "base/98/inner/1"), "x");
+    writeFileSync(join(datadir, "base/98/2"), "x");
+    return ["base/98", "base/98/inner", "base/98/inner/1", "base/98/2"];
   },
   "a link to elsewhere": (datadir) => {
     symlinkSync("/etc", join(datadir, "zzz"));
